@@ -1,0 +1,130 @@
+"""ELSComparison: the measurement as a validation callback, and the one way images reach loggers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+from lightning.pytorch.loggers import Logger
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from elslightning import figures
+from elslightning.errors import InputError
+from elslightning.measurement import Measurement, Result
+from elslightning.progress import Bars
+from elslightning.shapes import no_progress
+from elslightning.training import DenoisingTask
+
+
+def log_figure(logger: Logger, name: str, figure: Figure, step: int) -> None:
+    """Hands a figure to a logger that shows images; loggers have no common way to take them.
+
+    Whoever calls this has the figure on disk as well, so a logger without images loses nothing.
+    """
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    if hasattr(logger, "log_image"):
+        logger.log_image(name, [pixels], step=step)
+    elif hasattr(experiment := getattr(logger, "experiment", None), "add_image"):
+        experiment.add_image(name, pixels, step, dataformats="HWC")  # type: ignore[union-attr]
+
+
+class ELSComparison(pl.Callback):
+    """Calibrates the machines against the network and compares them, while training and at its end.
+
+    The network is the one validation sees: place this before a weight-averaging callback in the list of
+    callbacks, and it is the averaged one. The training images are those of the trainer's data module. Every
+    process computes the same, from noise drawn on the CPU, so every one logs the same values; the first one
+    writes the files.
+
+    Args:
+        measurement: what to calibrate and compare, and how.
+        directory: where the files of the last comparison go: scales.json, calibration.csv, comparison.csv,
+            summary.json, samples.npz, figures/*.png.
+        show_progress: show bars.
+
+    Attributes:
+        result: the last result, or None.
+    """
+
+    def __init__(self, measurement: Measurement, directory: str | Path, *, show_progress: bool = True) -> None:
+        self.measurement = measurement
+        self.directory = Path(directory)
+        self.show_progress = show_progress
+        self.result: Result | None = None
+        self._step = -1
+        self._history: dict[str, list[tuple[int, float]]] = {}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Checks, before the first step of training, that the comparison will go through."""
+        task, data = self._task(pl_module), self._data(trainer)
+        self.measurement.check(task.denoiser, data.train_images, data.train_labels, task.schedule)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for name in ("train/loss", "val/loss"):
+            if name in trainer.callback_metrics:
+                points = self._history.setdefault(name, [])
+                points.append((trainer.global_step, float(trainer.callback_metrics[name])))
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compares every n epochs, and logs the scalars through the module, so that checkpoints can monitor them."""
+        every = self.measurement.comparison.every_n_epochs
+        fitting = trainer.state.fn == "fit" and not trainer.sanity_checking
+        if fitting and every is not None and (trainer.current_epoch + 1) % every == 0:
+            result = self._measure(trainer, pl_module)
+            pl_module.log_dict(result.scalars(), rank_zero_only=False, sync_dist=False)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compares at the end, with the weights that the checkpoint has, unless just done."""
+        if self._step != trainer.global_step:
+            scalars = self._measure(trainer, pl_module).scalars()
+            for logger in trainer.loggers:
+                logger.log_metrics(scalars, step=trainer.global_step)
+                logger.save()
+        if self._history and trainer.is_global_zero:
+            figure = figures.training_curves(self._history)
+            figures.save(figure, self.directory / "figures" / "training.png")
+            for logger in trainer.loggers:
+                log_figure(logger, "training", figure, trainer.global_step)
+
+    def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Result:
+        task, data = self._task(pl_module), self._data(trainer)
+        labels = data.train_labels
+        bars = Bars() if self.show_progress and trainer.is_global_zero else None
+        training = task.denoiser.training
+        task.denoiser.eval()
+        try:
+            result = self.measurement.run(
+                task.denoiser,
+                data.train_images.to(pl_module.device),
+                None if labels is None else labels.to(pl_module.device),
+                task.schedule,
+                bars or no_progress,
+            )
+        finally:
+            task.denoiser.train(training)
+            if bars is not None:
+                bars.close()
+        self.result, self._step = result, trainer.global_step
+        if trainer.is_global_zero:
+            result.write(self.directory, task.schedule)
+            self._log_figures(trainer, result.figures(task.schedule))
+        return result
+
+    def _log_figures(self, trainer: pl.Trainer, drawn: Mapping[str, Figure]) -> None:
+        for name, figure in drawn.items():
+            for logger in trainer.loggers:
+                log_figure(logger, name, figure, trainer.global_step)
+
+    def _task(self, pl_module: pl.LightningModule) -> DenoisingTask:
+        if not isinstance(pl_module, DenoisingTask):
+            raise InputError(f"ELSComparison compares a DenoisingTask, not a {type(pl_module).__name__}")
+        return pl_module
+
+    def _data(self, trainer: pl.Trainer):  # type: ignore[no-untyped-def]
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if data is None or not hasattr(data, "train_images"):
+            raise InputError("ELSComparison needs a data module with train_images: trainer.fit(task, datamodule)")
+        return data

@@ -1,0 +1,127 @@
+"""The command line: `elslightning <verb> [hydra overrides]`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from elslightning import __version__
+from elslightning.errors import InputError
+
+VERBS = {
+    "train": "train a denoiser, calibrate the machines against it, compare them with it: the main job",
+    "calibrate": "find the patch size per noise level with which the machines agree best with a trained network",
+    "compare": "sample a trained network and the machines from the same noise and measure how well they agree",
+    "sample": "draw samples from a trained network or from a machine",
+}
+
+HELP = f"""\
+elslightning {__version__}: how much of what a convolutional diffusion model creates does a patch theory predict?
+
+usage: elslightning VERB [key=value ...]
+
+{os.linesep.join(f"  {verb:<11}{about}" for verb, about in VERBS.items())}
+
+  elslightning VERB --help       what a verb takes, with examples
+  elslightning VERB --cfg job    its configuration, without running it
+  elslightning --version
+
+Start here, a few minutes on two CPU cores, nothing to download:
+
+  elslightning train experiment=digits
+
+Exit codes: 0 done; 1 the run or its configuration failed; 2 the input cannot be worked with, in one line.
+"""
+
+
+def conf_dir() -> Path:
+    """The configuration: inside an installed package, or at the top of the checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
+
+
+class OutputDirectory(Callback):
+    """Finds out before anything else whether the run directory can be written."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._check(config.hydra.run.dir)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._check(config.hydra.sweep.dir)
+
+    def _check(self, directory: str) -> None:
+        try:
+            Path(directory).mkdir(parents=True, exist_ok=True)
+            probe = Path(directory) / f".{os.getpid()}.probe"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            _refuse(f"cannot write to the run directory {directory}: {error.strerror}")
+
+
+def main() -> None:
+    """The console script."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        sys.exit(0 if arguments else 2)
+    if arguments[0] == "--version":
+        print(__version__)
+        return
+    verb = arguments[0]
+    if verb not in VERBS:
+        _refuse(f"there is no verb {verb!r}: choose from {', '.join(VERBS)}")
+    command_line = list(sys.argv)
+
+    def task(cfg: DictConfig) -> float | None:
+        # Lightning starts further processes by running sys.argv again: they need the verb.
+        sys.argv = command_line
+        return _run(cfg)
+
+    # Hydra parses what follows the verb.
+    sys.argv = [command_line[0], *command_line[2:]]
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(task)()
+
+
+def _run(cfg: DictConfig) -> float | None:
+    """Runs one job; returns the median Pearson r of the first machine, for sweepers that optimise it."""
+    from elslightning import runs  # imports torch and lightning: not needed for help
+
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        result = getattr(runs, cfg.verb)(cfg, directory)
+    except InputError as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise CompactHydraException(f"elslightning: error: {error}") from error
+        _refuse(str(error))
+    value = None
+    if result is not None and result.comparison is not None:
+        print(f"\n{result.comparison.table()}\n")
+        medians = [name for name in result.scalars() if name.endswith("/pearson_r_median")]
+        value = result.scalars()[medians[0]]
+    elif result is not None:
+        for name, table in result.scales.items():
+            print(f"{name}: patch sizes from noise to image: {table.patch_size.flip(0).tolist()}")
+    print(f"files: {_shown(directory)}")
+    return value
+
+
+def _shown(directory: Path) -> str:
+    """A path below the working directory relative to it, any other as it is."""
+    try:
+        return f"{directory.relative_to(Path.cwd())}{os.sep}"
+    except ValueError:
+        return f"{directory}{os.sep}"
+
+
+def _refuse(message: str) -> None:
+    print(f"elslightning: error: {message}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,57 @@
+"""The IDX files of MNIST and its relatives, plain or gzipped."""
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from elslightning.errors import InputError
+
+_UNSIGNED_BYTE = 0x08
+
+
+def read_idx(path: str | Path, dimensions: int) -> UInt8[Tensor, "..."]:
+    """Reads an IDX file of unsigned bytes: images have 3 dimensions (n, height, width), labels 1.
+
+    Raises:
+        InputError: naming the file, if it is missing, truncated, or something else.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    header = 4 + 4 * dimensions
+    if len(content) < header or content[:3] != bytes([0, 0, _UNSIGNED_BYTE]) or content[3] != dimensions:
+        raise InputError(f"{path} is not an IDX file of bytes in {dimensions} dimensions")
+    shape = struct.unpack(f">{dimensions}I", content[4:header])
+    expected = header + math.prod(shape)
+    if len(content) != expected:
+        raise InputError(f"{path} has {len(content)} bytes where its header {shape} says {expected}")
+    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy())
+
+
+def find_idx(root: str | Path, name: str, folder: str) -> Path:
+    """The file `name`, gzipped or not, in `root`, `root/raw` or torchvision's `root/<folder>/raw`.
+
+    Raises:
+        InputError: if it is in none of them.
+    """
+    root = Path(root)
+    places = [root, root / "raw", root / folder / "raw"]
+    for place in places:
+        for candidate in (place / name, place / f"{name}.gz"):
+            if candidate.is_file():
+                return candidate
+    raise InputError(
+        f"{name} or {name}.gz is not in data.root={root} (nor in its raw/ or {folder}/raw/): "
+        "give the folder that holds the four IDX files"
+    )

@@ -1,0 +1,146 @@
+"""Figures: tensors in, matplotlib figures out."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from elslightning.calibration import Calibration
+from elslightning.comparison import BASELINE, Comparison
+from elslightning.files import replacing
+from elslightning.schedule import CosineSchedule
+
+NAMES = {"is": "IS", "es": "ES", "ls": "LS", "els": "ELS", "bbels": "bbELS"}
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+COLOURS = {"bbels": "#0072B2", "els": "#009E73", "ls": "#E69F00", "es": "#CC79A7", "is": "#D55E00"}
+
+
+def display_name(machine: str) -> str:
+    """How a machine is written in figures."""
+    return NAMES.get(machine, machine)
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Writes a figure in the format of the path's ending, whole or not at all."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary)
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _show(axes: Axes, image: Tensor) -> None:
+    """An image (channel, height, width) in [-1, 1], clipped."""
+    pixels = np.clip((image.float().cpu().numpy().transpose(1, 2, 0) + 1) / 2, 0, 1)
+    axes.imshow(pixels if pixels.shape[2] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=1)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def image_rows(rows: Mapping[str, Tensor], titles: Sequence[str] = ()) -> Figure:
+    """Images in named rows, (n, channel, height, width) each; `titles` stand above the columns."""
+    columns = max(len(images) for images in rows.values())
+    figure = _figure(1.1 + 0.75 * columns, 0.35 + 0.8 * len(rows))
+    grid = np.atleast_2d(figure.subplots(len(rows), columns, squeeze=False))
+    for line, (name, images) in zip(grid, rows.items(), strict=True):
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+        for axes, image in zip(line, images, strict=False):
+            _show(axes, image)
+        for axes in line[len(images) :]:
+            axes.axis("off")
+    for axes, title in zip(grid[0], titles, strict=False):
+        axes.set_title(title, fontsize=7)
+    return figure
+
+
+def pairs(comparison: Comparison, machine: str, count: int = 12) -> Figure:
+    """Samples side by side: a row per machine, the network beneath; all from the same noise.
+
+    Args:
+        comparison: the samples.
+        machine: whose Pearson r stands above each pair.
+        count: number of pairs, taken from the first.
+    """
+    steps, truth = next(iter(comparison.network.items()))
+    rows = {display_name(name): images[:count] for name, images in comparison.machines.items()}
+    rows[f"network, {steps} steps"] = truth[:count]
+    r = comparison.values(machine, steps)[:count].tolist()
+    figure = image_rows(rows, [f"r = {value:.2f}" for value in r])
+    figure.suptitle(f"Theory above, network beneath; r of {display_name(machine)} with the network", fontsize=9)
+    return figure
+
+
+def scatter(comparison: Comparison, machine: str) -> Figure:
+    """Pearson r of one machine against that of the ideal score machine, a point per pair."""
+    figure = _figure(4.2, 4.2)
+    axes = figure.subplots()
+    markers = ("o", "^", "s", "D")
+    for marker, steps in zip(markers, comparison.network, strict=False):
+        theory, ideal = comparison.values(machine, steps), comparison.values(BASELINE, steps)
+        share = comparison.share_beating_baseline(machine, steps)
+        axes.scatter(
+            ideal,
+            theory,
+            s=14,
+            alpha=0.7,
+            marker=marker,
+            label=f"network {steps} steps: {share:.0%} above IS",
+        )
+    low = min(0.0, *axes.get_xlim(), *axes.get_ylim())
+    axes.plot([low, 1], [low, 1], color="0.6", linewidth=0.8)
+    axes.set_xlim(low, 1.02)
+    axes.set_ylim(low, 1.02)
+    axes.set_aspect("equal")
+    axes.set_xlabel("Pearson r of IS with the network")
+    axes.set_ylabel(f"Pearson r of {display_name(machine)} with the network")
+    axes.legend(loc="lower right", fontsize=7)
+    return figure
+
+
+def scales(calibrations: Mapping[str, Calibration], schedule: CosineSchedule) -> Figure:
+    """Calibrated patch size against time, and beneath it the agreement curves of every patch size tried."""
+    figure = _figure(4.4 * len(calibrations), 5.2)
+    grid = figure.subplots(2, len(calibrations), sharex=True, squeeze=False)
+    for (top, bottom), (name, calibration) in zip(grid.T, calibrations.items(), strict=True):
+        table = calibration.scales
+        top.step(schedule.time(table.alpha_bar), table.patch_size, where="mid", color=COLOURS.get(name, "black"))
+        top.set_title(display_name(name), fontsize=9)
+        top.set_ylabel("calibrated patch size [pixels]")
+        top.set_yticks(calibration.patch_sizes)
+        t = schedule.time(calibration.alpha_bar)
+        shades = np.linspace(0.1, 0.9, len(calibration.patch_sizes))
+        for index, (size, shade) in enumerate(zip(calibration.patch_sizes, shades, strict=True)):
+            curve = calibration.agreement[:, index].median(dim=1).values
+            bottom.plot(t, curve, color=_shade(shade), linewidth=1, label=f"P = {size}")
+        bottom.set_xlabel("time t (0: image, 1: noise)")
+        bottom.set_ylabel("median agreement of eps")
+        bottom.legend(fontsize=6, ncols=2)
+    return figure
+
+
+def _shade(position: float) -> tuple[float, float, float, float]:
+    red, green, blue, alpha = colormaps["viridis"](position)
+    return red, green, blue, alpha
+
+
+def training_curves(history: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
+    """Losses against optimizer steps, on logarithmic axes: a curve per name, as (step, value) pairs."""
+    figure = _figure(5.2, 3.4)
+    axes = figure.subplots()
+    for name, points in history.items():
+        axes.plot([step for step, _ in points], [value for _, value in points], marker=".", ms=3, label=name)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("optimizer step")
+    axes.set_ylabel("mean squared error of eps")
+    if history:
+        axes.legend(fontsize=7)
+    return figure

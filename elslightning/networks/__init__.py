@@ -1,0 +1,6 @@
+"""Trainable denoisers: a backbone that predicts noise, wrapped by `EpsDenoiser`."""
+
+from elslightning.networks.eps import EpsDenoiser
+from elslightning.networks.resnet import ResNet
+
+__all__ = ["EpsDenoiser", "ResNet"]

@@ -1,0 +1,79 @@
+"""The machines once more, naively: float64, one pixel at a time, all candidates at once."""
+
+import torch
+from torch import Tensor
+
+
+def window(image: Tensor, row: int, column: int, radius: int, padding_mode: str) -> Tensor:
+    """The patch (channel, P, P) around a pixel, by reading pixel after pixel."""
+    channels, height, width = image.shape
+    patch = image.new_zeros(channels, 2 * radius + 1, 2 * radius + 1)
+    for dy in range(-radius, radius + 1):
+        for dx in range(-radius, radius + 1):
+            y, x = row + dy, column + dx
+            if padding_mode == "circular":
+                patch[:, dy + radius, dx + radius] = image[:, y % height, x % width]
+            elif 0 <= y < height and 0 <= x < width:
+                patch[:, dy + radius, dx + radius] = image[:, y, x]
+    return patch
+
+
+def overlap(row: int, column: int, height: int, width: int, radius: int) -> tuple[int, ...]:
+    """How far a window reaches beyond each of the four borders, or the pixel's own position on an axis where
+    it reaches beyond either."""
+
+    def axis(i: int, length: int) -> int:
+        return -1 if radius <= i < length - radius else i
+
+    return axis(row, height), axis(column, width)
+
+
+def candidates(machine: str, row: int, column: int, height: int, width: int, radius: int) -> list[tuple[int, int]]:
+    """The locations a pixel may copy from."""
+    everywhere = [(y, x) for y in range(height) for x in range(width)]
+    if machine == "ls":
+        return [(row, column)]
+    if machine == "els":
+        return everywhere
+    own = overlap(row, column, height, width, radius)
+    return [(y, x) for y, x in everywhere if overlap(y, x, height, width, radius) == own]
+
+
+def softmax_mean(squared_distance: Tensor, value: Tensor, alpha_bar: float) -> Tensor:
+    """(candidate,) distances and (candidate, value) values to (value,)."""
+    return torch.softmax(-squared_distance / (2 * (1 - alpha_bar)), dim=0) @ value
+
+
+def patch_posterior_mean(machine: str, x_t: Tensor, alpha_bar: float, images: Tensor, patch_size: int) -> Tensor:
+    """`ls`, `els` or `bbels` for one image (channel, height, width) and a bank (N, channel, height, width)."""
+    x_t, images = x_t.double(), images.double()
+    _, height, width = x_t.shape
+    radius = patch_size // 2
+    mode = "circular" if machine == "els" else "zeros"
+    patches = {
+        (y, x): torch.stack([window(image, y, x, radius, mode) for image in images])
+        for y in range(height)
+        for x in range(width)
+    }
+    result = torch.empty_like(x_t)
+    for row in range(height):
+        for column in range(width):
+            query = window(x_t, row, column, radius, mode)
+            keys = torch.cat([patches[at] for at in candidates(machine, row, column, height, width, radius)])
+            distance = (query - alpha_bar**0.5 * keys).square().sum(dim=(1, 2, 3))
+            result[:, row, column] = softmax_mean(distance, keys[:, :, radius, radius], alpha_bar)
+    return result
+
+
+def ideal_posterior_mean(x_t: Tensor, alpha_bar: float, images: Tensor) -> Tensor:
+    """`is` for one image."""
+    x_t, images = x_t.double(), images.double()
+    distance = (x_t - alpha_bar**0.5 * images).square().sum(dim=(1, 2, 3))
+    return softmax_mean(distance, images.flatten(1), alpha_bar).reshape(x_t.shape)
+
+
+def posterior_mean(machine: str, x_t: Tensor, alpha_bar: float, images: Tensor, patch_size: int) -> Tensor:
+    """Any machine by its name."""
+    if machine == "is":
+        return ideal_posterior_mean(x_t, alpha_bar, images)
+    return patch_posterior_mean(machine, x_t, alpha_bar, images, patch_size)
