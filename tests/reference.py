@@ -4,18 +4,16 @@ import torch
 from torch import Tensor
 
 
-def window(image: Tensor, row: int, column: int, radius: int, padding_mode: str) -> Tensor:
-    """The patch (channel, P, P) around a pixel, by reading pixel after pixel."""
-    channels, height, width = image.shape
-    patch = image.new_zeros(channels, 2 * radius + 1, 2 * radius + 1)
-    for dy in range(-radius, radius + 1):
-        for dx in range(-radius, radius + 1):
-            y, x = row + dy, column + dx
-            if padding_mode == "circular":
-                patch[:, dy + radius, dx + radius] = image[:, y % height, x % width]
-            elif 0 <= y < height and 0 <= x < width:
-                patch[:, dy + radius, dx + radius] = image[:, y, x]
-    return patch
+def window(images: Tensor, row: int, column: int, radius: int, padding_mode: str) -> Tensor:
+    """The patches (..., P, P) around one pixel of images (..., height, width), by reading its rows and columns."""
+    height, width = images.shape[-2:]
+    rows = torch.arange(row - radius, row + radius + 1)[:, None]
+    columns = torch.arange(column - radius, column + radius + 1)[None, :]
+    patch = images[..., rows % height, columns % width]
+    if padding_mode == "circular":
+        return patch
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    return patch * inside
 
 
 def overlap(row: int, column: int, height: int, width: int, radius: int) -> tuple[int, ...]:
@@ -50,11 +48,7 @@ def patch_posterior_mean(machine: str, x_t: Tensor, alpha_bar: float, images: Te
     _, height, width = x_t.shape
     radius = patch_size // 2
     mode = "circular" if machine == "els" else "zeros"
-    patches = {
-        (y, x): torch.stack([window(image, y, x, radius, mode) for image in images])
-        for y in range(height)
-        for x in range(width)
-    }
+    patches = {(y, x): window(images, y, x, radius, mode) for y in range(height) for x in range(width)}
     result = torch.empty_like(x_t)
     for row in range(height):
         for column in range(width):

@@ -1,12 +1,15 @@
 """The analytic score machines: posterior means of the training set under the constraints of a network."""
 
 from elslightning.machines.boundary_broken import BoundaryBrokenScoreMachine
+from elslightning.machines.equivariant_local import EquivariantLocalScoreMachine
 from elslightning.machines.ideal import IdealScoreMachine
 from elslightning.machines.local import LocalScoreMachine
-from elslightning.machines.machine import PatchMachine, ScoreMachine
+from elslightning.machines.machine import ScoreMachine
+from elslightning.machines.patches import PatchMachine
 
 __all__ = [
     "BoundaryBrokenScoreMachine",
+    "EquivariantLocalScoreMachine",
     "IdealScoreMachine",
     "LocalScoreMachine",
     "PatchMachine",

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from elslightning.machines.kernels import LogWeight, attend, empty_partial, posterior_mean, working_dtype
-from elslightning.machines.machine import _BLOCK, ScoreMachine
+from elslightning.machines.machine import ScoreMachine
 from elslightning.shapes import AlphaBar, Images
 
 
@@ -28,5 +28,5 @@ class IdealScoreMachine(ScoreMachine):
         partial = empty_partial(1, len(x_t), dim, x_t)
         for images in self._chunks(members, dim, dtype):
             key = images.reshape(1, len(images), dim)
-            partial = attend(partial, query, key, key.to(x_t.dtype), coefficients, _BLOCK)
+            partial = attend(partial, query, key, key.to(x_t.dtype), coefficients)
         return posterior_mean(partial).reshape(x_t.shape)

@@ -16,6 +16,9 @@ from torch import Tensor
 
 from elslightning.shapes import AlphaBar
 
+# Log-weights held at once: 2 MiB in float32, which stays in a core's cache.
+_BLOCK = 2**19
+
 
 class Partial(NamedTuple):
     """A softmax average over some of the candidates, for every group and query."""
@@ -92,7 +95,6 @@ def attend(
     key: Float[Tensor, "group candidate dim"],
     value: Float[Tensor, "group candidate value"],
     coefficients: LogWeight,
-    block: int,
 ) -> Partial:
     """`partial` with these candidates added.
 
@@ -100,11 +102,10 @@ def attend(
         query, key: patches, in the working precision (see `working_dtype`).
         value: what each candidate contributes; its dtype is that of the result.
         coefficients: one pair per query.
-        block: number of (group, query, candidate) triples whose log-weights are held at once.
     """
     groups, queries, _ = query.shape
     power = key.square().sum(dim=2)  # (group, candidate)
-    rows = max(1, block // (groups * key.shape[1]))
+    rows = max(1, _BLOCK // (groups * key.shape[1]))
     parts = []
     for start in range(0, queries, rows):
         part = slice(start, start + rows)

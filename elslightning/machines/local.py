@@ -1,8 +1,8 @@
 """LS: the local score machine."""
 
-import torch
+from typing import ClassVar
 
-from elslightning.machines.machine import PatchMachine, Region
+from elslightning.machines.patches import PatchMachine
 
 
 class LocalScoreMachine(PatchMachine):
@@ -15,8 +15,5 @@ class LocalScoreMachine(PatchMachine):
     Arguments and errors as in `PatchMachine`.
     """
 
-    def _regions(self, patch_size: int) -> list[Region]:
-        height, width = self.images.shape[2:]
-        device = self.images.device
-        rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
-        return [Region(rows, columns, pool_rows=False, pool_columns=False)]
+    padding_mode: ClassVar[str] = "zeros"
+    pooled: ClassVar[bool] = False

@@ -1,0 +1,186 @@
+"""PatchMachine: what the machines that see patches share: patch sizes, regions, and the two ways to compute."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from elslightning.boundary import check_patch_size, interior, pad
+from elslightning.errors import InputError
+from elslightning.machines.compiled import axis, candidate_sums, merge_sums
+from elslightning.machines.kernels import LogWeight, attend, empty_partial, posterior_mean, working_dtype
+from elslightning.machines.machine import ScoreMachine
+from elslightning.scales import ScaleTable
+from elslightning.shapes import AlphaBar, Bank, Images, Labels
+
+
+@dataclass(frozen=True)
+class Region:
+    """Output pixels that find their candidates alike: the product of some rows and some columns.
+
+    A pixel's candidates are centred in all rows of the region, or in its own row only; columns likewise.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    pool_rows: bool
+    pool_columns: bool
+
+    def patches(self, padded: Tensor, patch_size: int) -> Tensor:
+        """The patches of padded images around the region's pixels: (group, image, pixel of the group, dim).
+
+        Pixels that share their candidates form a group.
+        """
+        windows = padded.unfold(2, patch_size, 1).unfold(3, patch_size, 1)
+        windows = windows.index_select(2, self.rows).index_select(3, self.columns)
+        # (image, channel, row, column, y, x)
+        groups = [dim for dim, pooled in ((2, self.pool_rows), (3, self.pool_columns)) if not pooled]
+        pooled = [dim for dim, pooled in ((2, self.pool_rows), (3, self.pool_columns)) if pooled]
+        count = self.group_count
+        return windows.permute(*groups, 0, *pooled, 1, 4, 5).reshape(
+            count, len(padded), self.group_size, padded.shape[1] * patch_size**2
+        )
+
+    @property
+    def group_count(self) -> int:
+        return (1 if self.pool_rows else len(self.rows)) * (1 if self.pool_columns else len(self.columns))
+
+    @property
+    def group_size(self) -> int:
+        return len(self.rows) * len(self.columns) // self.group_count
+
+    def place(self, values: Tensor) -> Tensor:
+        """Values (group, image, pixel of the group, channel) as (image, channel, row, column)."""
+        _, images, _, channels = values.shape
+        if self.pool_rows and not self.pool_columns:  # groups are columns
+            values = values.reshape(len(self.columns), images, len(self.rows), channels).permute(1, 3, 2, 0)
+        else:
+            rows = 1 if self.pool_rows else len(self.rows)
+            columns = 1 if self.pool_columns else len(self.columns)
+            values = values.reshape(
+                rows, columns, images, len(self.rows) // rows, len(self.columns) // columns, channels
+            ).permute(2, 5, 0, 3, 1, 4)
+        return values.reshape(images, channels, len(self.rows), len(self.columns))
+
+
+class PatchMachine(ScoreMachine):
+    """A machine that sees P×P patches and paints each pixel with the centres of training patches.
+
+    Args:
+        images, labels: as in `ScoreMachine`.
+        scales: the patch size: one odd integer for all noise levels, or a `ScaleTable`.
+
+    Raises:
+        InputError: also for a patch size that is even, not positive, or too large to wrap around an image.
+    """
+
+    padding_mode: ClassVar[str] = "zeros"
+    """What a patch sees beyond the border: "zeros" or "circular"."""
+    pooled: ClassVar[bool] = False
+    """Whether a pixel's candidates lie at all locations that see the border alike, or only at its own."""
+    compiled: ClassVar[bool] = True
+    """Whether float32 on a CPU takes the compiled loops; the torch path gives the same numbers."""
+
+    def __init__(self, images: Bank, labels: Labels | None = None, *, scales: int | ScaleTable) -> None:
+        super().__init__(images, labels)
+        self.scales = scales
+        for size in [scales] if isinstance(scales, int) else scales.patch_size.unique().tolist():
+            self.check_patch_size(size)
+
+    def check_patch_size(self, patch_size: int) -> None:
+        """Raises InputError unless the machine can use this patch size on its images."""
+        check_patch_size(patch_size)
+        side = min(self.images.shape[2:])
+        if self.padding_mode == "circular" and patch_size > side:
+            raise InputError(
+                f"patch size {patch_size} is too large: on images of {self.images.shape[2]} x "
+                f"{self.images.shape[3]} pixels {type(self).__name__} wraps patches of at most {side}"
+            )
+
+    def patch_size_at(self, alpha_bar: AlphaBar) -> Tensor:
+        if isinstance(self.scales, int):
+            return torch.full(alpha_bar.shape, self.scales)
+        return self.scales.at(alpha_bar)
+
+    @torch.no_grad()
+    def sweep(
+        self, x_t: Images, alpha_bar: AlphaBar, patch_sizes: Sequence[int], labels: Labels | None = None
+    ) -> Tensor:
+        """The posterior mean with each patch size instead of the machine's own.
+
+        Args:
+            x_t, alpha_bar, labels: as in `forward`.
+            patch_sizes: odd, positive.
+
+        Returns:
+            (len(patch_sizes), batch, channel, height, width).
+
+        Raises:
+            InputError: as `forward`, and for a patch size the machine cannot use.
+        """
+        self.check_inputs(x_t, alpha_bar, labels)
+        for size in patch_sizes:
+            self.check_patch_size(size)
+        sizes = [torch.full(alpha_bar.shape, size) for size in patch_sizes]
+        return torch.stack([self._evaluate(x_t, alpha_bar, labels, size) for size in sizes])
+
+    def _posterior_mean(self, x_t: Images, alpha_bar: AlphaBar, members: Tensor, patch_size: int) -> Images:
+        if self.compiled and x_t.device.type == "cpu" and x_t.dtype == torch.float32:
+            return self._compiled_posterior_mean(x_t, alpha_bar, members, patch_size)
+        return self._torch_posterior_mean(x_t, alpha_bar, members, patch_size)
+
+    def _compiled_posterior_mean(self, x_t: Images, alpha_bar: AlphaBar, members: Tensor, patch_size: int) -> Images:
+        rows, columns = (
+            axis(length, patch_size // 2, pooled=self.pooled, padding_mode=self.padding_mode)
+            for length in x_t.shape[2:]
+        )
+        threads = torch.get_num_threads()
+        sums = [
+            candidate_sums(x_t, alpha_bar, images, rows, columns, patch_size, threads)
+            for images in self._chunks(members, x_t[0].numel(), torch.float32)
+        ]
+        total = functools.reduce(merge_sums, sums)
+        return (total.weighted / total.weight[:, None]).float()
+
+    def _torch_posterior_mean(self, x_t: Images, alpha_bar: AlphaBar, members: Tensor, patch_size: int) -> Images:
+        radius, batch, channels = patch_size // 2, *x_t.shape[:2]
+        dim = channels * patch_size**2
+        result = torch.empty_like(x_t)
+        dtype = working_dtype(x_t, float(alpha_bar.max()), dim)
+        padded = pad(x_t.to(dtype), radius, self.padding_mode)
+        for region in self._regions(patch_size):
+            groups, size = region.group_count, region.group_size
+            query = region.patches(padded, patch_size).flatten(1, 2)  # (group, batch · pixel, dim)
+            coefficients = LogWeight.of(alpha_bar, size, query)
+            partial = empty_partial(groups, batch * size, channels, x_t)
+            for images in self._chunks(members, groups * size * dim, dtype):
+                key = region.patches(pad(images, radius, self.padding_mode), patch_size).flatten(1, 2)
+                centre = key.unflatten(2, (channels, patch_size, patch_size))[..., radius, radius]
+                partial = attend(partial, query, key, centre.to(x_t.dtype), coefficients)
+            mean = posterior_mean(partial).unflatten(1, (batch, size))
+            result[:, :, region.rows[:, None], region.columns] = region.place(mean)
+        return result
+
+    def _regions(self, patch_size: int) -> list[Region]:
+        """A partition of the image by how pixels find their candidates."""
+        height, width = self.images.shape[2:]
+        return [
+            Region(rows, columns, pool_rows, pool_columns)
+            for rows, pool_rows in self._axis(height, patch_size // 2)
+            for columns, pool_columns in self._axis(width, patch_size // 2)
+        ]
+
+    def _axis(self, length: int, radius: int) -> list[tuple[Tensor, bool]]:
+        """The indices of an axis that share their candidates, and those that have their own; if there are any."""
+        indices = torch.arange(length, device=self.images.device)
+        if not self.pooled:
+            shared = indices[:0]
+        elif self.padding_mode == "circular":
+            shared = indices
+        else:
+            shared = indices[interior(length, radius)]
+        own = indices[~torch.isin(indices, shared)]
+        return [(part, pooled) for part, pooled in ((shared, True), (own, False)) if len(part)]
