@@ -1,6 +1,7 @@
 """The one interface of networks and machines: a map from a noisy image to its posterior mean."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from torch import nn
 
@@ -57,10 +58,12 @@ class Denoiser(nn.Module, ABC):
 
     Attributes:
         conditional: whether `forward` needs labels.
+        on_progress: told the fraction done of an evaluation that may take long; networks never call it.
         image_shape: the (channel, height, width) it is made for; a channel or side it leaves free is None.
     """
 
     conditional: bool = False
+    on_progress: Callable[[float], None] = staticmethod(lambda fraction: None)
     image_shape: tuple[int | None, int | None, int | None] = (None, None, None)
 
     @abstractmethod

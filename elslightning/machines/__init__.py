@@ -1,6 +1,7 @@
 """The analytic score machines: posterior means of the training set under the constraints of a network."""
 
 from elslightning.machines.boundary_broken import BoundaryBrokenScoreMachine
+from elslightning.machines.equivariant import EquivariantScoreMachine
 from elslightning.machines.equivariant_local import EquivariantLocalScoreMachine
 from elslightning.machines.ideal import IdealScoreMachine
 from elslightning.machines.local import LocalScoreMachine
@@ -10,6 +11,7 @@ from elslightning.machines.patches import PatchMachine
 __all__ = [
     "BoundaryBrokenScoreMachine",
     "EquivariantLocalScoreMachine",
+    "EquivariantScoreMachine",
     "IdealScoreMachine",
     "LocalScoreMachine",
     "PatchMachine",

@@ -10,220 +10,14 @@ distance itself however small it is. Pairs that together cannot weigh 2⁻²³ o
 import functools
 import math
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numba
 import numpy as np
 import torch
-from llvmlite import ir
-from numba.extending import intrinsic
 from torch import Tensor
 
-LANES = 64
-"""Training images side by side."""
-
-# A candidate that no lane of a full block needs: so far away that its weight is 0, but finite when squared.
-_FAR = np.float32(1e6)
-_NO_CANDIDATE = np.float32(1e30)
-
-# 2^x on [-1/2, 1/2], to float32's rounding.
-_C = [
-    np.float32(c)
-    for c in np.polynomial.Chebyshev.interpolate(lambda x: 2.0**x, 6, domain=[-0.5, 0.5])
-    .convert(kind=np.polynomial.Polynomial)
-    .coef
-]
-_C0, _C1, _C2, _C3, _C4, _C5, _C6 = _C
-
-_FASTMATH = {"nnan", "ninf", "nsz", "contract", "reassoc", "arcp"}
-
-
-@intrinsic
-def _as_float32(context: Any, bits: Any) -> Any:
-    """The float32 with these 32 bits."""
-
-    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.FloatType())
-
-    return numba.float32(numba.int32), build
-
-
-@numba.njit(fastmath=_FASTMATH, inline="always")
-def _exp2(x: Any) -> Any:
-    """2^x for float32 x <= 0; what would be subnormal comes out as about 1e-38."""
-    x = max(x, np.float32(-126.0))
-    whole = np.int32(x - np.float32(0.5))
-    part = x - np.float32(whole)
-    power = _C5 + part * _C6
-    power = _C4 + part * power
-    power = _C3 + part * power
-    power = _C2 + part * power
-    power = _C1 + part * power
-    power = _C0 + part * power
-    return power * _as_float32(np.int32((whole + np.int32(127)) << np.int32(23)))  # type: ignore[call-arg]
-
-
-@numba.njit(fastmath=_FASTMATH, nogil=True, error_model="numpy", cache=True)
-def _add_displacement(
-    query: Any,
-    images: Any,
-    query_rows: Any,
-    image_rows: Any,
-    query_columns: Any,
-    image_columns: Any,
-    radius: int,
-    sharpness: Any,
-    cutoff: Any,
-    best: Any,
-    weight: Any,
-    weighted: Any,
-    blocks: Any,
-    prefix: Any,
-    sums: Any,
-    row_blocks: Any,
-    row_prefix: Any,
-    distance: Any,
-) -> None:
-    """Adds the candidates at one displacement to the running softmax of every pixel that may use them.
-
-    Rows and columns come as tables: position a of `query_rows` and `image_rows` are compared with each other,
-    or are both beyond the border where the table says -1; positions radius … len - radius - 1 are outputs.
-    """
-    channels = query.shape[0]
-    size = 2 * radius + 1
-    columns = len(query_columns)
-    for a in range(len(query_rows)):
-        slot = a % size
-        if slot == 0:
-            if a > 0:  # the block of rows before this one becomes its suffix sums
-                for k in range(size - 2, 0, -1):
-                    for c in range(columns):
-                        for b in range(LANES):
-                            blocks[k, c, b] += blocks[k + 1, c, b]
-            for c in range(columns):
-                for b in range(LANES):
-                    prefix[c, b] = 0.0
-        y, z = query_rows[a], image_rows[a]
-        for c in range(columns):
-            v, w = query_columns[c], image_columns[c]
-            if y < 0 or v < 0:
-                for b in range(LANES):
-                    blocks[slot, c, b] = 0.0
-            else:
-                value = query[0, y, v]
-                for b in range(LANES):
-                    difference = value - images[0, z, w, b]
-                    blocks[slot, c, b] = difference * difference
-                for channel in range(1, channels):
-                    value = query[channel, y, v]
-                    for b in range(LANES):
-                        difference = value - images[channel, z, w, b]
-                        blocks[slot, c, b] += difference * difference
-            for b in range(LANES):
-                prefix[c, b] += blocks[slot, c, b]
-        if a < 2 * radius:
-            continue
-        if slot + 1 < size:
-            for c in range(columns):
-                for b in range(LANES):
-                    sums[c, b] = prefix[c, b] + blocks[slot + 1, c, b]
-        else:
-            for c in range(columns):
-                for b in range(LANES):
-                    sums[c, b] = prefix[c, b]
-        i, p = query_rows[a - radius], image_rows[a - radius]
-        for c in range(columns):
-            spot = c % size
-            if spot == 0:
-                if c > 0:
-                    for k in range(size - 2, 0, -1):
-                        for b in range(LANES):
-                            row_blocks[k, b] += row_blocks[k + 1, b]
-                for b in range(LANES):
-                    row_prefix[b] = 0.0
-            for b in range(LANES):
-                row_blocks[spot, b] = sums[c, b]
-                row_prefix[b] += sums[c, b]
-            if c < 2 * radius:
-                continue
-            nearest = _NO_CANDIDATE
-            if spot + 1 < size:
-                for b in range(LANES):
-                    distance[b] = row_prefix[b] + row_blocks[spot + 1, b]
-                    nearest = min(nearest, distance[b])
-            else:
-                for b in range(LANES):
-                    distance[b] = row_prefix[b]
-                    nearest = min(nearest, distance[b])
-            j, q = query_columns[c - radius], image_columns[c - radius]
-            least = best[i, j]
-            if (nearest - least) * sharpness > cutoff:
-                continue
-            if nearest < least:
-                scale = _exp2((nearest - least) * sharpness)
-                weight[i, j] *= scale
-                for channel in range(channels):
-                    weighted[channel, i, j] *= scale
-                best[i, j] = least = nearest
-            total = np.float32(0.0)
-            for b in range(LANES):
-                distance[b] = _exp2((least - distance[b]) * sharpness)
-                total += distance[b]
-            weight[i, j] += total
-            for channel in range(channels):
-                part = np.float32(0.0)
-                for b in range(LANES):
-                    part += distance[b] * images[channel, p, q, b]
-                weighted[channel, i, j] += part
-
-
-@numba.njit(fastmath=_FASTMATH, nogil=True, error_model="numpy", cache=True)
-def _add_block(
-    queries: Any,
-    images: Any,
-    rows: Any,
-    row_lengths: Any,
-    columns: Any,
-    column_lengths: Any,
-    radius: int,
-    sharpness: Any,
-    cutoff: Any,
-    best: Any,
-    weight: Any,
-    weighted: Any,
-) -> None:
-    """Adds a block of training images (channel, height, width, LANES) for every query and displacement."""
-    size = 2 * radius + 1
-    longest = columns.shape[2]
-    blocks = np.empty((size, longest, LANES), np.float32)
-    prefix = np.empty((longest, LANES), np.float32)
-    sums = np.empty((longest, LANES), np.float32)
-    row_blocks = np.empty((size, LANES), np.float32)
-    row_prefix = np.empty(LANES, np.float32)
-    distance = np.empty(LANES, np.float32)
-    for n in range(len(queries)):
-        for k in range(len(rows)):
-            for m in range(len(columns)):
-                _add_displacement(
-                    queries[n],
-                    images,
-                    rows[k, 0, : row_lengths[k]],
-                    rows[k, 1, : row_lengths[k]],
-                    columns[m, 0, : column_lengths[m]],
-                    columns[m, 1, : column_lengths[m]],
-                    radius,
-                    sharpness[n],
-                    cutoff,
-                    best[n],
-                    weight[n],
-                    weighted[n],
-                    blocks,
-                    prefix,
-                    sums,
-                    row_blocks,
-                    row_prefix,
-                    distance,
-                )
+from elslightning.machines.kernels import Partial, merge
+from elslightning.machines.loops import FAR, LANES, NO_CANDIDATE, add_block
 
 
 class Axis(NamedTuple):
@@ -266,21 +60,21 @@ def axis(length: int, radius: int, *, pooled: bool, padding_mode: str) -> Axis:
     return Axis(padded, lengths)
 
 
-class Sums(NamedTuple):
-    """A running softmax average for every query and pixel."""
+def image_bytes(channels: int, height: int, width: int) -> int:
+    """Memory that one more noisy image takes in `candidate_sums`: its sums, some copies of them, and itself."""
+    return 8 * height * width * (6 * (channels + 2) + 2 * channels)
 
-    maximum: Tensor
-    """(batch, height, width) largest log-weight, float64."""
-    weight: Tensor
-    """(batch, height, width) `Σ exp(log_weight - maximum)`, float64."""
-    weighted: Tensor
-    """(batch, channel, height, width) `Σ exp(log_weight - maximum) value`, float64."""
+
+def workspace_bytes(channels: int, height: int, width: int, patch_size: int) -> int:
+    """Memory that one thread takes in `candidate_sums`."""
+    longest = width + patch_size
+    return 4 * LANES * (channels * height * width + (patch_size + 2) * (longest + 1))
 
 
 def candidate_sums(
     x_t: Tensor, alpha_bar: Tensor, images: Tensor, rows: Axis, columns: Axis, patch_size: int, threads: int
-) -> Sums:
-    """The softmax sums of some training images, for a batch of noisy images.
+) -> Partial:
+    """The softmax average over some training images, for every pixel (batch, height, width) of some noisy images.
 
     Args:
         x_t: (batch, channel, height, width) float32 on the CPU.
@@ -302,15 +96,15 @@ def candidate_sums(
     image_parts = np.array_split(starts, min(len(starts), -(-threads // len(query_parts))))
 
     def work(part: np.ndarray, blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        best = np.full((len(part), height, width), _NO_CANDIDATE, np.float32)
+        best = np.full((len(part), height, width), NO_CANDIDATE, np.float32)
         weight = np.zeros((len(part), height, width))
         weighted = np.zeros((len(part), channels, height, width))
         block = np.empty((channels, height, width, LANES), np.float32)
         for start in blocks:
             members = bank[start : start + LANES]
             block[..., : len(members)] = members.transpose(1, 2, 3, 0)
-            block[..., len(members) :] = _FAR
-            _add_block(
+            block[..., len(members) :] = FAR
+            add_block(
                 queries[part],
                 block,
                 rows.tables,
@@ -329,23 +123,15 @@ def candidate_sums(
     with ThreadPoolExecutor(threads) as pool:
         futures = [[pool.submit(work, part, blocks) for blocks in image_parts] for part in query_parts]
         found = [[future.result() for future in line] for line in futures]
-    scale = -power[:, None, None]
-    joined = [
-        functools.reduce(merge_sums, [Sums(*(torch.from_numpy(array) for array in piece)) for piece in line])
-        for line in [
-            [(best * scale[part], weight, weighted) for best, weight, weighted in line]
-            for part, line in zip(query_parts, found, strict=True)
+    joined = []
+    for part, line in zip(query_parts, found, strict=True):
+        pieces = [
+            Partial(
+                torch.from_numpy(best * -power[part, None, None]),
+                torch.from_numpy(weight),
+                torch.from_numpy(weighted).permute(0, 2, 3, 1),
+            )
+            for best, weight, weighted in line
         ]
-    ]
-    return Sums(*(torch.cat(tensors) for tensors in zip(*joined, strict=True)))
-
-
-def merge_sums(a: Sums, b: Sums) -> Sums:
-    """The sums over the training images of both."""
-    maximum = torch.maximum(a.maximum, b.maximum)
-    scale_a, scale_b = (a.maximum - maximum).exp(), (b.maximum - maximum).exp()
-    return Sums(
-        maximum,
-        scale_a * a.weight + scale_b * b.weight,
-        scale_a[:, None] * a.weighted + scale_b[:, None] * b.weighted,
-    )
+        joined.append(functools.reduce(merge, pieces))
+    return Partial(*(torch.cat(tensors) for tensors in zip(*joined, strict=True)))

@@ -1,10 +1,12 @@
 """IS: the ideal score machine."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
-from elslightning.machines.kernels import LogWeight, attend, empty_partial, posterior_mean, working_dtype
-from elslightning.machines.machine import ScoreMachine
+from elslightning.machines.kernels import LogWeight, Partial, attend, attention_block, empty_partial, working_dtype
+from elslightning.machines.machine import Chunks, ScoreMachine, accumulate, whole_image_partial
 from elslightning.shapes import AlphaBar, Images
 
 
@@ -20,13 +22,20 @@ class IdealScoreMachine(ScoreMachine):
     def patch_size_at(self, alpha_bar: AlphaBar) -> Tensor:
         return torch.zeros(alpha_bar.shape, dtype=torch.int64)
 
-    def _posterior_mean(self, x_t: Images, alpha_bar: AlphaBar, members: Tensor, patch_size: int) -> Images:
+    def _image_bytes(self, x_t: Images, patch_size: int) -> int:
+        return 8 * 8 * x_t[0].numel()
+
+    def _partial(self, x_t: Images, alpha_bar: AlphaBar, chunks: Chunks, patch_size: int) -> Partial:
         dim = x_t[0].numel()
         dtype = working_dtype(x_t, float(alpha_bar.max()), dim)
         query = x_t.to(dtype).reshape(1, len(x_t), dim)
         coefficients = LogWeight.of(alpha_bar, 1, query)
-        partial = empty_partial(1, len(x_t), dim, x_t)
-        for images in self._chunks(members, dim, dtype):
-            key = images.reshape(1, len(images), dim)
-            partial = attend(partial, query, key, key.to(x_t.dtype), coefficients)
-        return posterior_mean(partial).reshape(x_t.shape)
+        start = empty_partial((1, len(x_t)), dim, x_t.device)
+        block = attention_block(x_t.device, chunks.budget // 4)
+
+        def parts() -> Iterator[Partial]:
+            for images in chunks.of(dtype, 3 * 8 * dim, chunks.budget // 4):
+                key = images.reshape(1, len(images), dim)
+                yield attend(start, query, key, key.to(x_t.dtype), coefficients, block)
+
+        return whole_image_partial(accumulate(start, parts()), x_t)

@@ -11,46 +11,57 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
 from elslightning.shapes import AlphaBar
 
-# Log-weights held at once: 2 MiB in float32, which stays in a core's cache.
-_BLOCK = 2**19
-
 
 class Partial(NamedTuple):
-    """A softmax average over some of the candidates, for every group and query."""
+    """A softmax average over some of the candidates, for any arrangement of queries."""
 
-    maximum: Float[Tensor, "group query"]
+    maximum: Float[Tensor, "*query"]
     """Largest log-weight; -inf where there was no candidate yet."""
-    weight: Float[Tensor, "group query"]
+    weight: Float[Tensor, "*query"]
     """`Σ exp(log_weight - maximum)`."""
-    weighted: Float[Tensor, "group query value"]
+    weighted: Float[Tensor, "*query value"]
     """`Σ exp(log_weight - maximum) value`."""
 
 
-def empty_partial(groups: int, queries: int, values: int, like: Tensor) -> Partial:
-    """The average over no candidates, with the dtype and device of `like`."""
-    return Partial(
-        maximum=like.new_full((groups, queries), -math.inf),
-        weight=like.new_zeros((groups, queries)),
-        weighted=like.new_zeros((groups, queries, values)),
-    )
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """The precision of running sums: float64, except on MPS, which has none."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def empty_partial(queries: tuple[int, ...], values: int, device: torch.device) -> Partial:
+    """The average over no candidates."""
+    zeros = torch.zeros((*queries, values), dtype=sum_dtype(device), device=device)
+    return Partial(zeros.new_full(queries, -math.inf), zeros.new_zeros(queries), zeros)
+
+
+def _rescaled(partial: Partial, maximum: Tensor) -> Partial:
+    """The same average, its sums relative to another maximum."""
+    # Where there is no candidate at all, exp(-inf - -inf) would be NaN.
+    scale = (partial.maximum - maximum.clamp(min=torch.finfo(maximum.dtype).min)).exp()
+    return Partial(maximum, scale * partial.weight, scale[..., None] * partial.weighted)
 
 
 def merge(a: Partial, b: Partial) -> Partial:
     """The average over the candidates of both."""
     maximum = torch.maximum(a.maximum, b.maximum)
-    # Where neither has a candidate, exp(-inf - -inf) would be NaN.
-    finite = maximum.clamp(min=torch.finfo(maximum.dtype).min)
-    scale_a, scale_b = (a.maximum - finite).exp(), (b.maximum - finite).exp()
-    return Partial(
-        maximum=maximum,
-        weight=scale_a * a.weight + scale_b * b.weight,
-        weighted=scale_a[..., None] * a.weighted + scale_b[..., None] * b.weighted,
-    )
+    a, b = _rescaled(a, maximum), _rescaled(b, maximum)
+    return Partial(maximum, a.weight + b.weight, a.weighted + b.weighted)
+
+
+def merge_over(partial: Partial, group: dist.ProcessGroup) -> Partial:
+    """The average over the candidates of all processes of a group, each of which calls this with its own."""
+    maximum = partial.maximum.clone()
+    dist.all_reduce(maximum, dist.ReduceOp.MAX, group=group)
+    partial = _rescaled(partial, maximum)
+    for tensor in (partial.weight, partial.weighted):
+        dist.all_reduce(tensor, dist.ReduceOp.SUM, group=group)
+    return partial
 
 
 def block_partial(
@@ -59,10 +70,11 @@ def block_partial(
     """The average over one block of candidates. Log-weights may be more precise than values."""
     maximum = log_weight.amax(dim=2)
     weight = (log_weight - maximum[:, :, None]).to(value.dtype).exp_()  # (group, query, candidate)
-    return Partial(maximum.to(value.dtype), weight.sum(dim=2), weight @ value)
+    sums = sum_dtype(value.device)
+    return Partial(maximum.to(sums), weight.sum(dim=2).to(sums), (weight @ value).to(sums))
 
 
-def posterior_mean(partial: Partial) -> Float[Tensor, "group query value"]:
+def posterior_mean(partial: Partial) -> Float[Tensor, "*query value"]:
     """What the softmax average comes to, all candidates being in."""
     return partial.weighted / partial.weight[..., None]
 
@@ -95,6 +107,7 @@ def attend(
     key: Float[Tensor, "group candidate dim"],
     value: Float[Tensor, "group candidate value"],
     coefficients: LogWeight,
+    block: int,
 ) -> Partial:
     """`partial` with these candidates added.
 
@@ -102,10 +115,11 @@ def attend(
         query, key: patches, in the working precision (see `working_dtype`).
         value: what each candidate contributes; its dtype is that of the result.
         coefficients: one pair per query.
+        block: number of (group, query, candidate) triples whose log-weights are held at once.
     """
     groups, queries, _ = query.shape
     power = key.square().sum(dim=2)  # (group, candidate)
-    rows = max(1, _BLOCK // (groups * key.shape[1]))
+    rows = max(1, block // (groups * key.shape[1]))
     parts = []
     for start in range(0, queries, rows):
         part = slice(start, start + rows)
@@ -121,6 +135,15 @@ def attend(
         torch.cat([part.weight for part in parts], dim=1),
         torch.cat([part.weighted for part in parts], dim=1),
     )
+
+
+def attention_block(device: torch.device, budget: int) -> int:
+    """How many log-weights `attend` should hold at once, its three arrays of them fitting into `budget` bytes.
+
+    On a CPU 2 MiB of them, which stay in a core's cache; on other devices more, to keep them busy.
+    """
+    most = 2**19 if device.type == "cpu" else 2**26
+    return max(1, min(most, budget // (3 * 8)))
 
 
 def working_dtype(x_t: Tensor, alpha_bar: float, dim: int) -> torch.dtype:

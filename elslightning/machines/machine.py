@@ -1,18 +1,18 @@
-"""ScoreMachine: what the analytic machines share: the bank, labels, chunks, batches."""
+"""ScoreMachine: what the analytic machines share: the bank, labels, shards, memory."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from elslightning.denoiser import Denoiser
 from elslightning.errors import InputError
-from elslightning.machines.kernels import full_precision
+from elslightning.machines.kernels import Partial, empty_partial, full_precision, merge, merge_over, posterior_mean
+from elslightning.machines.memory import default_budget, fitting
 from elslightning.shapes import AlphaBar, Bank, Images, Labels
-
-# Numbers in the patches of one chunk of training images.
-_CHUNK = 2**22
 
 
 class ScoreMachine(Denoiser):
@@ -25,18 +25,31 @@ class ScoreMachine(Denoiser):
             0 … 255 stands for -1 … 1 and only the chunk in use is converted.
         labels: (N,) int64; given, the machine is class-conditional: an image with label y sees only the
             training images of class y.
+        memory_budget: bytes that one evaluation may take beyond the bank and its result, on the device of the
+            images; None takes a quarter of what is free there when it starts. It bounds how many images are
+            worked on at once, and does not change what comes out.
+        process_group: given, the bank is one shard of a larger one, and every process of the group holds
+            another, perhaps an empty one. All call the machine with the same images at the same time and get
+            the same result, that of the whole bank.
 
     Raises:
-        InputError: for an empty bank, pixels that are not finite, or labels that do not match.
+        InputError: for an empty bank, pixels that are not finite, labels that do not match, or a budget below 1.
     """
 
     images: Tensor
     labels: Tensor | None
 
-    def __init__(self, images: Bank, labels: Labels | None = None) -> None:
+    def __init__(
+        self,
+        images: Bank,
+        labels: Labels | None = None,
+        *,
+        memory_budget: int | None = None,
+        process_group: dist.ProcessGroup | None = None,
+    ) -> None:
         super().__init__()
         name = type(self).__name__
-        if images.ndim != 4 or 0 in images.shape:
+        if images.ndim != 4 or 0 in images.shape[process_group is not None :]:
             raise InputError(
                 f"{name} needs images of shape (N, channel, height, width), none of them 0, not {tuple(images.shape)}"
             )
@@ -44,8 +57,12 @@ class ScoreMachine(Denoiser):
             raise InputError(f"{name} got {len(images)} images and {len(labels)} labels")
         if images.is_floating_point() and not bool(torch.isfinite(images).all()):
             raise InputError(f"the images of {name} contain a pixel that is not finite")
+        if memory_budget is not None and memory_budget < 1:
+            raise InputError(f"memory_budget must be at least 1 byte, not {memory_budget}")
         self.register_buffer("images", images, persistent=False)
         self.register_buffer("labels", labels, persistent=False)
+        self.memory_budget = memory_budget
+        self.process_group = process_group
         self.conditional = labels is not None
         self.image_shape = tuple(images.shape[1:])  # type: ignore[assignment]
 
@@ -54,7 +71,7 @@ class ScoreMachine(Denoiser):
         """The posterior mean of the machine; arguments and errors as in `Denoiser.forward`.
 
         Raises:
-            InputError: also for a label with no training image.
+            InputError: also for a label with no training image, and a memory budget too small for one image.
         """
         self.check_inputs(x_t, alpha_bar, labels)
         return self._evaluate(x_t, alpha_bar, labels, self.patch_size_at(alpha_bar))
@@ -64,20 +81,41 @@ class ScoreMachine(Denoiser):
         """The patch size (batch,) that the machine uses at each noise level; 0 where it has none."""
 
     @abstractmethod
-    def _posterior_mean(self, x_t: Images, alpha_bar: AlphaBar, members: Tensor, patch_size: int) -> Images:
-        """The posterior mean over the training images `members` (indices), one patch size for all images."""
+    def _image_bytes(self, x_t: Images, patch_size: int) -> int:
+        """Memory that one more noisy image takes while it is worked on."""
+
+    @abstractmethod
+    def _partial(self, x_t: Images, alpha_bar: AlphaBar, chunks: "Chunks", patch_size: int) -> Partial:
+        """The average of these chunks of training images, (batch, height, width), one patch size for all."""
 
     def _evaluate(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None, patch_sizes: Tensor) -> Images:
         """Images of the same label and patch size together: they share their candidates."""
         result = torch.empty_like(x_t)
         classes = torch.zeros(len(x_t), dtype=torch.int64) if labels is None else labels.cpu()
         keys = torch.stack([classes, patch_sizes.cpu()], dim=1)  # (batch, 2)
+        budget = self.memory_budget or default_budget(x_t.device)
+        done = 0
         with full_precision(x_t.device):
             for label, patch_size in keys.unique(dim=0).tolist():
                 rows = (keys == torch.tensor([label, patch_size])).all(dim=1).nonzero()[:, 0]
                 members = self._members(label if self.conditional else None)
-                where = rows.to(x_t.device)
-                result[where] = self._posterior_mean(x_t[where], alpha_bar.cpu()[rows], members, patch_size)
+                at_once = fitting(budget // 2, self._image_bytes(x_t, patch_size), len(rows), "one noisy image")
+                parts = []
+                for part in rows.split(at_once):
+
+                    def tick(fraction: float, start: int = done, count: int = len(part)) -> None:
+                        self.on_progress((start + fraction * count) / len(x_t))
+
+                    chunks = Chunks(self.images, members, budget // 2, tick)
+                    parts.append(self._partial(x_t[part.to(x_t.device)], alpha_bar.cpu()[part], chunks, patch_size))
+                    done += len(part)
+                partial = Partial(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+                if self.process_group is not None:
+                    partial = merge_over(partial, self.process_group)
+                if not bool((partial.weight > 0).all()):
+                    raise InputError(f"{type(self).__name__} has no training image with label {label}")
+                mean = posterior_mean(partial).to(x_t.dtype).permute(0, 3, 1, 2)
+                result[rows.to(x_t.device)] = mean
         return result
 
     def _members(self, label: int | None) -> Tensor:
@@ -85,12 +123,66 @@ class ScoreMachine(Denoiser):
         if self.labels is None or label is None:
             return torch.arange(len(self.images), device=self.images.device)
         members = (self.labels == label).nonzero()[:, 0]
-        if len(members) == 0:
+        if len(members) == 0 and self.process_group is None:
             raise InputError(f"{type(self).__name__} has no training image with label {label}")
         return members
 
-    def _chunks(self, members: Tensor, numbers_per_image: int, dtype: torch.dtype) -> Iterator[Tensor]:
-        """The training images `members`, in [-1, 1], as many at a time as `numbers_per_image` allows."""
-        for chunk in members.split(max(1, _CHUNK // numbers_per_image)):
+
+class Chunks:
+    """Training images, a few at a time, with a word on progress after each.
+
+    Args:
+        images: the bank.
+        members: indices of the images that count.
+        budget: bytes that a chunk and what is made of it may take.
+        tick: told the fraction of the images that is done.
+    """
+
+    cached: ClassVar[int] = 2**24
+    """Bytes of a chunk that are worthwhile: more would only leave the cache."""
+
+    def __init__(self, images: Tensor, members: Tensor, budget: int, tick: Callable[[float], None]) -> None:
+        self.images = images
+        self.members = members
+        self.budget = budget
+        self._tick = tick
+
+    def of(self, dtype: torch.dtype, image_bytes: int, spare: int = 0) -> Iterator[Tensor]:
+        """The images in [-1, 1], as many at a time as the budget allows.
+
+        Args:
+            dtype: to convert them to.
+            image_bytes: what one image and everything made of it takes.
+            spare: bytes of the budget that are needed for something else.
+        """
+        most = max(1, self.cached // image_bytes)
+        count = fitting(self.budget - spare, image_bytes, most, "one training image")
+        done = 0
+        for chunk in self.members.split(count):
             images = self.images[chunk]
             yield images.to(dtype) / 127.5 - 1 if images.dtype == torch.uint8 else images.to(dtype)
+            done += len(chunk)
+            self._tick(done / len(self.members))
+
+
+def accumulate(start: Partial, parts: Iterator[Partial]) -> Partial:
+    """`start` merged with all parts."""
+    for part in parts:
+        start = merge(start, part)
+    return start
+
+
+def no_candidates(x_t: Images) -> Partial:
+    """The empty average of every pixel of a batch."""
+    batch, channels, height, width = x_t.shape
+    return empty_partial((batch, height, width), channels, x_t.device)
+
+
+def whole_image_partial(partial: Partial, x_t: Images) -> Partial:
+    """An average of whole images, (1, batch) with values (1, batch, channel · height · width), for every pixel."""
+    batch, channels, height, width = x_t.shape
+    return Partial(
+        partial.maximum.reshape(batch, 1, 1).expand(batch, height, width),
+        partial.weight.reshape(batch, 1, 1).expand(batch, height, width),
+        partial.weighted.reshape(batch, channels, height, width).permute(0, 2, 3, 1),
+    )

@@ -1,18 +1,18 @@
 """PatchMachine: what the machines that see patches share: patch sizes, regions, and the two ways to compute."""
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from elslightning.boundary import check_patch_size, interior, pad
 from elslightning.errors import InputError
-from elslightning.machines.compiled import axis, candidate_sums, merge_sums
-from elslightning.machines.kernels import LogWeight, attend, empty_partial, posterior_mean, working_dtype
-from elslightning.machines.machine import ScoreMachine
+from elslightning.machines.compiled import axis, candidate_sums, image_bytes, workspace_bytes
+from elslightning.machines.kernels import LogWeight, Partial, attend, attention_block, empty_partial, working_dtype
+from elslightning.machines.machine import Chunks, ScoreMachine, accumulate, no_candidates
 from elslightning.scales import ScaleTable
 from elslightning.shapes import AlphaBar, Bank, Images, Labels
 
@@ -53,24 +53,22 @@ class Region:
         return len(self.rows) * len(self.columns) // self.group_count
 
     def place(self, values: Tensor) -> Tensor:
-        """Values (group, image, pixel of the group, channel) as (image, channel, row, column)."""
-        _, images, _, channels = values.shape
-        if self.pool_rows and not self.pool_columns:  # groups are columns
-            values = values.reshape(len(self.columns), images, len(self.rows), channels).permute(1, 3, 2, 0)
-        else:
-            rows = 1 if self.pool_rows else len(self.rows)
-            columns = 1 if self.pool_columns else len(self.columns)
-            values = values.reshape(
-                rows, columns, images, len(self.rows) // rows, len(self.columns) // columns, channels
-            ).permute(2, 5, 0, 3, 1, 4)
-        return values.reshape(images, channels, len(self.rows), len(self.columns))
+        """Values (group, image, pixel of the group, …) as (image, row, column, …)."""
+        images, rest = values.shape[1], values.shape[3:]
+        rows = 1 if self.pool_rows else len(self.rows)
+        columns = 1 if self.pool_columns else len(self.columns)
+        values = values.reshape(
+            rows, columns, images, len(self.rows) // rows, len(self.columns) // columns, *rest
+        )  # (row group, column group, image, row in group, column in group, …)
+        values = values.movedim((2, 0, 3, 1, 4), (0, 1, 2, 3, 4))
+        return values.reshape(images, len(self.rows), len(self.columns), *rest)
 
 
 class PatchMachine(ScoreMachine):
     """A machine that sees P×P patches and paints each pixel with the centres of training patches.
 
     Args:
-        images, labels: as in `ScoreMachine`.
+        images, labels, memory_budget, process_group: as in `ScoreMachine`.
         scales: the patch size: one odd integer for all noise levels, or a `ScaleTable`.
 
     Raises:
@@ -84,8 +82,16 @@ class PatchMachine(ScoreMachine):
     compiled: ClassVar[bool] = True
     """Whether float32 on a CPU takes the compiled loops; the torch path gives the same numbers."""
 
-    def __init__(self, images: Bank, labels: Labels | None = None, *, scales: int | ScaleTable) -> None:
-        super().__init__(images, labels)
+    def __init__(
+        self,
+        images: Bank,
+        labels: Labels | None = None,
+        *,
+        scales: int | ScaleTable,
+        memory_budget: int | None = None,
+        process_group: dist.ProcessGroup | None = None,
+    ) -> None:
+        super().__init__(images, labels, memory_budget=memory_budget, process_group=process_group)
         self.scales = scales
         for size in [scales] if isinstance(scales, int) else scales.patch_size.unique().tolist():
             self.check_patch_size(size)
@@ -127,42 +133,55 @@ class PatchMachine(ScoreMachine):
         sizes = [torch.full(alpha_bar.shape, size) for size in patch_sizes]
         return torch.stack([self._evaluate(x_t, alpha_bar, labels, size) for size in sizes])
 
-    def _posterior_mean(self, x_t: Images, alpha_bar: AlphaBar, members: Tensor, patch_size: int) -> Images:
-        if self.compiled and x_t.device.type == "cpu" and x_t.dtype == torch.float32:
-            return self._compiled_posterior_mean(x_t, alpha_bar, members, patch_size)
-        return self._torch_posterior_mean(x_t, alpha_bar, members, patch_size)
+    def _uses_compiled(self, x_t: Images) -> bool:
+        return self.compiled and x_t.device.type == "cpu" and x_t.dtype == torch.float32
 
-    def _compiled_posterior_mean(self, x_t: Images, alpha_bar: AlphaBar, members: Tensor, patch_size: int) -> Images:
+    def _image_bytes(self, x_t: Images, patch_size: int) -> int:
+        _, channels, height, width = x_t.shape
+        if self._uses_compiled(x_t):
+            return image_bytes(channels, height, width)
+        # Its patches while they are taken and multiplied, and the running sums, all in float64 at worst.
+        return 8 * height * width * (3 * channels * patch_size**2 + 4 * (channels + 2))
+
+    def _partial(self, x_t: Images, alpha_bar: AlphaBar, chunks: Chunks, patch_size: int) -> Partial:
+        parts = self._compiled_partials if self._uses_compiled(x_t) else self._torch_partials
+        return accumulate(no_candidates(x_t), parts(x_t, alpha_bar, chunks, patch_size))
+
+    def _compiled_partials(
+        self, x_t: Images, alpha_bar: AlphaBar, chunks: Chunks, patch_size: int
+    ) -> Iterator[Partial]:
         rows, columns = (
             axis(length, patch_size // 2, pooled=self.pooled, padding_mode=self.padding_mode)
             for length in x_t.shape[2:]
         )
         threads = torch.get_num_threads()
-        sums = [
-            candidate_sums(x_t, alpha_bar, images, rows, columns, patch_size, threads)
-            for images in self._chunks(members, x_t[0].numel(), torch.float32)
-        ]
-        total = functools.reduce(merge_sums, sums)
-        return (total.weighted / total.weight[:, None]).float()
+        channels, height, width = x_t.shape[1:]
+        spare = threads * workspace_bytes(channels, height, width, patch_size)
+        for images in chunks.of(torch.float32, 3 * 4 * x_t[0].numel(), spare):
+            yield candidate_sums(x_t, alpha_bar, images, rows, columns, patch_size, threads)
 
-    def _torch_posterior_mean(self, x_t: Images, alpha_bar: AlphaBar, members: Tensor, patch_size: int) -> Images:
-        radius, batch, channels = patch_size // 2, *x_t.shape[:2]
-        dim = channels * patch_size**2
-        result = torch.empty_like(x_t)
+    def _torch_partials(self, x_t: Images, alpha_bar: AlphaBar, chunks: Chunks, patch_size: int) -> Iterator[Partial]:
+        batch, channels, height, width = x_t.shape
+        radius, dim = patch_size // 2, channels * patch_size**2
         dtype = working_dtype(x_t, float(alpha_bar.max()), dim)
         padded = pad(x_t.to(dtype), radius, self.padding_mode)
-        for region in self._regions(patch_size):
-            groups, size = region.group_count, region.group_size
-            query = region.patches(padded, patch_size).flatten(1, 2)  # (group, batch · pixel, dim)
-            coefficients = LogWeight.of(alpha_bar, size, query)
-            partial = empty_partial(groups, batch * size, channels, x_t)
-            for images in self._chunks(members, groups * size * dim, dtype):
+        regions = self._regions(patch_size)
+        queries = [region.patches(padded, patch_size).flatten(1, 2) for region in regions]
+        block = attention_block(x_t.device, chunks.budget // 4)
+        # A training image's patches while they are taken, in the working precision.
+        each = dtype.itemsize * 3 * height * width * dim
+        for images in chunks.of(dtype, each, chunks.budget // 4):
+            result = no_candidates(x_t)
+            for region, query in zip(regions, queries, strict=True):  # query: (group, batch · pixel, dim)
                 key = region.patches(pad(images, radius, self.padding_mode), patch_size).flatten(1, 2)
                 centre = key.unflatten(2, (channels, patch_size, patch_size))[..., radius, radius]
-                partial = attend(partial, query, key, centre.to(x_t.dtype), coefficients)
-            mean = posterior_mean(partial).unflatten(1, (batch, size))
-            result[:, :, region.rows[:, None], region.columns] = region.place(mean)
-        return result
+                size = region.group_size
+                start = empty_partial(tuple(query.shape[:2]), channels, x_t.device)
+                found = attend(start, query, key, centre.to(x_t.dtype), LogWeight.of(alpha_bar, size, query), block)
+                where = (slice(None), region.rows[:, None], region.columns)
+                for whole, part in zip(result, found, strict=True):
+                    whole[where] = region.place(part.unflatten(1, (batch, size)))
+            yield result
 
     def _regions(self, patch_size: int) -> list[Region]:
         """A partition of the image by how pixels find their candidates."""
