@@ -1,8 +1,9 @@
 """Calibration of the locality scale: the patch size with which a machine agrees best with a network, per step."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float64
@@ -17,6 +18,7 @@ from elslightning.schedule import CosineSchedule
 from elslightning.shapes import AlphaBar, Images, Labels, Progress, no_progress
 
 
+@runtime_checkable
 class Sweepable(Protocol):
     """What calibration needs of a machine: its posterior means for many patch sizes at once."""
 
@@ -25,6 +27,8 @@ class Sweepable(Protocol):
     ) -> Tensor: ...
 
     def select_labels(self, labels: Labels | None) -> Labels | None: ...
+
+    def reporting(self, on_progress: Callable[[float], None]) -> AbstractContextManager[None]: ...
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
@@ -110,11 +114,14 @@ def calibrate(
     sizes = list(patch_sizes)
     if not sizes or sizes != sorted(set(sizes)):
         raise InputError(f"calibration.patch_sizes must be increasing, not {sizes}")
-    agreements, alpha_bars, best = [], [], []
+    agreements: list[Tensor] = []
+    alpha_bars: list[Tensor] = []
+    best: list[Tensor] = []
     for step in reverse_process(network, noise, schedule, steps, labels):
         alpha_bar = step.alpha_bar.expand(len(noise))
         truth = eps_from_x0(step.x_t, step.x0, alpha_bar).flatten(1)
-        means = machine.sweep(step.x_t, alpha_bar, sizes, machine.select_labels(labels))
+        with machine.reporting(lambda fraction: progress(what, len(best) + fraction, steps)):
+            means = machine.sweep(step.x_t, alpha_bar, sizes, machine.select_labels(labels))
         agreement = torch.stack(
             [OBJECTIVES[objective](eps_from_x0(step.x_t, x0, alpha_bar).flatten(1), truth) for x0 in means]
         ).cpu()  # (size, sample)

@@ -1,7 +1,8 @@
 """The one interface of networks and machines: a map from a noisy image to its posterior mean."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from torch import nn
 
@@ -82,6 +83,15 @@ class Denoiser(nn.Module, ABC):
     def eps(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None = None) -> Images:
         """The predicted noise; same arguments as `forward`."""
         return eps_from_x0(x_t, self(x_t, alpha_bar, labels), alpha_bar)
+
+    @contextmanager
+    def reporting(self, on_progress: Callable[[float], None]) -> Iterator[None]:
+        """Within the block, `on_progress` is told the fraction done of every evaluation."""
+        previous, self.on_progress = self.on_progress, on_progress
+        try:
+            yield
+        finally:
+            self.on_progress = previous
 
     def select_labels(self, labels: Labels | None) -> Labels | None:
         """The labels to hand to this denoiser: all of them, or None where it is unconditional."""

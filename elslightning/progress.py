@@ -6,6 +6,9 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+# Without the counts, which may be fractions of steps.
+_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
+
 
 class Bars:
     """A `Progress` that shows one bar after the other, a new one whenever `what` changes."""
@@ -14,10 +17,10 @@ class Bars:
         self._bar: Any = None
         self._what = ""
 
-    def __call__(self, what: str, done: int, total: int) -> None:
+    def __call__(self, what: str, done: float, total: float) -> None:
         if self._bar is None or what != self._what:
             self.close()
-            self._what, self._bar = what, tqdm(total=total, desc=what, dynamic_ncols=True)
+            self._what, self._bar = what, tqdm(total=total, desc=what, dynamic_ncols=True, bar_format=_FORMAT)
         self._bar.update(done - self._bar.n)
         if done >= total:
             self.close()

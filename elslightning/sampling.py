@@ -109,8 +109,15 @@ def sample(
     for start in range(0, len(noise), batch_size):
         part = slice(start, start + batch_size)
         x_t = noise[part]
-        for step in reverse_process(denoiser, x_t, schedule, steps, None if labels is None else labels[part]):
-            x_t = step.following
+
+        process = reverse_process(denoiser, x_t, schedule, steps, None if labels is None else labels[part])
+        for _ in range(steps):
+
+            def tell(fraction: float, done: int = done, count: int = len(x_t)) -> None:
+                progress(what, done + fraction * count, len(noise) * steps)
+
+            with denoiser.reporting(tell):
+                x_t = next(process).following
             done += len(x_t)
             progress(what, done, len(noise) * steps)
         results.append(x_t)

@@ -18,9 +18,10 @@ AlphaBar: TypeAlias = Float64[Tensor, " batch"]
 Labels: TypeAlias = Int64[Tensor, " batch"]
 """Class index per image."""
 
-Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called as `progress(what, done, total)` by everything that may take more than a few seconds."""
+Progress: TypeAlias = Callable[[str, float, float], None]
+"""Called as `progress(what, done, total)` by everything that may take more than a few seconds; `done` may be
+a fraction of a step."""
 
 
-def no_progress(what: str, done: int, total: int) -> None:
+def no_progress(what: str, done: float, total: float) -> None:
     """The default `Progress`: silence."""

@@ -88,8 +88,18 @@ class ScoreMachine(Denoiser):
     def _partial(self, x_t: Images, alpha_bar: AlphaBar, chunks: "Chunks", patch_size: int) -> Partial:
         """The average of these chunks of training images, (batch, height, width), one patch size for all."""
 
-    def _evaluate(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None, patch_sizes: Tensor) -> Images:
-        """Images of the same label and patch size together: they share their candidates."""
+    def _evaluate(
+        self,
+        x_t: Images,
+        alpha_bar: AlphaBar,
+        labels: Labels | None,
+        patch_sizes: Tensor,
+        turn: tuple[int, int] = (0, 1),
+    ) -> Images:
+        """Images of the same label and patch size together: they share their candidates.
+
+        `turn` is (k, n) for the k-th of n evaluations that count as one in what is told of progress.
+        """
         result = torch.empty_like(x_t)
         classes = torch.zeros(len(x_t), dtype=torch.int64) if labels is None else labels.cpu()
         keys = torch.stack([classes, patch_sizes.cpu()], dim=1)  # (batch, 2)
@@ -104,7 +114,7 @@ class ScoreMachine(Denoiser):
                 for part in rows.split(at_once):
 
                     def tick(fraction: float, start: int = done, count: int = len(part)) -> None:
-                        self.on_progress((start + fraction * count) / len(x_t))
+                        self.on_progress((turn[0] + (start + fraction * count) / len(x_t)) / turn[1])
 
                     chunks = Chunks(self.images, members, budget // 2, tick)
                     parts.append(self._partial(x_t[part.to(x_t.device)], alpha_bar.cpu()[part], chunks, patch_size))
@@ -158,7 +168,7 @@ class Chunks:
         most = max(1, self.cached // image_bytes)
         count = fitting(self.budget - spare, image_bytes, most, "one training image")
         done = 0
-        for chunk in self.members.split(count):
+        for chunk in self.members.split(count) if len(self.members) else ():
             images = self.images[chunk]
             yield images.to(dtype) / 127.5 - 1 if images.dtype == torch.uint8 else images.to(dtype)
             done += len(chunk)

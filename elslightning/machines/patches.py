@@ -130,8 +130,11 @@ class PatchMachine(ScoreMachine):
         self.check_inputs(x_t, alpha_bar, labels)
         for size in patch_sizes:
             self.check_patch_size(size)
-        sizes = [torch.full(alpha_bar.shape, size) for size in patch_sizes]
-        return torch.stack([self._evaluate(x_t, alpha_bar, labels, size) for size in sizes])
+        results = [
+            self._evaluate(x_t, alpha_bar, labels, torch.full(alpha_bar.shape, size), (turn, len(patch_sizes)))
+            for turn, size in enumerate(patch_sizes)
+        ]
+        return torch.stack(results)
 
     def _uses_compiled(self, x_t: Images) -> bool:
         return self.compiled and x_t.device.type == "cpu" and x_t.dtype == torch.float32

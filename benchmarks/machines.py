@@ -1,0 +1,168 @@
+"""Times the patch machines against the paper's algorithm: nanoseconds per pair of query pixel and candidate.
+
+    OMP_NUM_THREADS=1 python benchmarks/machines.py            # the ratio, by patch size, channels and batch
+    OMP_NUM_THREADS=1 python benchmarks/machines.py scaling    # cost against the number of training images
+    OMP_NUM_THREADS=1 python benchmarks/machines.py sweep      # many patch sizes in one call
+    python benchmarks/machines.py sample ROOT                  # whole samples on Fashion-MNIST in ROOT, all cores
+
+Training images are smooth noise of 32×32 pixels in [-1, 1]; the query is one of them at alpha_bar = 0.5. The paper's
+algorithm (`benchmarks/paper.py`) takes 64 training images at a time, as long as all pairs of those are in memory at
+once; its time per pair does not depend on how many there are in all, so it is timed on the first 64 only.
+"""
+
+import argparse
+import math
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from paper import els_posterior_mean
+from torch import Tensor
+
+from elslightning.data import ImageDataModule
+from elslightning.machines import BoundaryBrokenScoreMachine, EquivariantLocalScoreMachine
+from elslightning.sampling import ddim
+from elslightning.scales import ScaleTable
+from elslightning.schedule import CosineSchedule
+
+SIDE = 32
+SIZES = {1: (3, 7, 11, 15, 17), 3: (3, 9, 17)}
+MACHINES = {"bbels": BoundaryBrokenScoreMachine, "els": EquivariantLocalScoreMachine}
+# The published scales of the class-conditional Fashion-MNIST ResNet, low to high noise.
+FASHION_SCALES = [3, 3, 5, 5, 7, 7, 9, 9, 9, 11, 11, 11, 13, 13, 13, 15, 15, 15, 17, 17]
+
+
+def smooth_images(count: int, channels: int) -> Tensor:
+    """Smooth noise (count, channels, SIDE, SIDE) in [-1, 1]."""
+    noise = torch.rand(count, channels, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return (torch.nn.functional.avg_pool2d(noise, 5, stride=1, padding=2) * 3).clamp(-1, 1)
+
+
+def queries(images: Tensor, batch: int, alpha_bar: float) -> tuple[Tensor, Tensor]:
+    """The first training images with noise, and their alpha_bar."""
+    noise = torch.randn(batch, *images.shape[1:], generator=torch.Generator().manual_seed(1))
+    x_t = alpha_bar**0.5 * images[:batch] + (1 - alpha_bar) ** 0.5 * noise
+    return x_t, torch.full((batch,), alpha_bar, dtype=torch.float64)
+
+
+def pairs(machine: str, patch_size: int) -> int:
+    """Pairs of query pixel and candidate per query and training image."""
+    if machine == "els":
+        return SIDE**4
+    inner = max(0, SIDE - patch_size + 1)
+    return (inner**2 + SIDE - inner) ** 2
+
+
+def seconds(function: Callable[[], object], repeats: int = 3) -> float:
+    """The shortest of some runs."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def ratios(count: int, batches: list[int], alpha_bar: float) -> None:
+    """Both machines against the paper's algorithm, and their errors against float64."""
+    print(f"{count} training images, alpha_bar {alpha_bar}; nanoseconds per pair")
+    print("channels   P batch   paper   bbels  ratio     els  ratio  error of eps")
+    for channels, sizes in SIZES.items():
+        images = smooth_images(count, channels)
+        found: dict[tuple[str, int], list[float]] = {}
+        for size in sizes:
+            x_t, levels = queries(images, 1, alpha_bar)
+            yardstick = seconds(lambda x=x_t, i=images[:64], p=size: els_posterior_mean(x[0], alpha_bar, i, p, 64), 2)
+            paper = yardstick / (64 * SIDE**4)
+            for batch in batches:
+                x_t, levels = queries(images, batch, alpha_bar)
+                row, error = [], 0.0
+                for name, kind in MACHINES.items():
+                    machine = kind(images, scales=size)
+                    machine(x_t[:1], levels[:1])  # compiles
+                    ours = seconds(lambda m=machine, x=x_t, a=levels: m(x, a), 2) / (count * batch * pairs(name, size))
+                    found.setdefault((name, batch), []).append(paper / ours)
+                    row.append(f"{ours * 1e9:8.2f}{paper / ours:7.1f}")
+                    error = max(error, eps_error(machine, kind(images[:32].double(), scales=size), x_t, alpha_bar))
+                print(f"{channels:>8}{size:>4}{batch:>6}{paper * 1e9:8.1f}{''.join(row)}{error:14.1e}", flush=True)
+        for (name, batch), values in found.items():
+            mean = math.exp(sum(map(math.log, values)) / len(values))
+            print(f"{channels} channels, batch {batch}, {name}: geometric mean of the ratio {mean:.1f}")
+
+
+def eps_error(machine: torch.nn.Module, exact: torch.nn.Module, x_t: Tensor, alpha_bar: float) -> float:
+    """Relative error of eps of one image, over the first 32 training images."""
+    level = torch.tensor([alpha_bar], dtype=torch.float64)
+    truth = exact.eps(x_t[:1].double(), level)  # type: ignore[operator]
+    small = type(machine)(machine.images[:32], scales=machine.scales)  # type: ignore[index, call-arg]
+    return float((small.eps(x_t[:1], level) - truth).norm() / truth.norm())
+
+
+def scaling(alpha_bar: float) -> None:
+    """Seconds for one query against the number of training images."""
+    print(f"{'N':>6}{'bbels P=7':>12}{'bbels P=15':>12}   seconds per query")
+    for count in (500, 1000, 2000, 4000, 8000):
+        images = smooth_images(count, 1)
+        x_t, levels = queries(images, 1, alpha_bar)
+        machines = [BoundaryBrokenScoreMachine(images, scales=size) for size in (7, 15)]
+        times = [seconds(lambda m=m, x=x_t, a=levels: m(x, a), 2) for m in machines]
+        print(f"{count:>6}{times[0]:12.3f}{times[1]:12.3f}", flush=True)
+
+
+def sweep(count: int) -> None:
+    """A sweep over many patch sizes against the costliest of them alone."""
+    sizes = tuple(range(3, 18, 2))
+    images = smooth_images(count, 1)
+    for name, kind in MACHINES.items():
+        machine = kind(images, scales=3)
+        for alpha_bar in (0.1, 0.5, 0.9, 0.99):
+            x_t, levels = queries(images, 1, alpha_bar)
+            machine.sweep(x_t, levels, sizes)
+            single = [seconds(lambda p=p, x=x_t, a=levels, m=machine: m.sweep(x, a, [p])) for p in sizes]
+            together = seconds(lambda x=x_t, a=levels, m=machine: m.sweep(x, a, sizes))
+            print(
+                f"{name} alpha_bar {alpha_bar}: sweep {together:.3f} s, costliest single size {max(single):.3f} s, "
+                f"ratio {together / max(single):.2f}, all one by one {sum(single):.3f} s",
+                flush=True,
+            )
+
+
+def sample(root: Path, batch: int) -> None:
+    """Whole theory samples over all 6,000 images of one class, with all threads."""
+    data = ImageDataModule("fashion_mnist", root=root, num_classes=10)
+    data.setup()
+    assert data.train_labels is not None
+    images = data.train_images[data.train_labels == 0]
+    schedule = CosineSchedule()
+    machine = BoundaryBrokenScoreMachine(images, scales=ScaleTable(schedule.noise_levels(20).flip(0), FASHION_SCALES))
+    noise = torch.randn(batch, *images.shape[1:], generator=torch.Generator().manual_seed(0))
+    machine(noise[:1], schedule.noise_levels(20)[:1])
+    start = time.perf_counter()
+    ddim(machine, noise, schedule, 20)
+    total = time.perf_counter() - start
+    print(f"{len(images)} images, batch {batch}, 20 steps: {total:.1f} s, {total / batch:.2f} s per sample")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", default="ratios", choices=["ratios", "scaling", "sweep", "sample"])
+    parser.add_argument("root", nargs="?", type=Path)
+    parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--alpha-bar", type=float, default=0.5)
+    arguments = parser.parse_args()
+    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    if arguments.what == "ratios":
+        ratios(arguments.count, arguments.batch, arguments.alpha_bar)
+    elif arguments.what == "scaling":
+        scaling(arguments.alpha_bar)
+    elif arguments.what == "sweep":
+        sweep(arguments.count)
+    else:
+        sample(arguments.root, arguments.batch[-1])
+
+
+if __name__ == "__main__":
+    main()
