@@ -59,6 +59,7 @@ class ELSComparison(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Checks, before the first step of training, that the comparison will go through."""
+        self._step, self._history = -1, {}
         task, data = self._task(pl_module), self._data(trainer)
         self.measurement.check(task.denoiser, data.train_images, data.train_labels, task.schedule)
 

@@ -105,20 +105,18 @@ def sample(
     progress: Progress = no_progress,
 ) -> Images:
     """The samples of `ddim` alone, `batch_size` at a time; other arguments and errors as there."""
-    done, results = 0, []
+    done, x_t, results = 0, noise[:0], []
+
+    def tell(fraction: float) -> None:
+        progress(what, done + fraction * len(x_t), len(noise) * steps)
+
     for start in range(0, len(noise), batch_size):
         part = slice(start, start + batch_size)
         x_t = noise[part]
-
-        process = reverse_process(denoiser, x_t, schedule, steps, None if labels is None else labels[part])
-        for _ in range(steps):
-
-            def tell(fraction: float, done: int = done, count: int = len(x_t)) -> None:
-                progress(what, done + fraction * count, len(noise) * steps)
-
-            with denoiser.reporting(tell):
-                x_t = next(process).following
-            done += len(x_t)
-            progress(what, done, len(noise) * steps)
+        with denoiser.reporting(tell):
+            for step in reverse_process(denoiser, x_t, schedule, steps, None if labels is None else labels[part]):
+                x_t = step.following
+                done += len(x_t)
+                tell(0)
         results.append(x_t)
     return torch.cat(results)

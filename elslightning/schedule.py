@@ -56,7 +56,7 @@ class CosineSchedule:
         angle = torch.atan2((1 - alpha_bar).clamp(min=0).sqrt(), alpha_bar.sqrt())
         return angle * (2 * self.stretch / math.pi)
 
-    def grid(self, steps: int) -> Float64[Tensor, " steps+1"]:
+    def grid(self, steps: int) -> Float64[Tensor, " times"]:
         """The times of a reverse process: `t_i = i / steps` for i = steps … 0, so from 1 down to 0.
 
         Raises:
