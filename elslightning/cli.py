@@ -1,7 +1,9 @@
 """The command line: `elslightning <verb> [hydra overrides]`."""
 
+import logging
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ Start here, a few minutes on two CPU cores, nothing to download:
 
   elslightning train experiment=digits
 
-Exit codes: 0 done; 1 the run or its configuration failed; 2 the input cannot be worked with, in one line.
+Exit codes: 0 done; 1 the run failed; 2 the input cannot be worked with: one line says why.
 """
 
 
@@ -76,6 +78,9 @@ def main() -> None:
     if arguments[0] == "--version":
         print(__version__)
         return
+    # Threads that wait by spinning take the cores from each other as soon as anything else runs: with two other
+    # busy processes on two cores, a training step takes ten times as long. Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     verb = arguments[0]
     if verb not in VERBS:
         _refuse(f"there is no verb {verb!r}: choose from {', '.join(VERBS)}")
@@ -88,19 +93,38 @@ def main() -> None:
 
     # Hydra parses what follows the verb.
     sys.argv = [command_line[0], *command_line[2:]]
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(task)()
+    debugging = "HYDRA_FULL_ERROR" in os.environ
+    # Otherwise Hydra prints errors itself, in many lines.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(task)()
+    except CompactHydraException as error:
+        if debugging:
+            raise
+        _refuse(_one_line(error))
+    finally:
+        sys.argv = command_line
+        if not debugging:
+            del os.environ["HYDRA_FULL_ERROR"]
+
+
+def _one_line(error: CompactHydraException) -> str:
+    """What Hydra says, without where it looked and how to see more."""
+    lines = str(error).split("Config search path")[0].splitlines()
+    return " ".join(" ".join(lines).split())
 
 
 def _run(cfg: DictConfig) -> float | None:
     """Runs one job; returns the median Pearson r of the first machine, for sweepers that optimise it."""
     from elslightning import runs  # imports torch and lightning: not needed for help
 
+    _quieten()
     directory = Path(HydraConfig.get().runtime.output_dir)
     try:
         result = getattr(runs, cfg.verb)(cfg, directory)
     except InputError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise CompactHydraException(f"elslightning: error: {error}") from error
+            raise CompactHydraException(str(error)) from error
         _refuse(str(error))
     value = None
     if result is not None and result.comparison is not None:
@@ -112,6 +136,18 @@ def _run(cfg: DictConfig) -> float | None:
             print(f"{name}: patch sizes from noise to image: {table.patch_size.flip(0).tolist()}")
     print(f"files: {_shown(directory)}")
     return value
+
+
+def _quieten() -> None:
+    """Leaves out what Lightning says in every run, and what does not apply to data held in memory."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (
+        "Experiment logs directory .* exists",
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+        "The '.*_dataloader' does not have many workers",
+        "The number of training batches",
+    ):
+        warnings.filterwarnings("ignore", message=message)
 
 
 def _shown(directory: Path) -> str:

@@ -18,6 +18,8 @@ class Bars:
         self._what = ""
 
     def __call__(self, what: str, done: float, total: float) -> None:
+        if what == self._what and self._bar is None and done >= total:
+            return  # finished already
         if self._bar is None or what != self._what:
             self.close()
             self._what, self._bar = what, tqdm(total=total, desc=what, dynamic_ncols=True, bar_format=_FORMAT)

@@ -1,6 +1,7 @@
 """DenoisingTask: the only LightningModule; trains any Denoiser, and scores any machine."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -20,16 +21,22 @@ from elslightning.schedule import CosineSchedule, add_noise
 CHECKPOINT_FORMAT = 1
 
 OptimizerFactory = Callable[[Any], Optimizer]
-SchedulerFactory = Callable[[Optimizer, int], LRScheduler]
+SchedulerFactory = Callable[[Optimizer, int | None], LRScheduler]
 
 
-def exponential(optimizer: Optimizer, total_steps: int, *, gamma: float = 0.999965) -> LRScheduler:
+def exponential(optimizer: Optimizer, total_steps: int | None, *, gamma: float = 0.999965) -> LRScheduler:
     """The paper's learning rate: multiplied by `gamma` at every step, however many there are."""
     return ExponentialLR(optimizer, gamma)
 
 
-def one_cycle(optimizer: Optimizer, total_steps: int, *, max_lr: float, **options: Any) -> LRScheduler:
-    """One rise to `max_lr` and one fall over the whole training; `options` go to torch's `OneCycleLR`."""
+def one_cycle(optimizer: Optimizer, total_steps: int | None, *, max_lr: float, **options: Any) -> LRScheduler:
+    """One rise to `max_lr` and one fall over the whole training; `options` go to torch's `OneCycleLR`.
+
+    Raises:
+        InputError: if the training has no known end.
+    """
+    if total_steps is None:
+        raise InputError("scheduler=one_cycle needs an end of the training: trainer.max_epochs or trainer.max_steps")
     return OneCycleLR(optimizer, max_lr, total_steps=total_steps, **options)
 
 
@@ -46,7 +53,8 @@ class DenoisingTask(pl.LightningModule):
         schedule: noise level at a time.
         optimizer: makes an optimizer from parameters; None takes the paper's, Adam at 1e-4.
         scheduler: makes a learning rate schedule from an optimizer and the number of steps of the whole
-            training, stepped once per optimizer step; None takes the paper's, a factor of 0.999965 per step.
+            training (None if it has no end), stepped once per optimizer step; None takes the paper's, a factor
+            of 0.999965 per step.
         seed: of the training noise; each process and each step draws its own.
         val_levels: number of noise levels of the validation grid.
         config: primitives that describe the denoiser; saved with every checkpoint.
@@ -109,7 +117,8 @@ class DenoisingTask(pl.LightningModule):
                 f"{type(self.denoiser).__name__} has no parameters to train: use trainer.validate to score it"
             )
         optimizer = self._optimizer(parameters)
-        scheduler = self._scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
+        steps = self.trainer.estimated_stepping_batches
+        scheduler = self._scheduler(optimizer, None if math.isinf(steps) else int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
