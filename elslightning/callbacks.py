@@ -22,13 +22,16 @@ def log_figure(logger: Logger, name: str, figure: Figure, step: int) -> None:
 
     Whoever calls this has the figure on disk as well, so a logger without images loses nothing.
     """
+    if hasattr(logger, "log_image"):
+        logger.log_image(name, [_pixels(figure)], step=step)
+    elif hasattr(experiment := getattr(logger, "experiment", None), "add_image"):
+        experiment.add_image(name, _pixels(figure), step, dataformats="HWC")  # type: ignore[union-attr]
+
+
+def _pixels(figure: Figure) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-    if hasattr(logger, "log_image"):
-        logger.log_image(name, [pixels], step=step)
-    elif hasattr(experiment := getattr(logger, "experiment", None), "add_image"):
-        experiment.add_image(name, pixels, step, dataformats="HWC")  # type: ignore[union-attr]
+    return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 class ELSComparison(pl.Callback):
@@ -110,8 +113,9 @@ class ELSComparison(pl.Callback):
                 bars.close()
         self.result, self._step = result, trainer.global_step
         if trainer.is_global_zero:
-            result.write(self.directory, task.schedule)
-            self._log_figures(trainer, result.figures(task.schedule))
+            drawn = result.figures(task.schedule)
+            result.write(self.directory, drawn)
+            self._log_figures(trainer, drawn)
         return result
 
     def _log_figures(self, trainer: pl.Trainer, drawn: Mapping[str, Figure]) -> None:

@@ -1,6 +1,6 @@
 """Trained networks on disk: read without executing anything, and built again from what the file says."""
 
-import pickle
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,13 +8,42 @@ from typing import Any
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from torch import Tensor
 
 from elslightning.errors import InputError
 from elslightning.networks import EpsDenoiser
 from elslightning.training import CHECKPOINT_FORMAT
 
-# What a checkpoint's configuration may name as `_target_`: it comes from a file, perhaps a stranger's.
-_TRUSTED = ("elslightning.networks.", "elslightning.schedule.")
+# The classes of these modules are all that a checkpoint's configuration may name: it comes from a file, perhaps a
+# stranger's, and Hydra would call whatever it says.
+_TRUSTED = (
+    "elslightning.networks",
+    "elslightning.schedule",
+    "elslightning.data",
+    "elslightning.machines",
+    "elslightning.measurement",
+)
+
+
+def check_targets(config: Any, place: str) -> None:
+    """Raises InputError unless every `_target_` in a configuration is a class of elslightning's own.
+
+    Hydra's other special keys are refused, but for `_partial_`.
+    """
+    if isinstance(config, list | tuple):
+        for value in config:
+            check_targets(value, place)
+    if not isinstance(config, dict):
+        return
+    for key, value in config.items():
+        check_targets(value, f"{place}.{key}")
+        if key == "_target_":
+            module, _, name = str(value).rpartition(".")
+            found = getattr(importlib.import_module(module), name, None) if module in _TRUSTED else None
+            if not (isinstance(found, type) and found.__module__.startswith(module)):
+                raise InputError(f"{place} names {value}, which is not a class of elslightning's")
+        elif str(key).startswith("_") and key != "_partial_":
+            raise InputError(f"{place} has the key {key}, which a checkpoint may not have")
 
 
 def build(config: Any, **arguments: Any) -> Any:
@@ -47,7 +76,7 @@ def find_checkpoint(path: str | Path) -> Path:
     found = path / "checkpoints" / "last.ckpt" if path.is_dir() else path
     if not found.is_file():
         raise InputError(f"checkpoint={path}: there is no file {found}")
-    return found
+    return found.resolve()
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -59,7 +88,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     path = find_checkpoint(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # damaged bytes make torch raise nearly anything
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{path} cannot be read as a checkpoint: {reason}") from error
     mark = content.get("elslightning") if isinstance(content, dict) else None
@@ -67,8 +96,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} is not a checkpoint of elslightning")
     if mark.get("format") != CHECKPOINT_FORMAT:
         raise InputError(f"{path} has checkpoint format {mark.get('format')}; this version reads {CHECKPOINT_FORMAT}")
-    if not {"denoiser", "schedule"} <= set(mark.get("config", ())):
+    config, weights = mark.get("config"), content.get("state_dict")
+    if not isinstance(config, dict) or not all(isinstance(config.get(name), dict) for name in ("denoiser", "schedule")):
         raise InputError(f"{path} does not say which network it holds")
+    if not isinstance(weights, dict):
+        raise InputError(f"{path} holds no weights")
+    for name, value in weights.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise InputError(f"{path} does not fit its own configuration: {name} is not a tensor")
+    check_targets(config, f"the configuration in {path}")
     return content
 
 
@@ -82,14 +118,10 @@ def load_network(path: str | Path) -> tuple[EpsDenoiser, dict[str, Any]]:
     """
     content = read_checkpoint(path)
     config = content["elslightning"]["config"]
-    for section in ("denoiser", "schedule"):
-        target = str(config[section].get("_target_")) if isinstance(config[section], dict) else "nothing"
-        if not target.startswith(_TRUSTED):
-            raise InputError(f"{path} names {target} as its {section}, which is not one of elslightning's")
-        nested = [key for key, value in config[section].items() if isinstance(value, dict | list)]
-        if nested:
-            raise InputError(f"{path} has a {section} with {nested[0]} that is not a plain value")
-    network = build_network(config)
+    try:
+        network = build_network(config)
+    except (AttributeError, TypeError) as error:
+        raise InputError(f"{path} does not say which network it holds: {error}") from error
     prefix = "denoiser."
     weights = {
         name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)
@@ -99,4 +131,7 @@ def load_network(path: str | Path) -> tuple[EpsDenoiser, dict[str, Any]]:
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} does not fit its own configuration: {reason}") from error
+    for name, value in network.state_dict().items():
+        if not bool(value.isfinite().all()):
+            raise InputError(f"{path} has weights that are not finite, in {name}")
     return network.eval(), config

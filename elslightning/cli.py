@@ -5,7 +5,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -51,10 +51,24 @@ def conf_dir() -> Path:
 
 
 class OutputDirectory(Callback):
-    """Finds out before anything else whether the run directory can be written."""
+    """Finds out before anything else whether the run directory can be written.
+
+    Hydra writes its `.hydra/` before the job has looked at its input: what an earlier run left there is kept, to
+    be put back if the job is refused.
+    """
+
+    earlier: ClassVar[dict[Path, bytes]] = {}
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         self._check(config.hydra.run.dir)
+        files = (Path(config.hydra.run.dir) / str(config.hydra.output_subdir)).glob("*.yaml")
+        OutputDirectory.earlier = {path: path.read_bytes() for path in files}
+
+    @classmethod
+    def restore(cls) -> None:
+        """Puts back what was there before this run."""
+        for path, content in cls.earlier.items():
+            path.write_bytes(content)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         self._check(config.hydra.sweep.dir)
@@ -92,7 +106,8 @@ def main() -> None:
         return _run(cfg)
 
     # Hydra parses what follows the verb.
-    sys.argv = [command_line[0], *command_line[2:]]
+    flags = [word for word in command_line[2:] if word in ("--multirun", "-m")]
+    sys.argv = [command_line[0], *flags, *(word for word in command_line[2:] if word not in flags)]
     debugging = "HYDRA_FULL_ERROR" in os.environ
     # Otherwise Hydra prints errors itself, in many lines.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -121,10 +136,11 @@ def _run(cfg: DictConfig) -> float | None:
     _quieten()
     directory = Path(HydraConfig.get().runtime.output_dir)
     try:
-        result = getattr(runs, cfg.verb)(cfg, directory)
+        result = runs.run(cfg, directory)
     except InputError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise CompactHydraException(str(error)) from error
+        OutputDirectory.restore()
         _refuse(str(error))
     value = None
     if result is not None and result.comparison is not None:

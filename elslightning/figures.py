@@ -1,5 +1,6 @@
 """Figures: tensors in, matplotlib figures out."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -82,8 +83,7 @@ def scatter(comparison: Comparison, machine: str) -> Figure:
     """Pearson r of one machine against that of the ideal score machine, a point per pair."""
     figure = _figure(4.2, 4.2)
     axes = figure.subplots()
-    markers = ("o", "^", "s", "D")
-    for marker, steps in zip(markers, comparison.network, strict=False):
+    for marker, steps in zip(itertools.cycle("o^sDvP"), comparison.network, strict=False):
         theory, ideal = comparison.values(machine, steps), comparison.values(BASELINE, steps)
         share = comparison.share_beating_baseline(machine, steps)
         axes.scatter(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from elslightning import figures
@@ -23,10 +24,10 @@ from elslightning.shapes import Progress, no_progress
 MachineFactory = Callable[..., Denoiser]
 
 
-def _at_least(minimum: int, **values: int) -> None:
+def _at_least(minimum: int, **values: Any) -> None:
     for name, value in values.items():
-        if value < minimum:
-            raise InputError(f"{name.replace('__', '.')} must be at least {minimum}, not {value}")
+        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+            raise InputError(f"{name.replace('__', '.')} must be a whole number, at least {minimum}, not {value!r}")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class CalibrationSettings:
     def __post_init__(self) -> None:
         _at_least(1, calibration__steps=self.steps, calibration__num_samples=self.num_samples)
         sizes = list(self.patch_sizes)
-        if not sizes or sizes != sorted(set(sizes)) or any(size < 1 or size % 2 == 0 for size in sizes):
+        odd = all(isinstance(size, int) and size >= 1 and size % 2 == 1 for size in sizes)
+        if not sizes or not odd or sizes != sorted(set(sizes)):
             raise InputError(f"calibration.patch_sizes must be odd, positive and increasing, not {sizes}")
         if self.objective not in OBJECTIVES:
             raise InputError(f"calibration.objective must be one of {', '.join(OBJECTIVES)}, not {self.objective!r}")
@@ -119,9 +121,9 @@ class Result:
             scalars[f"val/{machine}/patch_size_mean"] = float(table.patch_size.double().mean())
         return scalars
 
-    def figures(self, schedule: CosineSchedule) -> dict[str, Any]:
+    def figures(self, schedule: CosineSchedule) -> dict[str, Figure]:
         """Figures by the name of their file."""
-        drawn: dict[str, Any] = {}
+        drawn: dict[str, Figure] = {}
         if self.calibrations:
             drawn["scales"] = figures.scales(self.calibrations, schedule)
         if self.comparison is not None:
@@ -132,9 +134,9 @@ class Result:
                 drawn["scatter"] = figures.scatter(self.comparison, theory)
         return drawn
 
-    def write(self, directory: str | Path, schedule: CosineSchedule) -> list[Path]:
-        """Writes scales.json, calibration.csv, comparison.csv, summary.json, samples.npz and figures/*.png, as far
-        as there is something to write, and returns their paths."""
+    def write(self, directory: str | Path, drawn: Mapping[str, Figure]) -> list[Path]:
+        """Writes what there is of scales.json, calibration.csv, comparison.csv, summary.json and samples.npz, and
+        the `drawn` figures as figures/*.png; returns the paths."""
         directory = Path(directory)
         written: list[Path] = []
 
@@ -154,7 +156,7 @@ class Result:
             write_json(place("summary.json"), self.comparison.summary())
             images = {f"network_{steps}": samples for steps, samples in self.comparison.network.items()}
             write_arrays(place("samples.npz"), images | self.comparison.machines)
-        for name, figure in self.figures(schedule).items():
+        for name, figure in drawn.items():
             figures.save(figure, place(f"figures/{name}.png"))
         return written
 
@@ -194,6 +196,15 @@ class Measurement:
         labels = network.select_labels(labels)
         if network.conditional and labels is None:
             raise InputError("the network is class-conditional, but the data has no labels")
+        # One image of the last class: the network refuses what does not fit it.
+        last = slice(0, 1) if labels is None else labels.argmax()[None]
+        device = next((parameter.device for parameter in network.parameters()), images.device)
+        with torch.no_grad():
+            network(
+                images[last].to(device),
+                torch.tensor([0.5], dtype=torch.float64),
+                None if labels is None else labels[last].to(device),
+            )
         for name in self.calibrated:
             if self.scales is None:
                 for size in self.calibration.patch_sizes:

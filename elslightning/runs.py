@@ -1,12 +1,14 @@
 """What each verb does: compose the parts that a configuration names, and run them."""
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
 
 from elslightning import figures
@@ -27,8 +29,19 @@ from elslightning.training import DenoisingTask
 INHERITED = ("seed", "data", "denoiser", "schedule", "machines", "calibration", "comparison")
 
 
+def run(cfg: DictConfig, directory: Path) -> Result | None:
+    """Does what `cfg.verb` says; returns what calibration and comparison found, if there were any.
+
+    Raises:
+        InputError: in one line, for what the configuration or its files do not allow.
+    """
+    _check_whole(cfg, "seed", minimum=0)
+    return VERBS[cfg.verb](cfg, directory)
+
+
 def train(cfg: DictConfig, directory: Path) -> Result | None:
     """Trains, and then calibrates and compares unless `compare=false`. Returns what the comparison found."""
+    _check_whole(cfg, "trainer.max_epochs", minimum=-1)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = _data(cfg)
     network = build_network(cfg)
@@ -40,17 +53,20 @@ def train(cfg: DictConfig, directory: Path) -> Result | None:
         optimizer=build(cfg.optimizer),
         scheduler=build(cfg.scheduler),
         seed=cfg.seed,
-        config=_primitives({name: cfg[name] for name in INHERITED}),
+        config=_primitives({name: cfg[name] for name in INHERITED if name in cfg}),
     )
     # The comparison stands before weight averaging, so that it sees the averaged weights.
     comparison = ELSComparison(measurement, directory)
-    callbacks = [build(part) for part in cfg.callbacks.values()]
-    trainer = build(
-        cfg.trainer,
-        callbacks=[comparison, *callbacks] if cfg.compare else callbacks,
-        logger=[build(part) for part in (cfg.logger or {}).values()],
-    )
-    trainer.fit(task, data)
+    callbacks = [build(part) for part in (cfg.get("callbacks") or {}).values()]
+    loggers = [build(part) for part in (cfg.get("logger") or {}).values()]
+    if loggers and not any(isinstance(logger, CSVLogger) for logger in loggers):
+        loggers.append(CSVLogger(str(directory), name="", version=""))  # every run has its metrics.csv
+    try:
+        trainer = build(cfg.trainer, callbacks=[comparison, *callbacks] if cfg.compare else callbacks, logger=loggers)
+        trainer.fit(task, data)
+    finally:
+        if "wandb" in sys.modules:  # or the next job of a multirun would go on with this run
+            sys.modules["wandb"].finish()
     return comparison.result
 
 
@@ -65,7 +81,7 @@ def calibrate(cfg: DictConfig, directory: Path) -> Result:
     result = measurement.calibrate(
         network.to(device), images.to(device), None if labels is None else labels.to(device), schedule, bars
     )
-    result.write(directory, schedule)
+    result.write(directory, result.figures(schedule))
     return result
 
 
@@ -81,15 +97,14 @@ def compare(cfg: DictConfig, directory: Path) -> Result:
         network.schedule,
         Bars(),
     )
-    result.write(directory, network.schedule)
+    result.write(directory, result.figures(network.schedule))
     return result
 
 
 def sample(cfg: DictConfig, directory: Path) -> None:
     """Draws samples from a network or a machine, into samples.npz and figures/samples.png."""
     for key in ("num_samples", "steps"):
-        if cfg[key] < 1:
-            raise InputError(f"{key} must be at least 1, not {cfg[key]}")
+        _check_whole(cfg, key, minimum=1)
     device = _device(cfg.device)
     denoiser, data = _source(cfg)
     generator = torch.Generator().manual_seed(cfg.seed)
@@ -117,7 +132,7 @@ def _source(cfg: DictConfig) -> tuple[Denoiser, ImageDataModule]:
         if network is None:
             raise InputError("source=network needs checkpoint=PATH")
         return network, data
-    if cfg.source not in cfg.machines:
+    if cfg.source not in (cfg.get("machines") or {}):
         raise InputError(f"source must be network or one of {', '.join(cfg.machines)}, not {cfg.source!r}")
     conditional = network.conditional if network is not None else cfg.conditional
     labels = data.train_labels if conditional else None
@@ -154,6 +169,7 @@ def inherit(cfg: DictConfig, config: dict[str, Any], overrides: Iterable[str]) -
         config: the configuration of the run that made the checkpoint.
         overrides: the command line's `key=value`.
     """
+    overrides = list(overrides)
     keys = [override.lstrip("+~").split("=", 1)[0] for override in overrides]
     asked = OmegaConf.create(_primitives(cfg))
     OmegaConf.set_struct(cfg, False)
@@ -161,8 +177,11 @@ def inherit(cfg: DictConfig, config: dict[str, Any], overrides: Iterable[str]) -
         if section not in config or section in keys:
             continue
         cfg[section] = config[section]
-        for key in keys:
-            if key.startswith(f"{section}."):
+        for override, key in zip(overrides, keys, strict=True):
+            parent, _, name = key.rpartition(".")
+            if override.startswith("~") and key.startswith(f"{section}."):
+                OmegaConf.select(cfg, parent).pop(name, None)
+            elif key.startswith(f"{section}."):
                 OmegaConf.update(cfg, key, OmegaConf.select(asked, key))
     OmegaConf.set_struct(cfg, True)
 
@@ -184,7 +203,7 @@ def _data(cfg: DictConfig) -> ImageDataModule:
 
 def _measurement(cfg: DictConfig, scales: dict[str, ScaleTable] | None = None) -> Measurement:
     return Measurement(
-        machines={name: build(part) for name, part in (cfg.machines or {}).items()},
+        machines={name: build(part) for name, part in (cfg.get("machines") or {}).items()},
         calibration=build(cfg.calibration),
         comparison=build(cfg.comparison),
         seed=cfg.seed,
@@ -203,8 +222,8 @@ def _scales(cfg: DictConfig) -> dict[str, ScaleTable] | None:
     return None
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
+def _device(name: str | None) -> torch.device:
+    if name in ("auto", None):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
@@ -214,5 +233,19 @@ def _device(name: str) -> torch.device:
     return device
 
 
+def _check_whole(cfg: DictConfig, key: str, minimum: int) -> None:
+    value = OmegaConf.select(cfg, key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise InputError(f"{key} must be a whole number, at least {minimum}, not {value!r}")
+
+
 def _primitives(config: Any) -> Any:
     return OmegaConf.to_container(OmegaConf.create(config), resolve=True)
+
+
+VERBS: dict[str, Callable[[DictConfig, Path], Result | None]] = {
+    "train": train,
+    "calibrate": calibrate,
+    "compare": compare,
+    "sample": sample,
+}

@@ -82,8 +82,8 @@ class ImageDataModule(pl.LightningDataModule):
             "image_size": image_size,
             "batch_size": batch_size,
         }.items():
-            if value is not None and value < 1:
-                raise InputError(f"data.{key} must be at least 1, not {value}")
+            if value is not None and not (isinstance(value, int) and value >= 1):
+                raise InputError(f"data.{key} must be a whole number, at least 1, not {value!r}")
         self.dataset = dataset
         self.root = root
         self.channels = channels

@@ -18,7 +18,7 @@ class ResNet(nn.Module):
 
     Args:
         channels: image channels.
-        width: feature channels, a multiple of 8 (256 in the paper).
+        width: feature channels, a multiple of 8, at least 16 (256 in the paper).
         num_layers: middle layers (6 in the paper).
         padding_mode: "zeros" or "circular".
         conditional: whether it takes labels.
@@ -42,8 +42,9 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         check_padding_mode(padding_mode)
-        if width < 8 or width % 8:
-            raise InputError(f"denoiser.width must be a positive multiple of 8, not {width}")
+        # With 8 channels a group of the embeddings' normalisation would be one number, always normalised to 0.
+        if width < 16 or width % 8:
+            raise InputError(f"denoiser.width must be a multiple of 8, at least 16, not {width}")
         if num_layers < 0:
             raise InputError(f"denoiser.num_layers must not be negative, and is {num_layers}")
         if channels < 1:

@@ -1,0 +1,83 @@
+"""What every test runs under: checked signatures, two threads, no network."""
+
+import importlib.util
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# Read when torch is loaded: threads that wait by spinning take the cores from each other on a busy machine.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+os.environ["WANDB_MODE"] = "disabled"
+
+import beartype
+import jaxtyping
+import pytest
+import torch
+
+# An int will do where a float is asked for, as in Python's own typing.
+checked = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
+
+# Modules whose signatures cannot be checked: numba reads these functions itself.
+UNHOOKED = {"elslightning.machines.loops"}
+
+
+def _modules() -> list[str]:
+    """Every module of the package, found without importing any; packages are left out, for a hook on a package
+    would cover all that is in it."""
+    spec = importlib.util.find_spec("elslightning")
+    assert spec is not None
+    assert spec.origin is not None
+    root = Path(spec.origin).parent
+    files = [path.relative_to(root.parent) for path in root.rglob("*.py") if path.name != "__init__.py"]
+    return sorted(".".join(file.with_suffix("").parts) for file in files)
+
+
+jaxtyping.install_import_hook([name for name in _modules() if name not in UNHOOKED], f"{__name__}.checked")
+pytest.register_assert_rewrite("contract")
+torch.set_num_threads(2)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """No checks of signatures: what users get, so that the package's own errors show."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def _is_local(address: Any) -> bool:
+    """Whether a socket address is a Unix path or on this machine."""
+    if not isinstance(address, tuple):
+        return True
+    host = address[0]
+    return host in (None, "", "localhost", "::", "::1", "0.0.0.0", socket.gethostname()) or host.startswith("127.")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _offline() -> Iterator[None]:
+    """Refuses every connection and name look-up that leaves this machine."""
+
+    def guarded(function: Any, position: int) -> Any:
+        def guard(*arguments: Any, **options: Any) -> Any:
+            address = arguments[position]
+            if not _is_local(address):
+                raise OSError(f"tests are offline: no connection to {address}")
+            return function(*arguments, **options)
+
+        return guard
+
+    look_up = socket.getaddrinfo
+
+    def guarded_look_up(host: Any, *arguments: Any, **options: Any) -> Any:
+        if not _is_local((host,)):
+            raise socket.gaierror(f"tests are offline: no look-up of {host}")
+        return look_up(host, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded(socket.socket.connect, 1), raising=False)
+        patch.setattr(socket.socket, "connect_ex", guarded(socket.socket.connect_ex, 1), raising=False)
+        patch.setattr(socket.socket, "sendto", guarded(socket.socket.sendto, -1), raising=False)
+        patch.setattr(socket, "getaddrinfo", guarded_look_up)
+        yield

@@ -1,0 +1,310 @@
+"""Measurement: settings, checks before long work, noise, and what results log and write."""
+
+import csv
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from tiny import digits, network
+
+from elslightning.comparison import compare
+from elslightning.denoiser import Denoiser
+from elslightning.errors import InputError
+from elslightning.machines import BoundaryBrokenScoreMachine, IdealScoreMachine, LocalScoreMachine
+from elslightning.measurement import CalibrationSettings, ComparisonSettings, Measurement, Result
+from elslightning.scales import ScaleTable, load_scales
+from elslightning.schedule import CosineSchedule
+
+SCHEDULE = CosineSchedule()
+MACHINES = {"bbels": BoundaryBrokenScoreMachine, "ls": LocalScoreMachine, "is": IdealScoreMachine}
+TABLE = ScaleTable([0.5], [3])
+
+
+def measurement(**options) -> Measurement:
+    settings = {
+        "machines": MACHINES,
+        "calibration": CalibrationSettings(steps=2, patch_sizes=(3, 5), num_samples=3),
+        "comparison": ComparisonSettings(steps=2, network_steps=2, num_pairs=5),
+    }
+    return Measurement(**(settings | options))
+
+
+class Recording(Denoiser):
+    """A network of no parameters that remembers the first state and the labels of every reverse process."""
+
+    def __init__(self, conditional: bool = False) -> None:
+        super().__init__()
+        self.conditional = conditional
+        self.noises: list[torch.Tensor] = []
+        self.labels: list[torch.Tensor | None] = []
+
+    def forward(self, x_t, alpha_bar, labels=None):
+        if torch.allclose(alpha_bar, SCHEDULE.alpha_bar(torch.ones(1))):
+            self.noises.append(x_t.clone())
+            self.labels.append(labels)
+        return 0.5 * x_t
+
+
+@pytest.fixture(scope="module")
+def bank():
+    data = digits(train_size=30)
+    return data.train_images, data.train_labels
+
+
+@pytest.fixture(scope="module")
+def result(bank):
+    torch.manual_seed(0)
+    settings = ComparisonSettings(steps=2, network_steps=[2, 3], num_pairs=5)
+    return measurement(comparison=settings).run(network(), *bank, SCHEDULE)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "calibration.steps must be a whole number, at least 1, not 0"),
+        ({"num_samples": 0}, "calibration.num_samples must be a whole number, at least 1, not 0"),
+        ({"patch_sizes": []}, r"calibration.patch_sizes must be odd, positive and increasing, not \[\]"),
+        ({"patch_sizes": [3, 4]}, r"not \[3, 4\]"),
+        ({"patch_sizes": [5, 3]}, r"not \[5, 3\]"),
+        ({"patch_sizes": [3, 3]}, r"not \[3, 3\]"),
+        ({"patch_sizes": [-1, 3]}, r"not \[-1, 3\]"),
+        ({"objective": "dot"}, "calibration.objective must be one of cosine, mse, not 'dot'"),
+    ],
+    ids=str,
+)
+def test_calibration_settings_that_cannot_work_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        CalibrationSettings(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "comparison.steps must be a whole number, at least 1, not 0"),
+        ({"network_steps": 0}, "comparison.network_steps must be a whole number, at least 1, not 0"),
+        ({"network_steps": []}, "comparison.network_steps must name at least one number"),
+        ({"network_steps": [20, -5]}, "comparison.network_steps must be a whole number, at least 1, not -5"),
+        ({"num_pairs": 0}, "comparison.num_pairs must be a whole number, at least 1, not 0"),
+        ({"batch_size": 0}, "comparison.batch_size must be a whole number, at least 1, not 0"),
+        ({"every_n_epochs": 0}, "comparison.every_n_epochs must be a whole number, at least 1, not 0"),
+    ],
+    ids=str,
+)
+def test_comparison_settings_that_cannot_work_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        ComparisonSettings(**options)
+
+
+def test_a_measurement_needs_a_machine():
+    with pytest.raises(InputError, match="at least one machine"):
+        Measurement({})
+
+
+def test_the_machines_that_take_scales_are_calibrated():
+    machines = {"is": IdealScoreMachine, "bbels": partial(BoundaryBrokenScoreMachine), "ls": LocalScoreMachine}
+    assert Measurement(machines).calibrated == ["bbels", "ls"]
+
+
+def test_check_accepts_what_run_accepts(bank):
+    assert measurement().check(network(), *bank, SCHEDULE) is None
+    assert measurement(scales={"bbels": TABLE, "ls": TABLE}).check(network(), *bank, SCHEDULE) is None
+
+
+def test_labels_do_not_matter_to_an_unconditional_network(bank):
+    images, labels = bank
+    recording = Recording()
+    found = measurement().run(recording, images, labels, SCHEDULE)
+    assert recording.labels == [None] * 3
+    assert found.comparison.labels is None
+
+
+class Wrapping(LocalScoreMachine):
+    """A machine whose patches must fit into the image."""
+
+    padding_mode = "circular"
+
+
+CHECKS = {
+    "no labels": ({}, True, lambda images, labels: (images, None), "the data has no labels"),
+    "labels too few": ({}, True, lambda images, labels: (images, labels[:-1]), "30 images and 29 labels"),
+    "not finite": ({}, False, lambda images, labels: (images * float("nan"), labels), "not finite"),
+    "no images": ({}, False, lambda images, labels: (images[:0], labels[:0]), "none of them 0"),
+    "patch too large": (
+        {"machines": {"w": Wrapping}, "calibration": CalibrationSettings(patch_sizes=[3, 9])},
+        False,
+        lambda images, labels: (images, labels),
+        "patch size 9 is too large",
+    ),
+    "scales missing": (
+        {"scales": {"bbels": TABLE}},
+        False,
+        lambda images, labels: (images, labels),
+        "no scales for the machine ls; there are for bbels",
+    ),
+    "scales too narrow": (
+        {"scales": {"bbels": TABLE, "ls": ScaleTable([0.99, 0.98], [3, 5])}},
+        False,
+        lambda images, labels: (images, labels),
+        "the scale table covers alpha_bar from",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_check_finds_what_would_fail_before_the_network_is_asked(bank, name):
+    options, conditional, change, message = CHECKS[name]
+    for method in ("check", "run"):
+        recording = Recording(conditional)
+        with pytest.raises(InputError, match=message) as caught:
+            getattr(measurement(**options), method)(recording, *change(*bank), SCHEDULE)
+        assert "\n" not in str(caught.value)
+        assert recording.noises == []
+
+
+def test_given_scales_are_used_and_nothing_is_calibrated(bank, tmp_path):
+    images, labels = bank
+    recording = Recording()
+    found = measurement(scales={"bbels": TABLE, "ls": ScaleTable([0.5], [5])}).run(recording, images, labels, SCHEDULE)
+    assert found.calibrations == {}
+    assert len(recording.noises) == 1
+    machine = LocalScoreMachine(images, scales=5)
+    direct = compare(
+        Recording(), {"ls": machine}, SCHEDULE, steps=2, network_steps=2, noise=recording.noises[0], labels=None
+    )
+    torch.testing.assert_close(found.comparison.machines["ls"], direct.machines["ls"])
+    assert {path.name for path in found.write(tmp_path, found.figures(SCHEDULE))}.isdisjoint(
+        {"calibration.csv", "scales.png"}
+    )
+
+
+def test_calibrate_alone_compares_nothing(bank, tmp_path):
+    found = measurement().calibrate(network(), *bank, SCHEDULE)
+    assert found.comparison is None
+    assert found.scalars() == {}
+    names = {str(path.relative_to(tmp_path)) for path in found.write(tmp_path, found.figures(SCHEDULE))}
+    assert names == {"scales.json", "calibration.csv", "figures/scales.png"}
+
+
+def test_run_calibrates_as_calibrate_does(bank):
+    torch.manual_seed(0)
+    denoiser = network()
+    alone, both = (getattr(measurement(), name)(denoiser, *bank, SCHEDULE) for name in ("calibrate", "run"))
+    for name, found in alone.calibrations.items():
+        torch.testing.assert_close(both.calibrations[name].agreement, found.agreement)
+        assert both.scales[name].to_dict() == found.scales.to_dict()
+
+
+def noises(bank, **options) -> list[torch.Tensor]:
+    """The noise of every reverse process of a run: one calibration per local machine, then the comparison."""
+    recording = Recording()
+    measurement(**options).run(recording, *bank, SCHEDULE)
+    return recording.noises
+
+
+def test_noise_is_the_same_for_the_same_seed_whatever_the_global_generator(bank):
+    torch.manual_seed(0)
+    first = noises(bank, seed=3)
+    torch.manual_seed(1)
+    torch.testing.assert_close(noises(bank, seed=3), first, rtol=0, atol=0)
+
+
+def test_all_machines_are_calibrated_on_the_same_noise(bank):
+    bbels, ls, _ = noises(bank)
+    assert torch.equal(bbels, ls)
+
+
+def test_another_seed_gives_other_noise(bank):
+    for noise, other in zip(noises(bank, seed=0), noises(bank, seed=1), strict=True):
+        assert (noise != other).all()
+
+
+def test_calibration_and_comparison_draw_from_different_streams(bank):
+    _, calibration, comparison = noises(bank)
+    assert not torch.isin(calibration, comparison).any()
+
+
+def test_noise_does_not_depend_on_how_many_others_there_are(bank):
+    few = noises(bank, comparison=ComparisonSettings(steps=2, network_steps=2, num_pairs=2))[-1]
+    assert torch.equal(noises(bank)[-1][:2], few)
+
+
+def test_labels_cycle_over_the_classes_that_are_there(bank):
+    images, labels = bank
+    some = torch.isin(labels, torch.tensor([2, 5, 9]))
+    recording = Recording(conditional=True)
+    found = measurement().run(recording, images[some], labels[some], SCHEDULE)
+    assert found.comparison.labels.tolist() == [2, 5, 9, 2, 5]
+    assert recording.labels[0].tolist() == [2, 5, 9]
+    assert [row["label"] for row in found.comparison.rows[:5]] == [2, 5, 9, 2, 5]
+
+
+def test_the_scalars_are_those_of_the_summary(result):
+    scalars, machines = result.scalars(), result.comparison.summary()["machines"]
+    for name in MACHINES:
+        for prefix, steps in ((f"val/{name}", "2"), (f"val/{name}/steps_3", "3")):
+            entry = machines[name][steps]
+            for end in ("median", "low", "high"):
+                assert scalars[f"{prefix}/pearson_r_{end}"] == entry["pearson_r"][end]
+            assert scalars.get(f"{prefix}/beats_is") == entry["beats_is"]
+    assert scalars["val/ls/patch_size_mean"] == np.mean(result.scales["ls"].patch_size.tolist())
+    assert "val/is/beats_is" not in scalars
+    assert "val/is/patch_size_mean" not in scalars
+
+
+def test_scalars_are_finite_numbers(result):
+    assert all(type(value) is float and np.isfinite(value) for value in result.scalars().values())
+
+
+def test_write_returns_the_files_it_wrote(result, tmp_path):
+    written = result.write(tmp_path, result.figures(SCHEDULE))
+    assert sorted(written) == sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    assert {str(path.relative_to(tmp_path)) for path in written} == {
+        *("scales.json", "calibration.csv", "comparison.csv", "summary.json", "samples.npz"),
+        *("figures/scales.png", "figures/pairs.png", "figures/scatter.png"),
+    }
+
+
+def test_written_files_hold_the_result(result, tmp_path):
+    result.write(tmp_path, result.figures(SCHEDULE))
+    tables = load_scales(tmp_path / "scales.json")
+    assert {name: table.to_dict() for name, table in tables.items()} == {
+        name: table.to_dict() for name, table in result.scales.items()
+    }
+    assert json.loads((tmp_path / "summary.json").read_text()) == result.comparison.summary()
+    with (tmp_path / "comparison.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["pearson_r"]) for row in rows] == [row["pearson_r"] for row in result.comparison.rows]
+    with np.load(tmp_path / "samples.npz") as arrays:
+        assert set(arrays) == {*MACHINES, "network_2", "network_3"}
+        np.testing.assert_array_equal(arrays["is"], result.comparison.machines["is"].numpy())
+
+
+def test_an_empty_result_writes_nothing(tmp_path):
+    assert Result({}, {}).write(tmp_path / "run", {}) == []
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_is_there_is_no_scatter_and_no_share(bank):
+    found = measurement(machines={"ls": LocalScoreMachine}).run(network(), *bank, SCHEDULE)
+    assert set(found.figures(SCHEDULE)) == {"scales", "pairs"}
+    assert "val/ls/beats_is" not in found.scalars()
+
+
+def test_is_alone_needs_no_calibration(bank):
+    found = measurement(machines={"is": IdealScoreMachine}).run(network(), *bank, SCHEDULE)
+    assert found.scales == {}
+    assert set(found.figures(SCHEDULE)) == {"pairs"}
+    assert found.scalars()["val/is/pearson_r_median"] <= 1
+
+
+def test_progress_is_told_of_every_part(bank):
+    told = []
+    measurement().run(network(), *bank, SCHEDULE, lambda what, done, total: told.append((what, done, total)))
+    assert list(dict.fromkeys(what for what, _, _ in told)) == [
+        *("calibrating bbels", "calibrating ls", "network, 2 steps"),
+        *("bbels, 2 steps", "ls, 2 steps", "is, 2 steps"),
+    ]
+    last = {what: (done, total) for what, done, total in told}
+    assert all(done == total for done, total in last.values())

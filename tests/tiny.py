@@ -1,0 +1,131 @@
+"""What makes every run small, and ways to start one without a new process."""
+
+import contextlib
+import io
+import logging
+import struct
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import lightning.pytorch as pl
+import numpy as np
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+from elslightning.cli import conf_dir, main
+from elslightning.data import ImageDataModule
+from elslightning.networks import EpsDenoiser, ResNet
+from elslightning.schedule import CosineSchedule
+
+PAIRS = 3
+MEASUREMENT = [
+    "calibration.patch_sizes=[3,5]",
+    "calibration.steps=2",
+    "calibration.num_samples=2",
+    f"comparison.num_pairs={PAIRS}",
+    "comparison.steps=2",
+    "comparison.network_steps=2",
+]
+TRAIN = [
+    "data.train_size=40",
+    "data.val_size=10",
+    "data.batch_size=20",
+    "denoiser.width=16",
+    "denoiser.num_layers=1",
+    "trainer.max_epochs=1",
+    *MEASUREMENT,
+]
+
+
+class Done(NamedTuple):
+    """What a command left: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def cli(*arguments: str) -> Done:
+    """`elslightning ARGUMENTS`, in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    arguments_before, handlers, level = sys.argv, logging.root.handlers[:], logging.root.level
+    sys.argv = ["elslightning", *arguments]
+    code: int | str | None = 0
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main()
+    except SystemExit as stop:
+        code = stop.code
+    finally:
+        sys.argv = arguments_before
+        logging.root.handlers[:] = handlers
+        logging.root.setLevel(level)
+        GlobalHydra.instance().clear()
+    return Done(code if isinstance(code, int) else int(code is not None), out.getvalue(), err.getvalue())
+
+
+def train(directory: Path, *overrides: str) -> Path:
+    """A tiny training run through the command line; returns its directory."""
+    done = cli("train", *TRAIN, *overrides, f"hydra.run.dir={directory}")
+    assert done.code == 0, done.err
+    return directory
+
+
+def compose_config(verb: str, directory: Path, overrides: Sequence[str] = (), *, hydra: bool = False) -> DictConfig:
+    """The configuration of a verb, as the command line composes it, for a run in `directory`."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose(verb, [f"paths.run_dir={directory}", *overrides], return_hydra_config=hydra)
+
+
+def digits(train_size: int = 40, val_size: int = 20, batch_size: int = 20) -> ImageDataModule:
+    """A loaded data module of a few digits."""
+    data = ImageDataModule(
+        "digits", channels=1, num_classes=10, train_size=train_size, val_size=val_size, batch_size=batch_size
+    )
+    data.setup()
+    return data
+
+
+def network(channels: int = 1, *, conditional: bool = False) -> EpsDenoiser:
+    """An untrained network of a few thousand parameters."""
+    backbone = ResNet(channels, width=16, num_layers=1, conditional=conditional, num_classes=10)
+    return EpsDenoiser(backbone, CosineSchedule())
+
+
+def trainer(root: Path, **options: object) -> pl.Trainer:
+    """A quiet trainer of one epoch that writes nothing unless told to."""
+    quiet = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "max_epochs": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 1,
+        "default_root_dir": root,
+    }
+    return pl.Trainer(**(quiet | options))
+
+
+def write_fashion_mnist(root: Path, train_size: int = 60, val_size: int = 20) -> Path:
+    """The four IDX files of Fashion-MNIST, with few images of noise and all ten labels; returns their folder."""
+    root.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(0)
+    for prefix, count in (("train", train_size), ("t10k", val_size)):
+        images = generator.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        header = struct.pack(">4B3I", 0, 0, 8, 3, *images.shape)
+        (root / f"{prefix}-images-idx3-ubyte").write_bytes(header + images.tobytes())
+        header = struct.pack(">4B1I", 0, 0, 8, 1, count)
+        (root / f"{prefix}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
+    return root
+
+
+def snapshot(directory: Path) -> dict[str, bytes]:
+    """The content of every file below a directory, by its path."""
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
