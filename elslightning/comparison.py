@@ -39,8 +39,8 @@ def agreement(prediction: Images, truth: Images) -> dict[str, Float[Tensor, " ba
     centred_a, centred_b = a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True)
     r = cosine_similarity(centred_a, centred_b, dim=1)
     squared_error = (a - b).square()
-    variance = centred_b.square().sum(dim=1)
-    r2_score = torch.where(variance > 0, 1 - squared_error.sum(dim=1) / variance, 0.0)
+    varies = b.amax(dim=1) > b.amin(dim=1)
+    r2_score = torch.where(varies, 1 - squared_error.sum(dim=1) / centred_b.square().sum(dim=1), 0.0)
     values = (r, r.square(), r2_score, cosine_similarity(a, b, dim=1), squared_error.mean(dim=1))
     return dict(zip(MEASURES, values, strict=True))
 

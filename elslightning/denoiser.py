@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 from elslightning.errors import InputError
@@ -47,8 +48,8 @@ def score_from_x0(x_t: Images, x0: Images, alpha_bar: AlphaBar) -> Images:
 
     >>> import torch
     >>> x_t, x0 = torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
-    >>> score_from_x0(x_t, x0, torch.tensor([0.5], dtype=torch.float64)).unique().tolist()
-    [-2.0]
+    >>> score_from_x0(x_t, x0, torch.tensor([0.75], dtype=torch.float64)).unique().tolist()
+    [-4.0]
     """
     signal, noise = noise_coefficients(alpha_bar, x_t)
     return (signal * x0 - x_t) / noise**2
@@ -104,6 +105,8 @@ class Denoiser(nn.Module, ABC):
             InputError: naming what is wrong.
         """
         name = type(self).__name__
+        if x_t.ndim != 4:
+            raise InputError(f"{name} takes images (batch, channel, height, width), not of shape {tuple(x_t.shape)}")
         if any(want not in (None, got) for want, got in zip(self.image_shape, x_t.shape[1:], strict=True)):
             want = " x ".join("any" if side is None else str(side) for side in self.image_shape)
             got = " x ".join(str(side) for side in x_t.shape[1:])
@@ -112,6 +115,8 @@ class Denoiser(nn.Module, ABC):
             raise InputError(
                 f"{name} needs one alpha_bar per image: {len(x_t)} images, alpha_bar of {tuple(alpha_bar.shape)}"
             )
+        if alpha_bar.dtype != torch.float64:
+            raise InputError(f"alpha_bar must be float64, not {alpha_bar.dtype}: close to 1, float32 loses its digits")
         if not bool(((alpha_bar > 0) & (alpha_bar < 1)).all()):
             raise InputError(f"alpha_bar must lie in (0, 1), not {_outside(alpha_bar)}")
         if self.conditional and labels is None:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from elslightning.denoiser import Denoiser, eps_from_x0
+from elslightning.errors import InputError
 from elslightning.schedule import CosineSchedule, add_noise
 from elslightning.shapes import Images, Labels, Progress, no_progress
 
@@ -105,6 +106,8 @@ def sample(
     progress: Progress = no_progress,
 ) -> Images:
     """The samples of `ddim` alone, `batch_size` at a time; other arguments and errors as there."""
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, not {batch_size}")
     done, x_t, results = 0, noise[:0], []
 
     def tell(fraction: float) -> None:

@@ -17,13 +17,9 @@ def window(images: Tensor, row: int, column: int, radius: int, padding_mode: str
 
 
 def overlap(row: int, column: int, height: int, width: int, radius: int) -> tuple[int, ...]:
-    """How far a window reaches beyond each of the four borders, or the pixel's own position on an axis where
-    it reaches beyond either."""
-
-    def axis(i: int, length: int) -> int:
-        return -1 if radius <= i < length - radius else i
-
-    return axis(row, height), axis(column, width)
+    """By how many pixels a window reaches beyond each of the four borders."""
+    below, right = height - 1 - row, width - 1 - column
+    return tuple(max(0, radius - room) for room in (row, below, column, right))
 
 
 def candidates(machine: str, row: int, column: int, height: int, width: int, radius: int) -> list[tuple[int, int]]:
@@ -66,8 +62,16 @@ def ideal_posterior_mean(x_t: Tensor, alpha_bar: float, images: Tensor) -> Tenso
     return softmax_mean(distance, images.flatten(1), alpha_bar).reshape(x_t.shape)
 
 
+def translates(images: Tensor) -> Tensor:
+    """All circular translates of all images."""
+    _, _, height, width = images.shape
+    return torch.cat([images.roll((down, right), dims=(2, 3)) for down in range(height) for right in range(width)])
+
+
 def posterior_mean(machine: str, x_t: Tensor, alpha_bar: float, images: Tensor, patch_size: int) -> Tensor:
     """Any machine by its name."""
     if machine == "is":
         return ideal_posterior_mean(x_t, alpha_bar, images)
+    if machine == "es":
+        return ideal_posterior_mean(x_t, alpha_bar, translates(images))
     return patch_posterior_mean(machine, x_t, alpha_bar, images, patch_size)

@@ -121,8 +121,10 @@ class ImageDataModule(pl.LightningDataModule):
             raise InputError(
                 f"data.channels={self.channels}, but {self.dataset} has images of {images.shape[1]} channels"
             )
-        if labels is not None and self.num_classes is not None and not 0 <= labels.max() < self.num_classes:
-            raise InputError(f"data.num_classes={self.num_classes}, but {self.dataset} has a label {int(labels.max())}")
+        if labels is not None and self.num_classes is not None:
+            wrong = labels[(labels < 0) | (labels >= self.num_classes)]
+            if len(wrong):
+                raise InputError(f"data.num_classes={self.num_classes}, but {self.dataset} has a label {int(wrong[0])}")
         return Split(images.contiguous(), labels)
 
     def _split(self, split: Split | None) -> Split:

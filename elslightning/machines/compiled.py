@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from elslightning.machines.kernels import Partial, merge
-from elslightning.machines.loops import FAR, LANES, NO_CANDIDATE, add_block
+from elslightning.machines.loops import LANES, NO_CANDIDATE, add_block
 
 
 class Axis(NamedTuple):
@@ -85,8 +85,9 @@ def candidate_sums(
         threads: how many to use; they share the queries first, then the images.
     """
     batch, channels, height, width = x_t.shape
-    queries = (x_t / alpha_bar.sqrt().float()[:, None, None, None]).numpy()
-    power = (alpha_bar / (2 * (1 - alpha_bar))).numpy()
+    queries = x_t.numpy()
+    signal = alpha_bar.sqrt().float().numpy()
+    power = (1 / (2 * (1 - alpha_bar))).numpy()
     sharpness = (power / math.log(2)).astype(np.float32)
     candidates = len(images) * len(rows.lengths) * len(columns.lengths)
     cutoff = np.float32(math.log2(candidates) + 23)
@@ -103,10 +104,13 @@ def candidate_sums(
         for start in blocks:
             members = bank[start : start + LANES]
             block[..., : len(members)] = members.transpose(1, 2, 3, 0)
-            block[..., len(members) :] = FAR
+            block[..., len(members) :] = block[..., :1]
+            mask = (np.arange(LANES) < len(members)).astype(np.float32)[None]
             add_block(
                 queries[part],
+                signal[part],
                 block,
+                mask,
                 rows.tables,
                 rows.lengths,
                 columns.tables,

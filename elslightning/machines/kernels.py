@@ -150,8 +150,8 @@ def working_dtype(x_t: Tensor, alpha_bar: float, dim: int) -> torch.dtype:
     """The precision in which log-weights of `dim`-dimensional patches must be formed.
 
     The expansion of a squared distance loses `dim · 2⁻²⁴` or so, and the log-weight divides that by
-    `1 - alpha_bar`. Where this could exceed 3e-5 nats, float64 is needed; a device that has none (MPS) keeps
-    float32, with that loss.
+    `1 - alpha_bar`. Where this would typically exceed 3e-5 nats (the worst is a few times that), float64 is
+    needed; a device that has none (MPS) keeps float32, with that loss.
     """
     lost = 0.3 * dim * 2.0**-24 * alpha_bar / (1 - alpha_bar)
     if x_t.dtype == torch.float64 or (lost > 3e-5 and x_t.device.type != "mps"):

@@ -20,9 +20,8 @@ from numba.extending import intrinsic, lower_builtin, models, register_model, ty
 LANES = 64
 """Training images side by side."""
 
-# A candidate that no lane of a full block needs: so far away that its weight is 0, but finite when squared.
-FAR = np.float32(1e6)
 NO_CANDIDATE = np.float32(1e30)
+"""The squared distance of the nearest candidate where there is none yet."""
 
 _FAST = ("nnan", "ninf", "nsz", "contract", "reassoc", "arcp")
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
@@ -159,15 +158,16 @@ _operation(operator.mul, "fmul")
 
 @numba.njit(nogil=True, error_model="numpy", cache=True)
 def _column_sums(
-    query: Any, images: Any, rows: Any, v: int, w: int, radius: int, ring: Any, sums: Any, first: int
+    query: Any, scale: Any, images: Any, rows: Any, v: int, w: int, radius: int, ring: Any, sums: Any, first: int
 ) -> None:
-    """Box sums down one column: `sums[first + k] = Σ (query - image)²` over rows k … k + 2 radius of the table.
+    """Box sums down one column: `sums[first + k] = Σ (query - scale image)²` over table rows k … k + 2 radius.
 
     Column v of the query stands against column w of the training images. A window's sum is a suffix sum of one
     block of P rows plus a prefix sum of the next (van Herk), so nothing is ever subtracted.
     """
     channels, height, width = query.shape
     size = 2 * radius + 1
+    signal = splat(scale)
     slot = 0
     prefix = splat(np.float32(0.0))
     for a in range(rows.shape[1]):
@@ -182,7 +182,8 @@ def _column_sums(
         square = splat(np.float32(0.0))
         if y >= 0:
             for channel in range(channels):
-                difference = splat(query[channel, y, v]) - load(images, (channel * height + z) * width + w)
+                patch = signal * load(images, (channel * height + z) * width + w)
+                difference = splat(query[channel, y, v]) - patch
                 square = square + difference * difference
         prefix = prefix + square
         if a >= 2 * radius:
@@ -200,6 +201,7 @@ def _add_row(
     first: int,
     stride: int,
     images: Any,
+    mask: Any,
     i: int,
     p: int,
     columns: Any,
@@ -217,6 +219,7 @@ def _add_row(
     """
     channels, height, width = weighted.shape
     size = 2 * radius + 1
+    present = load(mask, 0)
     slot = 0
     prefix = splat(np.float32(0.0))
     for c in range(columns.shape[1]):
@@ -242,7 +245,7 @@ def _add_row(
                     for channel in range(channels):
                         weighted[channel, i, j] *= scale
                     best[i, j] = nearest
-                weights = exp2((splat(best[i, j]) - distance) * splat(sharpness))
+                weights = exp2((splat(best[i, j]) - distance) * splat(sharpness)) * present
                 weight[i, j] += total(weights)
                 for channel in range(channels):
                     value = load(images, (channel * height + p) * width + q)
@@ -254,7 +257,9 @@ def _add_row(
 @numba.njit(nogil=True, error_model="numpy", cache=True)
 def add_block(
     queries: Any,
+    signal: Any,
     images: Any,
+    mask: Any,
     rows: Any,
     row_lengths: Any,
     columns: Any,
@@ -268,6 +273,7 @@ def add_block(
 ) -> None:
     """Adds a block of training images (channel, height, width, LANES) for every query and displacement.
 
+    `signal` is sqrt(alpha_bar) per query; `mask` is 1 where a lane holds a candidate and 0 where it repeats one.
     A table of rows says, for one displacement, which rows of query and training images are compared with each
     other, or -1 where both are beyond the border; all but its first and last `radius` positions are outputs.
     Columns alike.
@@ -285,13 +291,14 @@ def add_block(
                     if v < 0:
                         sums[c * stride : (c + 1) * stride] = 0.0
                     else:
-                        _column_sums(queries[n], images, down, v, w, radius, ring, sums, c * stride)
+                        _column_sums(queries[n], signal[n], images, down, v, w, radius, ring, sums, c * stride)
                 for a in range(radius, down.shape[1] - radius):
                     _add_row(
                         sums,
                         a - radius,
                         stride,
                         images,
+                        mask,
                         down[0, a],
                         down[1, a],
                         along,

@@ -128,6 +128,8 @@ class PatchMachine(ScoreMachine):
             InputError: as `forward`, and for a patch size the machine cannot use.
         """
         self.check_inputs(x_t, alpha_bar, labels)
+        if not patch_sizes:
+            raise InputError("a sweep needs at least one patch size")
         for size in patch_sizes:
             self.check_patch_size(size)
         results = [
