@@ -3,6 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/machines.py            # the ratio, by patch size, channels and batch
     OMP_NUM_THREADS=1 python benchmarks/machines.py scaling    # cost against the number of training images
     OMP_NUM_THREADS=1 python benchmarks/machines.py sweep      # many patch sizes in one call
+    OMP_NUM_THREADS=1 python benchmarks/machines.py processes  # one bank over two processes
+    OMP_NUM_THREADS=1 python benchmarks/machines.py memory     # peak memory for 60,000 images of 28×28 pixels
     python benchmarks/machines.py sample ROOT                  # whole samples on Fashion-MNIST in ROOT, all cores
 
 Training images are smooth noise of 32×32 pixels in [-1, 1]; the query is one of them at alpha_bar = 0.5. The paper's
@@ -13,11 +15,15 @@ once; its time per pair does not depend on how many there are in all, so it is t
 import argparse
 import math
 import platform
+import resource
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import torch
+import torch.distributed as dist
 from paper import els_posterior_mean
 from torch import Tensor
 
@@ -129,6 +135,47 @@ def sweep(count: int) -> None:
             )
 
 
+def share(rank: int, world: int, folder: str) -> None:
+    """Times one process of some that share a bank; the first one prints."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/{world}", rank=rank, world_size=world)
+    images = smooth_images(2000, 1)
+    x_t, levels = queries(images, 4, 0.5)
+    group = dist.group.WORLD if world > 1 else None
+    machine = BoundaryBrokenScoreMachine(images.tensor_split(world)[rank].clone(), scales=7, process_group=group)
+    machine(x_t[:1], levels[:1])
+    dist.barrier()
+    took = seconds(lambda: machine(x_t, levels))
+    if rank == 0:
+        print(f"{world} process(es) of one thread: {took:.2f} s for 4 queries, 2,000 images, P = 7", flush=True)
+    dist.destroy_process_group()
+
+
+def processes() -> None:
+    """One process against two that share the bank."""
+    for world in (1, 2):
+        with tempfile.TemporaryDirectory() as folder:
+            torch.multiprocessing.spawn(share, args=(world, folder), nprocs=world)
+
+
+def memory(budget: int = 2**28) -> None:
+    """Peak resident memory beyond what was there before, for 1,000 and 60,000 training images of bytes."""
+    for count in (1000, 60_000):
+        images = torch.randint(0, 256, (count, 1, 28, 28), dtype=torch.uint8)
+        x_t = torch.randn(2, 1, 28, 28)
+        levels = torch.tensor([0.5, 0.9], dtype=torch.float64)
+        before = psutil.Process().memory_info().rss
+        start = time.perf_counter()
+        BoundaryBrokenScoreMachine(images, scales=11, memory_budget=budget)(x_t, levels)
+        took = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(
+            f"N = {count}: bank {images.nbytes / 2**20:.0f} MiB, budget {budget / 2**20:.0f} MiB, peak beyond what was "
+            f"there with the bank {(peak - before) / 2**20:.0f} MiB, {took:.1f} s",
+            flush=True,
+        )
+
+
 def sample(root: Path, batch: int) -> None:
     """Whole theory samples over all 6,000 images of one class, with all threads."""
     data = ImageDataModule("fashion_mnist", root=root, num_classes=10)
@@ -147,7 +194,9 @@ def sample(root: Path, batch: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", default="ratios", choices=["ratios", "scaling", "sweep", "sample"])
+    parser.add_argument(
+        "what", nargs="?", default="ratios", choices=["ratios", "scaling", "sweep", "sample", "processes", "memory"]
+    )
     parser.add_argument("root", nargs="?", type=Path)
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16])
@@ -160,6 +209,10 @@ def main() -> None:
         scaling(arguments.alpha_bar)
     elif arguments.what == "sweep":
         sweep(arguments.count)
+    elif arguments.what == "processes":
+        processes()
+    elif arguments.what == "memory":
+        memory()
     else:
         sample(arguments.root, arguments.batch[-1])
 

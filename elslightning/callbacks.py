@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -128,7 +129,7 @@ class ELSComparison(pl.Callback):
             raise InputError(f"ELSComparison compares a DenoisingTask, not a {type(pl_module).__name__}")
         return pl_module
 
-    def _data(self, trainer: pl.Trainer):  # type: ignore[no-untyped-def]
+    def _data(self, trainer: pl.Trainer) -> Any:
         data = trainer.datamodule  # type: ignore[attr-defined]
         if data is None or not hasattr(data, "train_images"):
             raise InputError("ELSComparison needs a data module with train_images: trainer.fit(task, datamodule)")

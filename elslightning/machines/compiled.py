@@ -67,8 +67,8 @@ def image_bytes(channels: int, height: int, width: int) -> int:
 
 def workspace_bytes(channels: int, height: int, width: int, patch_size: int) -> int:
     """Memory that one thread takes in `candidate_sums`."""
-    longest = width + patch_size
-    return 4 * LANES * (channels * height * width + (patch_size + 2) * (longest + 1))
+    compared = (height + patch_size) * (width + patch_size)
+    return 4 * LANES * (channels * height * width + compared + patch_size)
 
 
 def candidate_sums(
