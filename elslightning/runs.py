@@ -53,7 +53,7 @@ def train(cfg: DictConfig, directory: Path) -> Result | None:
         optimizer=build(cfg.optimizer),
         scheduler=build(cfg.scheduler),
         seed=cfg.seed,
-        config=_primitives({name: cfg[name] for name in INHERITED if name in cfg}),
+        config=_inheritance(cfg),
     )
     # The comparison stands before weight averaging, so that it sees the averaged weights.
     comparison = ELSComparison(measurement, directory)
@@ -159,6 +159,14 @@ def _sample_labels(cfg: DictConfig, denoiser: Denoiser, data: ImageDataModule) -
         raise InputError(f"label={cfg.label} is not a class of the data: {present.tolist()}")
     classes = present if cfg.label is None else torch.tensor([cfg.label])
     return classes[torch.arange(cfg.num_samples) % len(classes)]
+
+
+def _inheritance(cfg: DictConfig) -> dict[str, Any]:
+    """What later verbs start from; the data folder by its full path, for they may run elsewhere."""
+    config = _primitives({name: cfg[name] for name in INHERITED if name in cfg})
+    if config["data"].get("root") is not None:
+        config["data"]["root"] = str(Path(config["data"]["root"]).absolute())
+    return config
 
 
 def inherit(cfg: DictConfig, config: dict[str, Any], overrides: Iterable[str]) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 import wandb
 from omegaconf import OmegaConf
-from tiny import MEASUREMENT, TRAIN, cli, compose_config, snapshot, train
+from tiny import MEASUREMENT, TRAIN, cli, compose_config, snapshot, train, write_fashion_mnist
 
 from elslightning import __version__, figures
 from elslightning.checkpoints import load_network
@@ -219,6 +219,16 @@ def test_they_are_found_from_within_that_run_too(copied, tmp_path, monkeypatch):
     done = cli("compare", "checkpoint=last.ckpt", "machines=[ls]", f"hydra.run.dir={tmp_path / 'run'}")
     assert done.code == 0, done.err
     assert not (tmp_path / "run" / "calibration.csv").exists()
+
+
+def test_data_named_relative_to_the_training_is_found_from_elsewhere(tmp_path, monkeypatch):
+    write_fashion_mnist(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    run = train(tmp_path / "run", "data=fashion_mnist", "data.root=data", "compare=false")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    done = cli("calibrate", f"checkpoint={run}", f"hydra.run.dir={tmp_path / 'again'}")
+    assert done.code == 0, done.err
 
 
 def test_a_comparison_without_scales_calibrates(copied, tmp_path):
