@@ -157,6 +157,15 @@ _operation(operator.mul, "fmul")
 
 
 @numba.njit(nogil=True, error_model="numpy", cache=True)
+def _make_suffix_sums(ring: Any, size: int) -> None:
+    """Rows 1 … size - 1 of the ring become the sums of themselves and all later ones."""
+    suffix = load(ring, size - 1)
+    for k in range(size - 2, 0, -1):
+        suffix = suffix + load(ring, k)
+        store(ring, k, suffix)
+
+
+@numba.njit(nogil=True, error_model="numpy", cache=True)
 def _column_sums(
     query: Any, scale: Any, images: Any, rows: Any, v: int, w: int, radius: int, ring: Any, sums: Any, first: int
 ) -> None:
@@ -173,10 +182,7 @@ def _column_sums(
     for a in range(rows.shape[1]):
         if slot == size:  # what lies in the ring becomes suffix sums, for the windows that end in the next block
             slot = 0
-            suffix = load(ring, size - 1)
-            for k in range(size - 2, 0, -1):
-                suffix = suffix + load(ring, k)
-                store(ring, k, suffix)
+            _make_suffix_sums(ring, size)
             prefix = splat(np.float32(0.0))
         y, z = rows[0, a], rows[1, a]
         square = splat(np.float32(0.0))
@@ -225,10 +231,7 @@ def _add_row(
     for c in range(columns.shape[1]):
         if slot == size:
             slot = 0
-            suffix = load(ring, size - 1)
-            for k in range(size - 2, 0, -1):
-                suffix = suffix + load(ring, k)
-                store(ring, k, suffix)
+            _make_suffix_sums(ring, size)
             prefix = splat(np.float32(0.0))
         column = load(sums, first + c * stride)
         prefix = prefix + column
