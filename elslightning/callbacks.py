@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 
 from elslightning import figures
 from elslightning.errors import InputError
-from elslightning.measurement import Measurement, Result
+from elslightning.measurement import Measurement
 from elslightning.progress import Bars
+from elslightning.results import Result
 from elslightning.shapes import no_progress
 from elslightning.training import DenoisingTask
 

@@ -18,9 +18,10 @@ from elslightning.data import ImageDataModule
 from elslightning.denoiser import Denoiser
 from elslightning.errors import InputError
 from elslightning.files import write_arrays
-from elslightning.measurement import Measurement, Result
+from elslightning.measurement import Measurement
 from elslightning.networks import EpsDenoiser
 from elslightning.progress import Bars
+from elslightning.results import Result
 from elslightning.sampling import sample as draw
 from elslightning.scales import ScaleTable, load_scales
 from elslightning.training import DenoisingTask

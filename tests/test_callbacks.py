@@ -21,7 +21,8 @@ from elslightning.data.module import TensorBank
 from elslightning.data.sources import Split
 from elslightning.errors import InputError
 from elslightning.machines import BoundaryBrokenScoreMachine, IdealScoreMachine, LocalScoreMachine
-from elslightning.measurement import CalibrationSettings, ComparisonSettings, Measurement, Result
+from elslightning.measurement import CalibrationSettings, ComparisonSettings, Measurement
+from elslightning.results import Result
 from elslightning.scales import ScaleTable, load_scales
 from elslightning.training import DenoisingTask
 

@@ -13,7 +13,8 @@ from elslightning.comparison import compare
 from elslightning.denoiser import Denoiser
 from elslightning.errors import InputError
 from elslightning.machines import BoundaryBrokenScoreMachine, IdealScoreMachine, LocalScoreMachine
-from elslightning.measurement import CalibrationSettings, ComparisonSettings, Measurement, Result
+from elslightning.measurement import CalibrationSettings, ComparisonSettings, Measurement
+from elslightning.results import Result
 from elslightning.scales import ScaleTable, load_scales
 from elslightning.schedule import CosineSchedule
 
