@@ -302,15 +302,17 @@ def test_two_images_in_a_known_ratio():
 
 
 def tightest_budget(name, images, x_t):
-    """The smallest memory budget, up to a factor of 1.1, with which a machine still works."""
-    budget = 1000
-    while True:
+    """The smallest memory budget with which a machine still works."""
+    too_small, enough = 1, 2**22
+    while enough - too_small > 1:
+        budget = (too_small + enough) // 2
         try:
             MACHINES[name](images, scales=3, memory_budget=budget)(x_t, ALPHA_BAR)
         except InputError:
-            budget += budget // 10
+            too_small = budget
         else:
-            return budget
+            enough = budget
+    return enough
 
 
 @every_path
@@ -424,13 +426,13 @@ def test_global_precision_changes_nothing(name, images, x_t, request):
 @every_machine
 def test_machine_works_in_full_precision_whatever_this_processor_would_round(name, images, x_t, monkeypatch):
     machine, seen = MACHINES[name](images.float(), scales=3), []
-    inner = machine._partial
+    inner = machine._partials
 
     def spy(*arguments):
         seen.append((torch.get_float32_matmul_precision(), torch.is_autocast_enabled("cpu")))
         return inner(*arguments)
 
-    monkeypatch.setattr(machine, "_partial", spy)
+    monkeypatch.setattr(machine, "_partials", spy)
     machine(x_t.float(), ALPHA_BAR)
     assert set(seen) == {("highest", False)}
 
@@ -454,6 +456,22 @@ def test_sweep_equals_forward_for_each_patch_size(name, images, x_t):
     sweep = LOCAL[name](images, classes, scales=3).sweep(x_t, ALPHA_BAR, [1, 3, 5], labels)
     forward = [LOCAL[name](images, classes, scales=size)(x_t, ALPHA_BAR, labels) for size in (1, 3, 5)]
     assert torch.equal(sweep, torch.stack(forward))
+
+
+@local_paths
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize("sizes", [[5, 1, 3, 3], [3, 5, 11, 13], [13]], ids=str)
+def test_sizes_in_any_order_share_a_pass(name, sizes, images, x_t):
+    if name == "els":
+        sizes = [min(size, 5) for size in sizes]  # more cannot wrap around five rows
+    machine, fractions = LOCAL[name](images.float(), scales=3), []
+    machine.on_progress = fractions.append
+    sweep = machine.sweep(x_t.float(), ALPHA_BAR, sizes)
+    for size, x0 in zip(sizes, sweep, strict=True):
+        error = eps_error(x0, brute_force(name, x_t, ALPHA_BAR, images, size), x_t, ALPHA_BAR)
+        assert (error[ALPHA_BAR <= 1 - 5e-3] <= 1e-4).all()
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == pytest.approx(1)
 
 
 @local_machines

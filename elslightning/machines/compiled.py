@@ -9,6 +9,7 @@ distance itself however small it is. Pairs that together cannot weigh 2⁻²³ o
 
 import functools
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -17,72 +18,98 @@ import torch
 from torch import Tensor
 
 from elslightning.machines.kernels import Partial, merge
-from elslightning.machines.loops import LANES, NO_CANDIDATE, add_block
+from elslightning.machines.lanes import LANES, PART
+from elslightning.machines.loops import NO_CANDIDATE, add_block
+
+FAR = 1e6
+"""A scaled pixel so far from all others that a patch around it has no weight; it fills the lanes left over."""
 
 
 class Axis(NamedTuple):
-    """The displacements along one axis between a pixel and its candidates.
-
-    For each: which positions of query and training image are compared (-1: beyond the border), the first and
-    last `radius` of them being no outputs.
-    """
+    """The displacements along one axis between a pixel and its candidates."""
 
     tables: np.ndarray
-    """(displacement, 2, longest) int64."""
+    """(displacement, 2, longest) int64: which positions of query and training image are compared; -1: beyond the
+    border."""
     lengths: np.ndarray
-    """(displacement,) int64."""
+    """(displacement,) int64: how long each table is."""
+    firsts: np.ndarray
+    """(displacement, radius) int64: how many positions at either end of a table are no outputs; at half the length
+    or more there are none."""
 
 
-def axis(length: int, radius: int, *, pooled: bool, padding_mode: str) -> Axis:
+def axis(length: int, radii: Sequence[int], *, pooled: bool, padding_mode: str) -> Axis:
     """All displacements along an axis of `length` pixels.
 
     Args:
         length: pixels.
-        radius: of the patch.
+        radii: of the patches, increasing.
         pooled: whether a pixel's candidates lie along the axis (all around it if circular, otherwise along its
             interior for interior pixels), or only at its own position.
         padding_mode: "zeros" or "circular".
     """
-    around = np.arange(-radius, length + radius)
+    widest = radii[-1]
+    around = np.arange(-widest, length + widest)
     inside = np.where((around >= 0) & (around < length), around, -1)
     if padding_mode == "circular":
         tables = [np.stack([around % length, (around + shift) % length]) for shift in range(length if pooled else 1)]
+        firsts = [[widest] * len(radii)] * len(tables)
     else:
-        tables = [np.stack([inside, inside])]
-        reach = max(0, length - 2 * radius - 1) if pooled else 0
+        tables, firsts = [np.stack([inside, inside])], [[widest] * len(radii)]
+        reach = max(0, length - 2 * radii[0] - 1) if pooled else 0
         for shift in [s for s in range(-reach, reach + 1) if s != 0]:
             compared = np.arange(max(0, -shift), min(length, length - shift))
             tables.append(np.stack([compared, compared + shift]))
+            firsts.append(list(radii))
     lengths = np.array([table.shape[1] for table in tables])
     padded = np.full((len(tables), 2, lengths.max()), -1)
     for row, table in zip(padded, tables, strict=True):
         row[:, : table.shape[1]] = table
-    return Axis(padded, lengths)
+    return Axis(padded, lengths, np.array(firsts))
 
 
-def image_bytes(channels: int, height: int, width: int) -> int:
+def image_bytes(channels: int, height: int, width: int, sizes: int) -> int:
     """Memory that one more noisy image takes in `candidate_sums`: its sums, some copies of them, and itself."""
-    return 8 * height * width * (6 * (channels + 2) + 2 * channels)
+    return 8 * height * width * (6 * sizes * (channels + 2) + 2 * channels)
 
 
-def workspace_bytes(channels: int, height: int, width: int, patch_size: int) -> int:
+def workspace_bytes(channels: int, height: int, width: int, patch_sizes: Sequence[int]) -> int:
     """Memory that one thread takes in `candidate_sums`."""
-    compared = (height + patch_size) * (width + patch_size)
-    return 4 * LANES * (channels * height * width + compared + patch_size)
+    widest = patch_sizes[-1]
+    compared = 2 * (height + widest) * (width + widest)
+    running = len(patch_sizes) * (channels + 1) * height * width * PART
+    return 4 * (LANES * (channels * height * width + compared + widest) + running)
+
+
+def _aligned(*shape: int) -> np.ndarray:
+    """An array of float32 zeros that begins on a cache line."""
+    count = math.prod(shape)
+    room = np.zeros(count + 16, np.float32)
+    start = -room.ctypes.data % 64 // 4
+    return room[start : start + count].reshape(shape)
 
 
 def candidate_sums(
-    x_t: Tensor, alpha_bar: Tensor, images: Tensor, rows: Axis, columns: Axis, patch_size: int, threads: int
-) -> Partial:
+    x_t: Tensor,
+    alpha_bar: Tensor,
+    images: Tensor,
+    rows: Axis,
+    columns: Axis,
+    patch_sizes: Sequence[int],
+    threads: int,
+) -> list[Partial]:
     """The softmax average over some training images, for every pixel (batch, height, width) of some noisy images.
 
     Args:
         x_t: (batch, channel, height, width) float32 on the CPU.
         alpha_bar: (batch,) float64 in (0, 1).
         images: (N, channel, height, width) float32 on the CPU, in [-1, 1].
-        rows, columns: displacements to candidates, for this patch size.
-        patch_size: odd.
+        rows, columns: displacements to candidates, for these patch sizes.
+        patch_sizes: odd, increasing.
         threads: how many to use; they share the queries first, then the images.
+
+    Returns:
+        One average for each patch size.
     """
     batch, channels, height, width = x_t.shape
     queries = x_t.numpy()
@@ -91,51 +118,62 @@ def candidate_sums(
     sharpness = (power / math.log(2)).astype(np.float32)
     candidates = len(images) * len(rows.lengths) * len(columns.lengths)
     cutoff = np.float32(math.log2(candidates) + 23)
+    far = min(FAR / signal.min(), 1e13)  # its square and the sum of some hundred of them stay below NO_CANDIDATE
+    radii = np.array([size // 2 for size in patch_sizes])
     bank = images.numpy()
     query_parts = np.array_split(np.arange(batch), min(batch, threads))
     starts = np.arange(0, len(bank), LANES)
     image_parts = np.array_split(starts, min(len(starts), -(-threads // len(query_parts))))
 
     def work(part: np.ndarray, blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        best = np.full((len(part), height, width), NO_CANDIDATE, np.float32)
-        weight = np.zeros((len(part), height, width))
-        weighted = np.zeros((len(part), channels, height, width))
-        block = np.empty((channels, height, width, LANES), np.float32)
+        outputs = (len(part), len(radii))
+        best = np.full((*outputs, 2, height, width), NO_CANDIDATE, np.float32)
+        weight = np.zeros((*outputs, height, width))
+        weighted = np.zeros((*outputs, channels, height, width))
+        block = _aligned(channels, height, width, LANES)
+        longest = rows.tables.shape[2] * columns.tables.shape[2]
+        squares, sums = _aligned(longest, LANES), _aligned(longest, LANES)
+        suffixes = _aligned(patch_sizes[-1], LANES)
+        running = _aligned(len(radii), channels + 1, height, width, PART)
         for start in blocks:
             members = bank[start : start + LANES]
             block[..., : len(members)] = members.transpose(1, 2, 3, 0)
-            block[..., len(members) :] = block[..., :1]
-            mask = (np.arange(LANES) < len(members)).astype(np.float32)[None]
+            block[..., len(members) :] = far
             add_block(
                 queries[part],
                 signal[part],
                 block,
-                mask,
-                rows.tables,
-                rows.lengths,
-                columns.tables,
-                columns.lengths,
-                patch_size // 2,
+                *rows,
+                *columns,
+                radii,
                 sharpness[part],
                 cutoff,
                 best,
                 weight,
                 weighted,
+                squares,
+                sums,
+                suffixes,
+                running,
             )
-        return best, weight, weighted
+        return best[:, :, 0], weight, weighted
 
     with ThreadPoolExecutor(threads) as pool:
         futures = [[pool.submit(work, part, blocks) for blocks in image_parts] for part in query_parts]
         found = [[future.result() for future in line] for line in futures]
-    joined = []
-    for part, line in zip(query_parts, found, strict=True):
-        pieces = [
-            Partial(
-                torch.from_numpy(best * -power[part, None, None]),
-                torch.from_numpy(weight),
-                torch.from_numpy(weighted).permute(0, 2, 3, 1),
-            )
-            for best, weight, weighted in line
-        ]
-        joined.append(functools.reduce(merge, pieces))
-    return Partial(*(torch.cat(tensors) for tensors in zip(*joined, strict=True)))
+
+    def joined(size: int) -> Partial:
+        lines = []
+        for part, line in zip(query_parts, found, strict=True):
+            pieces = [
+                Partial(
+                    torch.from_numpy(best[:, size] * -power[part, None, None]),
+                    torch.from_numpy(weight[:, size]),
+                    torch.from_numpy(weighted[:, size]).permute(0, 2, 3, 1),
+                )
+                for best, weight, weighted in line
+            ]
+            lines.append(functools.reduce(merge, pieces))
+        return Partial(*(torch.cat(tensors) for tensors in zip(*lines, strict=True)))
+
+    return [joined(size) for size in range(len(radii))]

@@ -1,6 +1,6 @@
 """ES: the equivariant score machine."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -23,11 +23,11 @@ class EquivariantScoreMachine(ScoreMachine):
     def patch_size_at(self, alpha_bar: AlphaBar) -> Tensor:
         return torch.zeros(alpha_bar.shape, dtype=torch.int64)
 
-    def _image_bytes(self, x_t: Images, patch_size: int) -> int:
+    def _image_bytes(self, x_t: Images, patch_sizes: Sequence[int]) -> int:
         # Its transform, its sums, and the log-weights of the translates of at least one training image.
         return 8 * x_t[0].numel() * 10 + 8 * x_t[0, 0].numel() * 6
 
-    def _partial(self, x_t: Images, alpha_bar: AlphaBar, chunks: Chunks, patch_size: int) -> Partial:
+    def _partials(self, x_t: Images, alpha_bar: AlphaBar, chunks: Chunks, patch_sizes: Sequence[int]) -> list[Partial]:
         batch, channels, height, width = x_t.shape
         query = x_t.to(sum_dtype(x_t.device))
         query_transform = rfft2(query)[:, None]  # (batch, 1, channel, frequencies)
@@ -51,4 +51,4 @@ class EquivariantScoreMachine(ScoreMachine):
                     irfft2(mean_transform, s=(height, width)).reshape(1, batch, -1),
                 )
 
-        return whole_image_partial(accumulate(start, parts()), x_t)
+        return [whole_image_partial(accumulate(start, parts()), x_t)]

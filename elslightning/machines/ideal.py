@@ -1,6 +1,6 @@
 """IS: the ideal score machine."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -22,10 +22,10 @@ class IdealScoreMachine(ScoreMachine):
     def patch_size_at(self, alpha_bar: AlphaBar) -> Tensor:
         return torch.zeros(alpha_bar.shape, dtype=torch.int64)
 
-    def _image_bytes(self, x_t: Images, patch_size: int) -> int:
+    def _image_bytes(self, x_t: Images, patch_sizes: Sequence[int]) -> int:
         return 8 * 8 * x_t[0].numel()
 
-    def _partial(self, x_t: Images, alpha_bar: AlphaBar, chunks: Chunks, patch_size: int) -> Partial:
+    def _partials(self, x_t: Images, alpha_bar: AlphaBar, chunks: Chunks, patch_sizes: Sequence[int]) -> list[Partial]:
         dim = x_t[0].numel()
         dtype = working_dtype(x_t, float(alpha_bar.max()), dim)
         query = x_t.to(dtype).reshape(1, len(x_t), dim)
@@ -38,4 +38,4 @@ class IdealScoreMachine(ScoreMachine):
                 key = images.reshape(1, len(images), dim)
                 yield attend(start, query, key, key.to(x_t.dtype), coefficients, block)
 
-        return whole_image_partial(accumulate(start, parts()), x_t)
+        return [whole_image_partial(accumulate(start, parts()), x_t)]

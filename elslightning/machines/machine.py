@@ -1,7 +1,7 @@
 """ScoreMachine: what the analytic machines share: the bank, labels, shards, memory."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
 import torch
@@ -74,58 +74,54 @@ class ScoreMachine(Denoiser):
             InputError: also for a label with no training image, and a memory budget too small for one image.
         """
         self.check_inputs(x_t, alpha_bar, labels)
-        return self._evaluate(x_t, alpha_bar, labels, self.patch_size_at(alpha_bar))
+        return self._evaluate(x_t, alpha_bar, labels, self.patch_size_at(alpha_bar)[:, None])[0]
 
     @abstractmethod
     def patch_size_at(self, alpha_bar: AlphaBar) -> Tensor:
         """The patch size (batch,) that the machine uses at each noise level; 0 where it has none."""
 
     @abstractmethod
-    def _image_bytes(self, x_t: Images, patch_size: int) -> int:
+    def _image_bytes(self, x_t: Images, patch_sizes: Sequence[int]) -> int:
         """Memory that one more noisy image takes while it is worked on."""
 
     @abstractmethod
-    def _partial(self, x_t: Images, alpha_bar: AlphaBar, chunks: "Chunks", patch_size: int) -> Partial:
-        """The average of these chunks of training images, (batch, height, width), one patch size for all."""
+    def _partials(
+        self, x_t: Images, alpha_bar: AlphaBar, chunks: "Chunks", patch_sizes: Sequence[int]
+    ) -> list[Partial]:
+        """The average of these chunks of training images, (batch, height, width), for each patch size."""
 
-    def _evaluate(
-        self,
-        x_t: Images,
-        alpha_bar: AlphaBar,
-        labels: Labels | None,
-        patch_sizes: Tensor,
-        turn: tuple[int, int] = (0, 1),
-    ) -> Images:
-        """Images of the same label and patch size together: they share their candidates.
+    def _evaluate(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None, patch_sizes: Tensor) -> Tensor:
+        """The posterior means (size, batch, channel, height, width) for patch sizes (batch, size).
 
-        `turn` is (k, n) for the k-th of n evaluations that count as one in what is told of progress.
+        Images of the same label and patch sizes together: they share their candidates.
         """
-        result = torch.empty_like(x_t)
+        result = x_t.new_empty((patch_sizes.shape[1], *x_t.shape))
         classes = torch.zeros(len(x_t), dtype=torch.int64) if labels is None else labels.cpu()
-        keys = torch.stack([classes, patch_sizes.cpu()], dim=1)  # (batch, 2)
+        keys = torch.cat([classes[:, None], patch_sizes.cpu()], dim=1)  # (batch, 1 + size)
         budget = self.memory_budget or default_budget(x_t.device)
         done = 0
         with full_precision(x_t.device):
-            for label, patch_size in keys.unique(dim=0).tolist():
-                rows = (keys == torch.tensor([label, patch_size])).all(dim=1).nonzero()[:, 0]
+            for key in keys.unique(dim=0):
+                label, *sizes = key.tolist()
+                rows = (keys == key).all(dim=1).nonzero()[:, 0]
                 members = self._members(label if self.conditional else None)
-                at_once = fitting(budget // 2, self._image_bytes(x_t, patch_size), len(rows), "one noisy image")
+                at_once = fitting(budget // 2, self._image_bytes(x_t, sizes), len(rows), "one noisy image")
                 parts = []
                 for part in rows.split(at_once):
 
                     def tick(fraction: float, start: int = done, count: int = len(part)) -> None:
-                        self.on_progress((turn[0] + (start + fraction * count) / len(x_t)) / turn[1])
+                        self.on_progress((start + fraction * count) / len(x_t))
 
                     chunks = Chunks(self.images, members, budget // 2, tick)
-                    parts.append(self._partial(x_t[part.to(x_t.device)], alpha_bar.cpu()[part], chunks, patch_size))
+                    parts.append(self._partials(x_t[part.to(x_t.device)], alpha_bar.cpu()[part], chunks, sizes))
                     done += len(part)
-                partial = Partial(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
-                if self.process_group is not None:
-                    partial = merge_over(partial, self.process_group)
-                if not bool((partial.weight > 0).all()):
-                    raise InputError(f"{type(self).__name__} has no training image with label {label}")
-                mean = posterior_mean(partial).to(x_t.dtype).permute(0, 3, 1, 2)
-                result[rows.to(x_t.device)] = mean
+                for mean, pieces in zip(result, zip(*parts, strict=True), strict=True):
+                    partial = Partial(*(torch.cat(tensors) for tensors in zip(*pieces, strict=True)))
+                    if self.process_group is not None:
+                        partial = merge_over(partial, self.process_group)
+                    if not bool((partial.weight > 0).all()):
+                        raise InputError(f"{type(self).__name__} has no training image with label {label}")
+                    mean[rows.to(x_t.device)] = posterior_mean(partial).to(x_t.dtype).permute(0, 3, 1, 2)
         return result
 
     def _members(self, label: int | None) -> Tensor:
@@ -156,6 +152,10 @@ class Chunks:
         self.members = members
         self.budget = budget
         self._tick = tick
+
+    def turn(self, k: int, n: int) -> "Chunks":
+        """The same chunks for the k-th of n passes over them, which count as one in what is told of progress."""
+        return Chunks(self.images, self.members, self.budget, lambda fraction: self._tick((k + fraction) / n))
 
     def of(self, dtype: torch.dtype, image_bytes: int, spare: int = 0) -> Iterator[Tensor]:
         """The images in [-1, 1], as many at a time as the budget allows.

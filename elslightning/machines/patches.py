@@ -11,7 +11,15 @@ from torch import Tensor
 from elslightning.boundary import check_patch_size, interior, pad
 from elslightning.errors import InputError
 from elslightning.machines.compiled import axis, candidate_sums, image_bytes, workspace_bytes
-from elslightning.machines.kernels import LogWeight, Partial, attend, attention_block, empty_partial, working_dtype
+from elslightning.machines.kernels import (
+    LogWeight,
+    Partial,
+    attend,
+    attention_block,
+    empty_partial,
+    merge,
+    working_dtype,
+)
 from elslightning.machines.machine import Chunks, ScoreMachine, accumulate, no_candidates
 from elslightning.scales import ScaleTable
 from elslightning.shapes import AlphaBar, Bank, Images, Labels
@@ -132,38 +140,45 @@ class PatchMachine(ScoreMachine):
             raise InputError("a sweep needs at least one patch size")
         for size in patch_sizes:
             self.check_patch_size(size)
-        results = [
-            self._evaluate(x_t, alpha_bar, labels, torch.full(alpha_bar.shape, size), (turn, len(patch_sizes)))
-            for turn, size in enumerate(patch_sizes)
-        ]
-        return torch.stack(results)
+        sizes = torch.tensor(patch_sizes).expand(len(x_t), -1)
+        return self._evaluate(x_t, alpha_bar, labels, sizes)
 
     def _uses_compiled(self, x_t: Images) -> bool:
         return self.compiled and x_t.device.type == "cpu" and x_t.dtype == torch.float32
 
-    def _image_bytes(self, x_t: Images, patch_size: int) -> int:
+    def _image_bytes(self, x_t: Images, patch_sizes: Sequence[int]) -> int:
         _, channels, height, width = x_t.shape
         if self._uses_compiled(x_t):
-            return image_bytes(channels, height, width)
+            return image_bytes(channels, height, width, len(patch_sizes))
         # Its patches while they are taken and multiplied, and the running sums, all in float64 at worst.
-        return 8 * height * width * (3 * channels * patch_size**2 + 4 * (channels + 2))
+        dim = channels * max(patch_sizes) ** 2
+        return 8 * height * width * (3 * dim + 4 * (channels + 2) * len(patch_sizes))
 
-    def _partial(self, x_t: Images, alpha_bar: AlphaBar, chunks: Chunks, patch_size: int) -> Partial:
-        parts = self._compiled_partials if self._uses_compiled(x_t) else self._torch_partials
-        return accumulate(no_candidates(x_t), parts(x_t, alpha_bar, chunks, patch_size))
+    def _partials(self, x_t: Images, alpha_bar: AlphaBar, chunks: Chunks, patch_sizes: Sequence[int]) -> list[Partial]:
+        if self._uses_compiled(x_t):
+            return self._compiled_partials(x_t, alpha_bar, chunks, patch_sizes)
+        return [
+            accumulate(no_candidates(x_t), self._torch_partials(x_t, alpha_bar, chunks.turn(k, len(patch_sizes)), size))
+            for k, size in enumerate(patch_sizes)
+        ]
 
     def _compiled_partials(
-        self, x_t: Images, alpha_bar: AlphaBar, chunks: Chunks, patch_size: int
-    ) -> Iterator[Partial]:
+        self, x_t: Images, alpha_bar: AlphaBar, chunks: Chunks, patch_sizes: Sequence[int]
+    ) -> list[Partial]:
+        """All patch sizes in one pass: they share the squared differences, and each grows its sums from the last."""
+        order = sorted(set(patch_sizes))
         rows, columns = (
-            axis(length, patch_size // 2, pooled=self.pooled, padding_mode=self.padding_mode)
+            axis(length, [size // 2 for size in order], pooled=self.pooled, padding_mode=self.padding_mode)
             for length in x_t.shape[2:]
         )
         threads = torch.get_num_threads()
         channels, height, width = x_t.shape[1:]
-        spare = threads * workspace_bytes(channels, height, width, patch_size)
+        spare = threads * workspace_bytes(channels, height, width, order)
+        found = [no_candidates(x_t)] * len(order)
         for images in chunks.of(torch.float32, 3 * 4 * x_t[0].numel(), spare):
-            yield candidate_sums(x_t, alpha_bar, images, rows, columns, patch_size, threads)
+            new = candidate_sums(x_t, alpha_bar, images, rows, columns, order, threads)
+            found = [merge(a, b) for a, b in zip(found, new, strict=True)]
+        return [found[order.index(size)] for size in patch_sizes]
 
     def _torch_partials(self, x_t: Images, alpha_bar: AlphaBar, chunks: Chunks, patch_size: int) -> Iterator[Partial]:
         batch, channels, height, width = x_t.shape
