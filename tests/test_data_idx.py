@@ -1,13 +1,18 @@
 """IDX files, written here byte by byte; the folders in which they are looked for; and what damage is told."""
 
+import contextlib
 import gzip
 import struct
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from elslightning.data import SOURCES, ImageDataModule, Request
 from elslightning.data.idx import find_idx, read_idx
-from elslightning.data.sources import fashion_mnist
 from elslightning.errors import InputError
 
 IMAGES = torch.arange(5 * 28 * 28).remainder(256).to(torch.uint8).reshape(5, 28, 28)
@@ -20,7 +25,11 @@ def idx(tensor, *, kind=0x08, dimensions=None):
     return header + struct.pack(f">{tensor.ndim}I", *tensor.shape) + tensor.numpy().tobytes()
 
 
-def write_fashion_mnist(folder, packed=False, **replaced):
+def read(root, name="fashion_mnist"):
+    return SOURCES[name](Request(name, root))
+
+
+def write_idx(folder, packed=False, **replaced):
     """The four files, all of five images; `replaced` gives other bytes for some of them."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {
@@ -45,11 +54,20 @@ def test_file_gives_the_tensor_back(tmp_path, tensor, packed):
     assert torch.equal(read, tensor)
 
 
-@pytest.mark.parametrize("place", [".", "raw", "FashionMNIST/raw"])
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("mnist", "."),
+        ("mnist", "MNIST/raw"),
+        ("fashion_mnist", "."),
+        ("fashion_mnist", "raw"),
+        ("fashion_mnist", "FashionMNIST/raw"),
+    ],
+)
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzipped"])
-def test_data_set_is_found_also_where_torchvision_puts_it(tmp_path, place, packed):
-    write_fashion_mnist(tmp_path / place, packed)
-    train, val = fashion_mnist(tmp_path)
+def test_data_set_is_found_also_where_torchvision_puts_it(tmp_path, name, place, packed):
+    write_idx(tmp_path / place, packed)
+    train, val = read(tmp_path, name)
     assert torch.equal(train.images, IMAGES[:, None])
     assert train.labels.tolist() == LABELS.tolist()
     assert train.labels.dtype == torch.int64
@@ -102,19 +120,52 @@ def test_missing_file_is_named(tmp_path):
 
 
 def test_labels_must_be_as_many_as_images(tmp_path):
-    write_fashion_mnist(tmp_path, train_labels_idx1_ubyte=idx(LABELS[:4]))
+    write_idx(tmp_path, train_labels_idx1_ubyte=idx(LABELS[:4]))
     with pytest.raises(InputError, match="train-labels-idx1-ubyte has 4 labels for the 5 images of"):
-        fashion_mnist(tmp_path)
+        read(tmp_path)
 
 
 def test_missing_part_of_the_data_set_is_named(tmp_path):
-    write_fashion_mnist(tmp_path, t10k_labels_idx1_ubyte=None)
+    write_idx(tmp_path, t10k_labels_idx1_ubyte=None)
     with pytest.raises(InputError, match="t10k-labels-idx1-ubyte"):
-        fashion_mnist(tmp_path)
+        read(tmp_path)
+
+
+def test_one_data_set_is_not_taken_for_the_other(tmp_path):
+    write_idx(tmp_path / "FashionMNIST" / "raw")
+    with pytest.raises(InputError, match=r"train-images-idx3-ubyte or .*nor in its raw/ or MNIST/raw/"):
+        read(tmp_path, "mnist")
+
+
+def test_all_files_are_looked_for_before_one_is_read(tmp_path):
+    write_idx(tmp_path, train_images_idx3_ubyte=b"damaged", t10k_labels_idx1_ubyte=None)
+    with pytest.raises(InputError, match=r"t10k-labels-idx1-ubyte or .* is not in"):
+        read(tmp_path)
+
+
+def test_data_set_without_images_is_refused(tmp_path):
+    write_idx(tmp_path, t10k_images_idx3_ubyte=idx(IMAGES[:0]), t10k_labels_idx1_ubyte=idx(LABELS[:0]))
+    module = ImageDataModule("mnist", root=tmp_path)
+    with pytest.raises(InputError, match="mnist has no val images"):
+        module.setup()
 
 
 def test_folder_is_demanded(tmp_path):
-    with pytest.raises(InputError, match=r"data\.root=FOLDER"):
-        fashion_mnist(None)
+    with pytest.raises(InputError, match=r"data=mnist needs data\.root=FOLDER"):
+        read(None, "mnist")
     with pytest.raises(InputError, match=r"data\.root=.*nowhere is not a folder"):
-        fashion_mnist(tmp_path / "nowhere")
+        read(tmp_path / "nowhere")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_any_damage_to_a_file_is_an_input_error_or_harmless(data):
+    content = bytearray(idx(IMAGES[:1, :3, :3]))
+    for _ in range(data.draw(st.integers(0, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    end = data.draw(st.integers(0, len(content)))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "images"
+        path.write_bytes(content[:end])
+        with contextlib.suppress(InputError):
+            assert read_idx(path, 3).numel() == end - 16

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import sklearn.datasets
 import torch
-from test_data_idx import IMAGES, LABELS, write_fashion_mnist
+from test_data_idx import IMAGES, LABELS, write_idx
 from torch.testing import assert_close
 from torchvision.transforms import functional as TF
 
 from elslightning.data import SOURCES, ImageDataModule, Split
-from elslightning.data.module import check_images
+from elslightning.data.module import check_images, resize
 from elslightning.errors import InputError
 
 
@@ -26,7 +26,7 @@ def source(monkeypatch):
     """Makes a data set "made" of given splits."""
 
     def make(train, val=None):
-        monkeypatch.setitem(SOURCES, "made", lambda root: (train, val or train))
+        monkeypatch.setitem(SOURCES, "made", lambda request: (train, val or train))
 
     return make
 
@@ -53,11 +53,27 @@ def test_digits_keep_the_last_297_for_validation():
 
 
 def test_bytes_become_minus_one_to_one(tmp_path):
-    write_fashion_mnist(tmp_path)
+    write_idx(tmp_path)
     module = loaded("fashion_mnist", root=tmp_path)
     assert_close(module.train_images, IMAGES[:, None].float() / 255 * 2 - 1, rtol=0, atol=1e-6)
     assert module.train_labels.tolist() == LABELS.tolist()
     assert len(module.val_images) == 3
+
+
+def test_bytes_are_held_as_bytes_and_their_batches_are_the_floats_of_the_whole(tmp_path):
+    write_idx(tmp_path)
+    module = loaded("mnist", root=tmp_path, batch_size=2)
+    assert module.train_dataloader().dataset.split.images.dtype == torch.uint8
+    assert module.train_images.dtype == module.val_images.dtype == torch.float32
+    for batch in module.train_dataloader():
+        assert batch.images.dtype == torch.float32
+        assert torch.equal(batch.images, module.train_images[batch.indices])
+
+
+def test_part_of_the_bytes_does_not_keep_the_whole_in_memory(tmp_path):
+    write_idx(tmp_path)
+    images = loaded("mnist", root=tmp_path, train_size=2).train_dataloader().dataset.split.images
+    assert images.untyped_storage().nbytes() == 2 * 28 * 28
 
 
 def test_sizes_take_the_first_images():
@@ -74,6 +90,20 @@ def test_images_are_resized_with_antialiasing(size):
     assert_close(resized.train_images, TF.resize(whole.train_images, [size, size], antialias=True))
     assert resized.val_images.shape == (2, 1, size, size)
     assert resized.train_images.abs().max() <= 1.001
+
+
+@pytest.mark.parametrize("size", [14, 32])
+def test_resized_bytes_are_rounded_to_bytes(tmp_path, size):
+    write_idx(tmp_path)
+    module = loaded("mnist", root=tmp_path, image_size=size)
+    assert module.train_dataloader().dataset.split.images.dtype == torch.uint8
+    exact = TF.resize(IMAGES[:, None].float() / 127.5 - 1, [size, size], antialias=True)
+    assert_close(module.train_images, exact, rtol=0, atol=1.02 / 127.5)
+
+
+def test_resizing_in_parts_is_resizing_the_whole():
+    images = torch.rand(2050, 1, 4, 4)
+    assert_close(resize(images, 3), TF.resize(images, [3, 3], antialias=True))
 
 
 def test_resizing_to_the_own_size_changes_nothing():
@@ -145,6 +175,13 @@ def test_more_images_than_there_are_are_refused(key, count):
 def test_unknown_data_set_is_named():
     with pytest.raises(InputError, match=r"one of digits, .*, not 'imagenet'"):
         ImageDataModule("imagenet")
+
+
+@pytest.mark.parametrize(("dataset", "value"), [("digits", True), ("folder", True), ("mnist", "yes"), ("mnist", 1)])
+def test_download_is_for_data_sets_that_torchvision_fetches(dataset, value, unchecked):
+    complaint = rf"data\.download can be true for mnist, fashion_mnist, cifar10, not {value!r} for {dataset}"
+    with pytest.raises(InputError, match=complaint):
+        ImageDataModule(dataset, download=value)
 
 
 def test_wrong_channel_count_is_named():

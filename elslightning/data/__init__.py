@@ -1,6 +1,7 @@
 """Data sets as tensors in [-1, 1]."""
 
 from elslightning.data.module import Batch, ImageDataModule
-from elslightning.data.sources import SOURCES, Split
+from elslightning.data.request import Request, Split
+from elslightning.data.sources import SOURCES
 
-__all__ = ["SOURCES", "Batch", "ImageDataModule", "Split"]
+__all__ = ["SOURCES", "Batch", "ImageDataModule", "Request", "Split"]

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from elslightning.data.request import AbsentError, Request, Split
 from elslightning.errors import InputError
 
 _UNSIGNED_BYTE = 0x08
@@ -43,7 +44,7 @@ def find_idx(root: str | Path, name: str, folder: str) -> Path:
     """The file `name`, gzipped or not, in `root`, `root/raw` or torchvision's `root/<folder>/raw`.
 
     Raises:
-        InputError: if it is in none of them.
+        AbsentError: if it is in none of them.
     """
     root = Path(root)
     places = [root, root / "raw", root / folder / "raw"]
@@ -51,7 +52,26 @@ def find_idx(root: str | Path, name: str, folder: str) -> Path:
         for candidate in (place / name, place / f"{name}.gz"):
             if candidate.is_file():
                 return candidate
-    raise InputError(
+    raise AbsentError(
         f"{name} or {name}.gz is not in data.root={root} (nor in its raw/ or {folder}/raw/): "
         "give the folder that holds the four IDX files"
     )
+
+
+def read_idx_pairs(request: Request, folder: str) -> tuple[Split, Split]:
+    """The images and labels of `train-*` for training, of `t10k-*` for validation; `folder` is torchvision's name.
+
+    Raises:
+        InputError: if a file is missing or damaged, or labels and images do not match.
+    """
+    root = request.folder("the folder that holds its four IDX files")
+    kinds = ("images-idx3-ubyte", "labels-idx1-ubyte")
+    train, val = ([find_idx(root, f"{prefix}-{kind}", folder) for kind in kinds] for prefix in ("train", "t10k"))
+    return _read_pair(*train), _read_pair(*val)
+
+
+def _read_pair(images_path: Path, labels_path: Path) -> Split:
+    images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
+    if len(images) != len(labels):
+        raise InputError(f"{labels_path} has {len(labels)} labels for the {len(images)} images of {images_path}")
+    return Split(images[:, None], labels.long())

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import lightning.pytorch as pl
 import torch
@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import functional as TF
 
-from elslightning.data.sources import SOURCES, Split
+from elslightning.data.download import DOWNLOADS, download
+from elslightning.data.request import AbsentError, Request, Split
+from elslightning.data.sources import SOURCES
 from elslightning.errors import InputError
 
 
@@ -37,7 +39,7 @@ class TensorBank(Dataset[Batch]):
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         index = torch.as_tensor(indices)
         labels = None if self.split.labels is None else self.split.labels[index]
-        return Batch(self.split.images[index], labels, index)
+        return Batch(as_float(self.split.images[index]), labels, index)
 
 
 def _whole_batch(batch: Any) -> Any:
@@ -50,6 +52,7 @@ class ImageDataModule(pl.LightningDataModule):
     Args:
         dataset: a name from `elslightning.data.SOURCES`.
         root: folder of the data on disk, where the data set needs one.
+        download: whether data that is not in `root` is fetched into it, where torchvision knows how to.
         channels: channels the images must have.
         num_classes: number of classes, or None where there are no labels; labels must lie below it.
         train_size: take the first `train_size` training images; None takes all.
@@ -58,7 +61,8 @@ class ImageDataModule(pl.LightningDataModule):
         batch_size: images per training step and process.
 
     After `setup()`: `train_images` (N, channel, height, width) float32, `train_labels` (N,) int64 or None, and
-    `val_images`, `val_labels` alike.
+    `val_images`, `val_labels` alike. Images that come in bytes are held in bytes, resized ones rounded to them, and
+    become floats batch by batch, or whole when `train_images` is asked for.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class ImageDataModule(pl.LightningDataModule):
         dataset: str,
         *,
         root: str | Path | None = None,
+        download: bool = False,
         channels: int = 1,
         num_classes: int | None = None,
         train_size: int | None = None,
@@ -84,8 +89,11 @@ class ImageDataModule(pl.LightningDataModule):
         }.items():
             if value is not None and not (isinstance(value, int) and value >= 1):
                 raise InputError(f"data.{key} must be a whole number, at least 1, not {value!r}")
+        if download is not False and (download is not True or dataset not in DOWNLOADS):
+            raise InputError(f"data.download can be true for {', '.join(DOWNLOADS)}, not {download!r} for {dataset}")
         self.dataset = dataset
         self.root = root
+        self.download = download
         self.channels = channels
         self.num_classes = num_classes
         self.train_size = train_size
@@ -102,25 +110,42 @@ class ImageDataModule(pl.LightningDataModule):
             InputError: if it is missing, damaged, smaller than asked for, or not what the configuration says.
         """
         if self._train is None:
-            train, val = SOURCES[self.dataset](self.root)
-            self._train = self._prepare(train, "train", self.train_size)
-            self._val = self._prepare(val, "val", self.val_size)
+            request = Request(
+                self.dataset,
+                root=self.root,
+                channels=self.channels,
+                num_classes=self.num_classes,
+                train_size=self.train_size,
+                val_size=self.val_size,
+                image_size=self.image_size,
+            )
+            train, val = self._load(request)
+            self._train, self._val = self._prepare(train, "train", request), self._prepare(val, "val", request)
 
-    def _prepare(self, split: Split, name: str, size: int | None) -> Split:
-        images, labels = split.images, split.labels
-        if size is not None:
-            if size > len(images):
-                raise InputError(f"data.{name}_size={size}, but {self.dataset} has only {len(images)} images")
-            images = images[:size]
-            labels = None if labels is None else labels[:size]
-        images = images.float() / 127.5 - 1 if images.dtype == torch.uint8 else images
-        if self.image_size is not None and tuple(images.shape[2:]) != (self.image_size, self.image_size):
-            images = TF.resize(images, [self.image_size, self.image_size], antialias=True)
-        check_images(images, f"the {name} images of {self.dataset}")
+    def _load(self, request: Request) -> tuple[Split, Split]:
+        try:
+            return SOURCES[self.dataset](request)
+        except AbsentError as error:
+            if self.dataset not in DOWNLOADS:
+                raise
+            if not self.download or self.root is None:
+                raise InputError(f"{error}; data.download=true fetches it") from error
+            download(self.dataset, self.root)
+            return SOURCES[self.dataset](request)
+
+    def _prepare(self, split: Split, part: Literal["train", "val"], request: Request) -> Split:
+        count = request.take(part, len(split.images))
+        # A copy, where some are left: a part would keep the whole in memory.
+        images = split.images[:count].clone() if count < len(split.images) else split.images
+        labels = None if split.labels is None else split.labels[:count]
         if images.shape[1] != self.channels:
             raise InputError(
                 f"data.channels={self.channels}, but {self.dataset} has images of {images.shape[1]} channels"
             )
+        if self.image_size is not None and tuple(images.shape[2:]) != (self.image_size, self.image_size):
+            images = resize(images, self.image_size)
+        if images.dtype != torch.uint8:
+            check_images(images, f"the {part} images of {self.dataset}")
         if labels is not None and self.num_classes is not None:
             wrong = labels[(labels < 0) | (labels >= self.num_classes)]
             if len(wrong):
@@ -134,8 +159,8 @@ class ImageDataModule(pl.LightningDataModule):
 
     @property
     def train_images(self) -> Tensor:
-        """The training set, (N, channel, height, width) float32 in [-1, 1]."""
-        return self._split(self._train).images
+        """The training set, (N, channel, height, width) float32 in [-1, 1]; a copy, if the data is held in bytes."""
+        return as_float(self._split(self._train).images)
 
     @property
     def train_labels(self) -> Tensor | None:
@@ -145,7 +170,7 @@ class ImageDataModule(pl.LightningDataModule):
     @property
     def val_images(self) -> Tensor:
         """The validation set, as `train_images`."""
-        return self._split(self._val).images
+        return as_float(self._split(self._val).images)
 
     @property
     def val_labels(self) -> Tensor | None:
@@ -167,6 +192,17 @@ class ImageDataModule(pl.LightningDataModule):
             collate_fn=_whole_batch,
             num_workers=0,
         )
+
+
+def as_float(images: Tensor) -> Tensor:
+    """Bytes as float32 in [-1, 1]; other images as they are."""
+    return images.float().div_(127.5).sub_(1) if images.dtype == torch.uint8 else images
+
+
+def resize(images: Tensor, side: int) -> Tensor:
+    """Images resized to squares of `side` pixels, bilinear and antialiased; bytes stay bytes, rounded."""
+    # In parts, for torchvision makes floats of bytes on the way.
+    return torch.cat([TF.resize(part, [side, side], antialias=True) for part in images.split(1024)])
 
 
 def check_images(images: Tensor, place: str) -> None:

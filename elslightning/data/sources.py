@@ -1,29 +1,23 @@
-"""Where images come from: one function per data set, and the table of their names."""
+"""Where images come from: the data sets that need few lines, and the table of all their names."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from sklearn.datasets import load_digits
-from torch import Tensor
 
-from elslightning.data.idx import find_idx, read_idx
-from elslightning.errors import InputError
+from elslightning.data.cifar import cifar10
+from elslightning.data.folder import image_folder
+from elslightning.data.idx import read_idx_pairs
+from elslightning.data.photos import photos
+from elslightning.data.request import Request, Split
 
-
-@dataclass(frozen=True)
-class Split:
-    """Images (n, channel, height, width), float32 in [-1, 1] or bytes, and their labels (n,) int64 or None."""
-
-    images: Tensor
-    labels: Tensor | None
+__all__ = ["SOURCES", "Request", "Split", "black_white", "digits", "fashion_mnist", "mnist"]
 
 
-def digits(root: str | Path | None) -> tuple[Split, Split]:
+def digits(request: Request) -> tuple[Split, Split]:
     """Scikit-learn's handwritten digits, 8×8, values 0 … 16; the last 297 of its 1,797 are for validation.
 
-    Embedded in scikit-learn: `root` is not used.
+    Embedded in scikit-learn: no folder is needed.
     """
     data = load_digits()
     images = torch.from_numpy(data.images).float()[:, None] / 8 - 1
@@ -31,29 +25,37 @@ def digits(root: str | Path | None) -> tuple[Split, Split]:
     return Split(images[:1500], labels[:1500]), Split(images[1500:], labels[1500:])
 
 
-def fashion_mnist(root: str | Path | None) -> tuple[Split, Split]:
-    """Fashion-MNIST, 28×28, from its four IDX files; its test set is for validation.
+def black_white(request: Request) -> tuple[Split, Split]:
+    """Two grey images, all black (-1) and all white (+1), of side `image_size` or 16: the paper's Fig. 3.
+
+    There is nothing else to validate on: the validation set is the training set.
+    """
+    side = request.image_size or 16
+    images = torch.tensor([-1.0, 1.0]).reshape(2, 1, 1, 1).repeat(1, 1, side, side)
+    return Split(images, None), Split(images, None)
+
+
+def mnist(request: Request) -> tuple[Split, Split]:
+    """MNIST, 28×28, from its four IDX files; its test set is for validation.
 
     Raises:
         InputError: if a file is missing or damaged, or labels and images do not match.
     """
-    if root is None:
-        raise InputError("data=fashion_mnist needs data.root=FOLDER, the folder that holds its four IDX files")
-    if not Path(root).is_dir():
-        raise InputError(f"data.root={root} is not a folder")
-    return _idx_split(root, "train", "FashionMNIST"), _idx_split(root, "t10k", "FashionMNIST")
+    return read_idx_pairs(request, "MNIST")
 
 
-def _idx_split(root: str | Path, prefix: str, folder: str) -> Split:
-    images_path = find_idx(root, f"{prefix}-images-idx3-ubyte", folder)
-    labels_path = find_idx(root, f"{prefix}-labels-idx1-ubyte", folder)
-    images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
-    if len(images) != len(labels):
-        raise InputError(f"{labels_path} has {len(labels)} labels for the {len(images)} images of {images_path}")
-    return Split(images[:, None], labels.long())
+def fashion_mnist(request: Request) -> tuple[Split, Split]:
+    """Fashion-MNIST, as `mnist`."""
+    return read_idx_pairs(request, "FashionMNIST")
 
 
-SOURCES: dict[str, Callable[[str | Path | None], tuple[Split, Split]]] = {
+SOURCES: dict[str, Callable[[Request], tuple[Split, Split]]] = {
     "digits": digits,
+    "mnist": mnist,
     "fashion_mnist": fashion_mnist,
+    "cifar10": cifar10,
+    "celeba": image_folder,
+    "folder": image_folder,
+    "photos": photos,
+    "black_white": black_white,
 }
