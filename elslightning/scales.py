@@ -13,6 +13,8 @@ from torch import Tensor
 from elslightning.boundary import check_patch_size
 from elslightning.errors import InputError
 from elslightning.files import read_json, write_json
+from elslightning.schedule import CosineSchedule
+from elslightning.torchfiles import read_plain
 
 
 def _angle(alpha_bar: Tensor) -> Tensor:
@@ -89,6 +91,21 @@ class ScaleTable:
         bias = torch.arange(len(given), dtype=torch.float64) * 1e-9
         return self.patch_size[(distance + bias).argmin(dim=1)]
 
+    def late(self, alpha_bar: Float64[Tensor, " levels"]) -> "ScaleTable":
+        """The table that is one level late: at each of the given levels but the noisiest, the patch size of the next
+        noisier one.
+
+        The paper's code reads its scales like this: at step i those calibrated at step i + 1.
+
+        Args:
+            alpha_bar: (levels,) float64 in (0, 1), distinct, at least two, in any order.
+
+        Raises:
+            InputError: for fewer levels, or one that this table does not cover.
+        """
+        levels = alpha_bar.cpu().sort().values  # from high noise to low
+        return ScaleTable(levels[1:], self.at(levels[:-1]))
+
     def to_dict(self) -> dict[str, list[Any]]:
         """`alpha_bar` and `patch_size` as lists, low to high noise."""
         return {"alpha_bar": self.alpha_bar.tolist(), "patch_size": self.patch_size.tolist()}
@@ -131,6 +148,27 @@ class ScaleTable:
         if machine not in tables:
             raise InputError(f"{path} has no scales for {machine}; it has {', '.join(tables)}")
         return tables[machine]
+
+    @classmethod
+    def from_official(cls, path: str | Path, schedule: CosineSchedule) -> "ScaleTable":
+        """Reads a scale file of the paper's code: a list of T patch sizes, position j for the time (j + 1) / T.
+
+        The file is a pickle, of `torch.save` or alone; it is read as data, and nothing in it runs.
+
+        Args:
+            path: the file.
+            schedule: gives the noise level at a time.
+
+        Raises:
+            InputError: if the file is missing, damaged, or anything else.
+        """
+        sizes = read_plain(path)
+        if not isinstance(sizes, list) or not sizes or not all(type(size) is int for size in sizes):
+            raise InputError(f"{path} is not a scale file of the paper's code: it holds no list of whole numbers")
+        try:
+            return cls(schedule.noise_levels(len(sizes)), sizes[::-1])
+        except (ValueError, OverflowError, RuntimeError) as error:  # torch has no number so large
+            raise InputError(f"{path}: {error}") from error
 
 
 def save_scales(path: str | Path, tables: Mapping[str, ScaleTable]) -> None:

@@ -18,11 +18,12 @@ from elslightning.machines import (
     LocalScoreMachine,
     ScoreMachine,
 )
-from elslightning.networks import EpsDenoiser, ResNet
+from elslightning.networks import EpsDenoiser, ResNet, UNet
 from elslightning.scales import ScaleTable
 from elslightning.schedule import CosineSchedule, add_noise
 
-CHANNELS, HEIGHT, WIDTH, CLASSES = 2, 5, 6, 3
+# Even sides, which a UNet can halve.
+CHANNELS, HEIGHT, WIDTH, CLASSES = 2, 6, 8, 3
 TABLE = ScaleTable([0.95, 0.5, 0.05], [1, 3, 5])
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -36,6 +37,13 @@ def resnet(images: Tensor, labels: Tensor | None, **options: Any) -> Denoiser:
     torch.manual_seed(0)
     conditional = labels is not None
     backbone = ResNet(images.shape[1], width=32, num_layers=1, conditional=conditional, num_classes=CLASSES, **options)
+    return EpsDenoiser(backbone, CosineSchedule())
+
+
+def unet(images: Tensor, labels: Tensor | None, **options: Any) -> Denoiser:
+    torch.manual_seed(0)
+    conditional = labels is not None
+    backbone = UNet(images.shape[1], width=16, num_levels=2, conditional=conditional, num_classes=CLASSES, **options)
     return EpsDenoiser(backbone, CosineSchedule())
 
 
@@ -57,6 +65,8 @@ DENOISERS: dict[str, Callable[[Tensor, Tensor | None], Denoiser]] = {
     **{f"{name}, table": partial(machine, scales=TABLE) for name, machine in LOCAL.items()},
     "resnet, zeros": partial(resnet, padding_mode="zeros"),
     "resnet, circular": partial(resnet, padding_mode="circular", time_embedding="mlp"),
+    "unet, zeros": partial(unet, padding_mode="zeros"),
+    "unet, circular, attention": partial(unet, padding_mode="circular", time_embedding="mlp", attention=[1]),
 }
 """Denoisers `(images, labels or None)`, conditional exactly when there are labels."""
 

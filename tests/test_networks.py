@@ -64,7 +64,7 @@ def test_corner_sees_across_the_border_exactly_when_circular():
 
 
 def test_papers_resnet_sees_17_pixels():
-    assert ResNet(3).receptive_field == 17
+    assert ResNet(3).receptive_field == EpsDenoiser(ResNet(3), CosineSchedule()).receptive_field == 17
 
 
 @pytest.mark.parametrize("padding_mode", PADDINGS)

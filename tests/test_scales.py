@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import pickle
 
 import pytest
 import torch
@@ -88,6 +89,25 @@ def test_table_of_a_grid_covers_every_time(steps):
     assert torch.equal(table.at(schedule.alpha_bar(times))[off_ties], expected[off_ties])
 
 
+@pytest.mark.parametrize("steps", [2, 3, 20])
+def test_a_late_table_has_the_sizes_of_the_next_noisier_level(steps):
+    """Position j of the paper's scales is calibrated at t = (j + 1) / T, and read at t = j / T."""
+    schedule = CosineSchedule()
+    grid = schedule.noise_levels(steps).flip(0)  # t = 1 / T … 1
+    sizes = [2 * j + 1 for j in range(steps)]
+    late = ScaleTable(grid, sizes).late(schedule.noise_levels(steps))
+    assert late.at(grid[:-1]).tolist() == sizes[1:]
+    assert len(late) == steps - 1
+
+
+def test_a_late_table_takes_its_sizes_from_wherever_the_table_has_them(table):
+    late = table.late(at_angles(0.25, 0.5, 0.7))
+    assert late.alpha_bar.tolist() == at_angles(0.25, 0.5).tolist()
+    assert late.patch_size.tolist() == [7, 5]
+    with pytest.raises(InputError, match="covers alpha_bar"):
+        table.late(at_angles(0.25, 1.5))
+
+
 def test_table_cannot_be_changed(table):
     with pytest.raises(dataclasses.FrozenInstanceError):
         table.patch_size = torch.tensor([3, 3, 3])
@@ -168,3 +188,94 @@ def test_foreign_file_of_several_machines_is_named(tmp_path, content):
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"missing\.json"):
         ScaleTable.load(tmp_path / "missing.json")
+
+
+# Scale files of the paper's code.
+
+PUBLISHED = [3, 3, 5, 5, 5, 7, 7, 7, 9, 9, 11, 11, 11, 11, 13, 15, 15, 15, 15, 15]
+
+
+def by_torch(path, content):
+    torch.save(content, path)
+
+
+def by_pickle(path, content):
+    path.write_bytes(pickle.dumps(content))
+
+
+@pytest.mark.parametrize("write", [by_torch, by_pickle])
+def test_position_j_of_an_official_file_is_the_time_j_plus_1_over_T(tmp_path, write):
+    write(tmp_path / "official.pt", PUBLISHED)
+    schedule = CosineSchedule()
+    table = ScaleTable.from_official(tmp_path / "official.pt", schedule)
+    times = torch.arange(1, 21, dtype=torch.float64) / 20
+    assert table.at(schedule.alpha_bar(times)).tolist() == PUBLISHED
+    assert_close(table.alpha_bar, schedule.alpha_bar(times), rtol=1e-12, atol=0)
+    assert table.at(schedule.noise_levels(20)).tolist() == PUBLISHED[::-1]
+    assert table.at(schedule.alpha_bar(levels(1e-4))).tolist() == [3]
+
+
+def test_official_files_may_have_any_number_of_steps_and_any_schedule(tmp_path):
+    by_torch(tmp_path / "official.pt", [3, 5])
+    schedule = CosineSchedule(1.02)
+    table = ScaleTable.from_official(str(tmp_path / "official.pt"), schedule)
+    assert table.at(schedule.alpha_bar(levels(0.5, 1.0))).tolist() == [3, 5]
+
+
+class Payload:
+    """Creates a file where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("write", [by_torch, by_pickle])
+def test_nothing_in_an_official_file_runs(tmp_path, write):
+    write(tmp_path / "evil.pt", [3, 5, Payload(tmp_path / "canary")])
+    with pytest.raises(InputError, match=r"evil\.pt names \w+\.open"):
+        ScaleTable.from_official(tmp_path / "evil.pt", CosineSchedule())
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("write", [by_torch, by_pickle])
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ([], "no list of whole numbers"),
+        (5, "no list of whole numbers"),
+        ((3, 5), "no list of whole numbers"),
+        ({"scales": [3, 5]}, "no list of whole numbers"),
+        ([3, 5.0], "no list of whole numbers"),
+        ([3, True], "no list of whole numbers"),
+        ([3, [5]], "no list of whole numbers"),
+        ([3, 4], "odd and positive, not 4"),
+        ([3, -5], "odd and positive, not -5"),
+        ([3, 2**80 + 1], "official.pt"),
+        (torch.tensor([3, 5]), r"names torch\."),
+    ],
+    ids=str,
+)
+def test_official_files_of_anything_else_are_refused(tmp_path, content, complaint, write):
+    write(tmp_path / "official.pt", content)
+    with pytest.raises(InputError, match=complaint) as caught:
+        ScaleTable.from_official(tmp_path / "official.pt", CosineSchedule())
+    assert str(tmp_path / "official.pt") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_official_files_are_refused(tmp_path):
+    for write in (by_torch, by_pickle):
+        write(tmp_path / "whole.pt", PUBLISHED)
+        content = (tmp_path / "whole.pt").read_bytes()
+        for end in range(0, len(content), 5):
+            (tmp_path / "cut.pt").write_bytes(content[:end])
+            with pytest.raises(InputError, match=r"cut\.pt"):
+                ScaleTable.from_official(tmp_path / "cut.pt", CosineSchedule())
+
+
+def test_missing_official_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"missing\.pt"):
+        ScaleTable.from_official(tmp_path / "missing.pt", CosineSchedule())

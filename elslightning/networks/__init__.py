@@ -2,5 +2,6 @@
 
 from elslightning.networks.eps import EpsDenoiser
 from elslightning.networks.resnet import ResNet
+from elslightning.networks.unet import UNet
 
-__all__ = ["EpsDenoiser", "ResNet"]
+__all__ = ["EpsDenoiser", "ResNet", "UNet"]

@@ -11,7 +11,7 @@ class EpsDenoiser(Denoiser):
     """A noise-predicting backbone together with the schedule that gives it its times.
 
     Args:
-        backbone: `backbone(x_t, t, labels) -> eps`, with attributes `channels` and `conditional`.
+        backbone: `backbone(x_t, t, labels) -> eps`, with attributes `channels`, `conditional` and `receptive_field`.
         schedule: maps alpha_bar to the backbone's time in [0, 1].
     """
 
@@ -21,6 +21,11 @@ class EpsDenoiser(Denoiser):
         self.schedule = schedule
         self.conditional = bool(backbone.conditional)
         self.image_shape = (int(backbone.channels), None, None)  # type: ignore[arg-type]
+
+    @property
+    def receptive_field(self) -> int | None:
+        """Side of the window of x_t that one pixel of the output depends on; None if that is the whole image."""
+        return self.backbone.receptive_field  # type: ignore[return-value]
 
     def eps(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None = None) -> Images:
         """The backbone's own prediction; arguments and errors as in `Denoiser.forward`."""
