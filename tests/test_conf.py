@@ -3,6 +3,7 @@
 import csv
 import inspect
 import json
+import re
 import statistics
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from hydra.utils import get_object
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
+from test_data_cifar import write_cifar10
+from test_data_folder import write_images
 from tiny import PAIRS, TRAIN, cli, compose_config, write_fashion_mnist
 
 from elslightning.checkpoints import build, load_network
@@ -47,7 +50,15 @@ def rounds(verb: str) -> list[dict[str, str]]:
 
 
 ROUNDS = {f"{verb}-{n}": (verb, chosen) for verb in VERBS for n, chosen in enumerate(rounds(verb))}
-EXPERIMENTS = options("experiment")
+# The verb of every experiment: that which its file names, or train.
+EXPERIMENTS = {
+    path.relative_to(conf_dir() / "experiment").with_suffix("").as_posix(): OmegaConf.load(path).get("verb", "train")
+    for path in sorted((conf_dir() / "experiment").rglob("*.yaml"))
+}
+PAPER = [name for name in EXPERIMENTS if name.startswith("paper/") and name != "paper/settings"]
+# Those that a laptop can run.
+TRAINED = [name for name, verb in EXPERIMENTS.items() if verb == "train" and not name.startswith("paper/")]
+SAMPLED = [name for name, verb in EXPERIMENTS.items() if verb == "sample"]
 
 
 def parts(node: Any) -> Iterator[DictConfig]:
@@ -79,7 +90,7 @@ def test_every_verb_has_a_root_configuration_and_none_is_left_over():
 
 def test_every_file_is_an_option_of_some_verb():
     reached = {f"{group}/{option}.yaml" for _, chosen in ROUNDS.values() for group, option in chosen.items()}
-    reached |= {f"experiment/{name}.yaml" for name in EXPERIMENTS if "experiment" in groups("train")}
+    reached |= {f"experiment/{name}.yaml" for name, verb in EXPERIMENTS.items() if "experiment" in groups(verb)}
     reached |= {f"{verb}.yaml" for verb in VERBS}
     assert {path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml")} == reached
 
@@ -110,8 +121,9 @@ def test_every_option_of_every_group_can_be_chosen_and_instantiates(name, tmp_pa
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_instantiates(name, tmp_path):
-    cfg = compose_config("train", tmp_path, [f"experiment={name}"])
-    assert len([assert_instantiates(part) for part in parts(cfg)]) >= 7
+    cfg = compose_config(EXPERIMENTS[name], tmp_path, [f"experiment={name}"])
+    assert cfg.verb == EXPERIMENTS[name]
+    assert len([assert_instantiates(part) for part in parts(cfg)]) >= 6
 
 
 @pytest.mark.parametrize(
@@ -156,18 +168,73 @@ class Run(NamedTuple):
         return json.loads((self.directory / "summary.json").read_text())
 
 
-@pytest.fixture(scope="module", params=EXPERIMENTS)
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_experiments_have_its_settings(name, tmp_path):
+    cfg = compose_config("train", tmp_path, [f"experiment={name}"])
+    data, network, padding = re.fullmatch(r"paper/(.*)_(unet|resnet)_(\w+)", name).groups()
+    assert (cfg.data.dataset, cfg.data.image_size, cfg.data.batch_size) == (data, 32, 128)
+    assert cfg.denoiser._target_.lower().endswith(network)
+    assert cfg.denoiser.padding_mode == ("zeros" if padding == "attention" else padding)
+    assert cfg.denoiser.conditional == (data in ("cifar10", "fashion_mnist"))
+    assert list(cfg.machines) == [{"circular": "els"}.get(padding, "bbels"), "ls", "is"]
+    assert (cfg.optimizer.lr, cfg.scheduler.gamma, cfg.trainer.max_epochs) == (1e-4, 0.999965, 300)
+    assert (list(cfg.comparison.network_steps), cfg.comparison.steps, cfg.comparison.num_pairs) == ([150, 20], 20, 100)
+    assert list(cfg.calibration.patch_sizes) == list(range(3, 28 if network == "unet" else 18, 2))
+    assert "ema" not in cfg.callbacks
+    field = build(cfg.denoiser).receptive_field
+    assert field == {"resnet": 17, "unet": 49}[network] if padding != "attention" else field is None
+
+
+def test_there_is_an_experiment_for_every_row_of_the_papers_tables():
+    assert len(PAPER) == 11
+
+
+@pytest.mark.parametrize("name", SAMPLED)
+def test_an_experiment_without_training_leaves_samples_and_their_consistency(name, tmp_path):
+    done = cli("sample", f"experiment={name}", "num_samples=3", "steps=2", f"hydra.run.dir={tmp_path / 'run'}")
+    assert done.code == 0, done.err
+    names = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    written = {"samples.npz", "summary.json", "figures/samples.png"}
+    assert names == written | {f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides")}
+
+
+def test_black_white_is_the_papers_figure(tmp_path):
+    cfg = compose_config("sample", tmp_path, ["experiment=black_white"])
+    assert (cfg.source, cfg.scales, cfg.num_samples, cfg.steps) == ("els", 3, 64, 100)
+    assert (list(cfg.machines), cfg.data.dataset, cfg.data.image_size) == (["els"], "black_white", 16)
+
+
+def write_faces(root: Path) -> list[str]:
+    write_images(root, [f"{n:02}.png" for n in range(100)], size=(178, 218))
+    return [f"data.root={root}"]
+
+
+def write_batches(root: Path) -> list[str]:
+    write_cifar10(root)
+    return [f"data.root={root}", "data.train_size=8", "data.val_size=2"]
+
+
+# Writes files in the formats of a data set, and says where they are.
+DATA = {
+    "fashion_mnist": lambda root: [f"data.root={write_fashion_mnist(root)}"],
+    "celeba": write_faces,
+    "cifar10": write_batches,
+}
+
+
+@pytest.fixture(scope="module", params=TRAINED)
 def run(request, tmp_path_factory):
     """An experiment, made small, through the command line."""
-    root = tmp_path_factory.mktemp(request.param)
+    root = tmp_path_factory.mktemp(request.param.replace("/", "_"))
     usual = compose_config("train", root, [f"experiment={request.param}"])
     several = not isinstance(usual.comparison.network_steps, int)
     directory = root / "run"
+    small = [override for override in TRAIN if "num_layers" not in override or "num_layers" in usual.denoiser]
     done = cli(
         "train",
         f"experiment={request.param}",
-        *TRAIN,
-        f"data.root={write_fashion_mnist(root / 'data')}",
+        *small,
+        *DATA.get(usual.data.dataset, lambda root: [])(root / "data"),
         f"comparison.network_steps={'[2,3]' if several else 2}",
         f"hydra.run.dir={directory}",
     )
@@ -176,7 +243,7 @@ def run(request, tmp_path_factory):
 
 
 def test_one_experiment_compares_with_several_numbers_of_network_steps(tmp_path):
-    found = [compose_config("train", tmp_path, [f"experiment={name}"]) for name in EXPERIMENTS]
+    found = [compose_config("train", tmp_path, [f"experiment={name}"]) for name in TRAINED]
     assert any(not isinstance(cfg.comparison.network_steps, int) for cfg in found)
 
 
@@ -184,8 +251,9 @@ def test_an_experiment_leaves_every_file_of_a_run(run):
     names = {str(path.relative_to(run.directory)) for path in run.directory.rglob("*") if path.is_file()}
     assert names == {
         *(f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides")),
-        *(f"figures/{name}.png" for name in ("scales", "pairs", "scatter", "training")),
-        *("scales.json", "calibration.csv", "comparison.csv", "summary.json", "metrics.csv", "samples.npz"),
+        *(f"figures/{name}.png" for name in ("scales", "receptive_field", "pairs", "scatter", "training")),
+        *("scales.json", "calibration.csv", "receptive_field.csv"),
+        *("comparison.csv", "consistency.csv", "summary.json", "metrics.csv", "samples.npz"),
         "checkpoints/last.ckpt",
     }
 
@@ -280,10 +348,10 @@ def test_metrics_hold_the_losses_and_the_scalars(run):
 
 
 def test_samples_have_the_shape_of_the_data(run):
-    side = 8 if run.config.data.dataset == "digits" else 28
+    side = {"digits": 8, "fashion_mnist": 28}.get(run.config.data.dataset, 32)
     with np.load(run.directory / "samples.npz") as arrays:
         assert set(arrays) == {*run.machines, *(f"network_{steps}" for steps in run.network_steps)}
-        assert {array.shape for array in arrays.values()} == {(PAIRS, 1, side, side)}
+        assert {array.shape for array in arrays.values()} == {(PAIRS, run.config.data.channels, side, side)}
 
 
 def test_figures_are_readable(run):
