@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/machines.py            # the ratio, by patch size, channels and batch
     OMP_NUM_THREADS=1 python benchmarks/machines.py scaling    # cost against the number of training images
-    OMP_NUM_THREADS=1 python benchmarks/machines.py sweep      # many patch sizes in one call
+    OMP_NUM_THREADS=1 python benchmarks/machines.py sweep [ROOT]  # many patch sizes in one call
     OMP_NUM_THREADS=1 python benchmarks/machines.py processes  # one bank over two processes
     OMP_NUM_THREADS=1 python benchmarks/machines.py memory     # peak memory for 60,000 images of 28×28 pixels
     python benchmarks/machines.py sample ROOT                  # whole samples on Fashion-MNIST in ROOT, all cores
@@ -29,6 +29,7 @@ from torch import Tensor
 
 from elslightning.data import ImageDataModule
 from elslightning.machines import BoundaryBrokenScoreMachine, EquivariantLocalScoreMachine
+from elslightning.machines.patches import PatchMachine
 from elslightning.sampling import ddim
 from elslightning.scales import ScaleTable
 from elslightning.schedule import CosineSchedule
@@ -36,6 +37,7 @@ from elslightning.schedule import CosineSchedule
 SIDE = 32
 SIZES = {1: (3, 7, 11, 15, 17), 3: (3, 9, 17)}
 MACHINES = {"bbels": BoundaryBrokenScoreMachine, "els": EquivariantLocalScoreMachine}
+SWEPT = tuple(range(3, 18, 2))
 # The published scales of the class-conditional Fashion-MNIST ResNet, low to high noise.
 FASHION_SCALES = [3, 3, 5, 5, 7, 7, 9, 9, 9, 11, 11, 11, 13, 13, 13, 15, 15, 15, 17, 17]
 
@@ -119,20 +121,43 @@ def scaling(alpha_bar: float) -> None:
 
 def sweep(count: int) -> None:
     """A sweep over many patch sizes against the costliest of them alone."""
-    sizes = tuple(range(3, 18, 2))
     images = smooth_images(count, 1)
     for name, kind in MACHINES.items():
-        machine = kind(images, scales=3)
         for alpha_bar in (0.1, 0.5, 0.9, 0.99):
             x_t, levels = queries(images, 1, alpha_bar)
-            machine.sweep(x_t, levels, sizes)
-            single = [seconds(lambda p=p, x=x_t, a=levels, m=machine: m.sweep(x, a, [p])) for p in sizes]
-            together = seconds(lambda x=x_t, a=levels, m=machine: m.sweep(x, a, sizes))
-            print(
-                f"{name} alpha_bar {alpha_bar}: sweep {together:.3f} s, costliest single size {max(single):.3f} s, "
-                f"ratio {together / max(single):.2f}, all one by one {sum(single):.3f} s",
-                flush=True,
-            )
+            together, single = sweep_seconds(kind(images, scales=3), x_t, levels)
+            report_sweep(f"{name} alpha_bar {alpha_bar}", together, single)
+
+
+def sweep_sample(root: Path) -> None:
+    """The same for all states of a reverse process on Fashion-MNIST: a calibration with one sample."""
+    images = fashion(root)[:500]
+    schedule = CosineSchedule()
+    machine = BoundaryBrokenScoreMachine(images, scales=fashion_scales())
+    noise = torch.randn(1, *images.shape[1:], generator=torch.Generator().manual_seed(0))
+    trajectory = ddim(machine, noise, schedule, 20)
+    times = [
+        sweep_seconds(machine, x_t, level.expand(1))
+        for x_t, level in zip(trajectory.x_t[:-1], trajectory.alpha_bar[:-1], strict=True)
+    ]
+    together = sum(both for both, _ in times)
+    single = [sum(column) for column in zip(*(alone for _, alone in times), strict=True)]
+    report_sweep(f"bbels, 20 states of a sample of Fashion-MNIST, {len(images)} images", together, single)
+
+
+def sweep_seconds(machine: PatchMachine, x_t: Tensor, levels: Tensor) -> tuple[float, list[float]]:
+    """All sizes in one pass, and each alone."""
+    machine.sweep(x_t, levels, SWEPT)
+    alone = [seconds(lambda size=size: machine.sweep(x_t, levels, [size])) for size in SWEPT]  # type: ignore[misc]
+    return seconds(lambda: machine.sweep(x_t, levels, SWEPT)), alone
+
+
+def report_sweep(what: str, together: float, single: list[float]) -> None:
+    print(
+        f"{what}: sweep {together:.3f} s, costliest single size {max(single):.3f} s, "
+        f"ratio {together / max(single):.2f}, all one by one {sum(single):.3f} s",
+        flush=True,
+    )
 
 
 def share(rank: int, world: int, folder: str) -> None:
@@ -176,14 +201,22 @@ def memory(budget: int = 2**28) -> None:
         )
 
 
-def sample(root: Path, batch: int) -> None:
-    """Whole theory samples over all 6,000 images of one class, with all threads."""
+def fashion(root: Path) -> Tensor:
+    """All images of one class of Fashion-MNIST."""
     data = ImageDataModule("fashion_mnist", root=root, num_classes=10)
     data.setup()
     assert data.train_labels is not None
-    images = data.train_images[data.train_labels == 0]
-    schedule = CosineSchedule()
-    machine = BoundaryBrokenScoreMachine(images, scales=ScaleTable(schedule.noise_levels(20).flip(0), FASHION_SCALES))
+    return data.train_images[data.train_labels == 0]
+
+
+def fashion_scales() -> ScaleTable:
+    return ScaleTable(CosineSchedule().noise_levels(20).flip(0), FASHION_SCALES)
+
+
+def sample(root: Path, batch: int) -> None:
+    """Whole theory samples over all 6,000 images of one class, with all threads."""
+    images, schedule = fashion(root), CosineSchedule()
+    machine = BoundaryBrokenScoreMachine(images, scales=fashion_scales())
     noise = torch.randn(batch, *images.shape[1:], generator=torch.Generator().manual_seed(0))
     machine(noise[:1], schedule.noise_levels(20)[:1])
     start = time.perf_counter()
@@ -208,7 +241,9 @@ def main() -> None:
     elif arguments.what == "scaling":
         scaling(arguments.alpha_bar)
     elif arguments.what == "sweep":
-        sweep(arguments.count)
+        sweep(min(arguments.count, 128))
+        if arguments.root:
+            sweep_sample(arguments.root)
     elif arguments.what == "processes":
         processes()
     elif arguments.what == "memory":
