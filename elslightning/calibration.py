@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float64
@@ -12,7 +12,7 @@ from torch.nn.functional import cosine_similarity
 
 from elslightning.denoiser import Denoiser, eps_from_x0
 from elslightning.errors import InputError
-from elslightning.sampling import reverse_process
+from elslightning.sampling import Step, reverse_process
 from elslightning.scales import ScaleTable
 from elslightning.schedule import CosineSchedule
 from elslightning.shapes import AlphaBar, Images, Labels, Progress, no_progress
@@ -43,6 +43,27 @@ OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cosine": _cosine, 
 """Agreement of two batches of flattened eps, (batch, pixels) each, as (batch,); greater is better."""
 
 
+def _median(agreement: Tensor, sizes: Tensor) -> Tensor:
+    return sizes[agreement.argmax(dim=0)].median()
+
+
+def _mode(agreement: Tensor, sizes: Tensor) -> Tensor:
+    values, counts = sizes[agreement.argmax(dim=0)].unique(return_counts=True)  # in increasing order
+    return values[counts.argmax()]
+
+
+def _mean(agreement: Tensor, sizes: Tensor) -> Tensor:
+    return sizes[agreement.double().mean(dim=1).argmax()]
+
+
+STATISTICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"median": _median, "mode": _mode, "mean": _mean}
+"""The size of a step, from the agreement (size, sample) and the sizes (size,) in increasing order.
+
+`median` and `mode` look at the best size of every sample: the lower median, and the most frequent one. `mean` takes
+the size of the best agreement averaged over samples. Ties go to the smaller size.
+"""
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Calibrated scales and their evidence.
@@ -52,12 +73,14 @@ class Calibration:
         alpha_bar: (steps,) noise levels, from t = 1 down to t = 1 / steps.
         patch_sizes: the sizes tried.
         agreement: (steps, patch size, sample), greater is better.
+        objective: what agreement is.
     """
 
     scales: ScaleTable
     alpha_bar: Float64[Tensor, " steps"]
     patch_sizes: tuple[int, ...]
     agreement: Float[Tensor, "steps sizes samples"]
+    objective: str = "cosine"
 
     def rows(self, machine: str) -> Iterator[dict[str, Any]]:
         """The evidence as rows of `calibration.csv`; `step` counts down from the number of steps to 1."""
@@ -74,6 +97,71 @@ class Calibration:
                     }
 
 
+class State(NamedTuple):
+    """One noise level of a calibration: what the machine sees, and how well it does."""
+
+    x_t: Images
+    alpha_bar: AlphaBar
+    agreement: Callable[[Images], Tensor]
+    """Of the machine's posterior means, (samples, channel, height, width), as (samples,); greater is better."""
+
+
+def tune(
+    machine: Sweepable,
+    states: Iterator[State],
+    objective: str,
+    *,
+    steps: int,
+    patch_sizes: Sequence[int],
+    labels: Labels | None,
+    statistic: str,
+    cap: int | None,
+    what: str,
+    progress: Progress,
+) -> Calibration:
+    """The patch size with which `machine` agrees best, at every one of `steps` states of one noise level each.
+
+    Other arguments as in `calibrate`.
+
+    Raises:
+        InputError: for an unknown statistic, and patch sizes that are missing, not increasing, or all above `cap`.
+    """
+    if statistic not in STATISTICS:
+        raise InputError(f"calibration.statistic must be one of {', '.join(STATISTICS)}, not {statistic!r}")
+    sizes = capped(patch_sizes, cap)
+    agreements: list[Tensor] = []
+    alpha_bars: list[Tensor] = []
+    best: list[Tensor] = []
+    for state in states:
+        with machine.reporting(lambda fraction: progress(what, len(best) + fraction, steps)):
+            means = machine.sweep(state.x_t, state.alpha_bar, sizes, machine.select_labels(labels))
+        agreements.append(torch.stack([state.agreement(x0) for x0 in means]).cpu())  # (size, sample)
+        alpha_bars.append(state.alpha_bar[0].cpu())
+        best.append(STATISTICS[statistic](agreements[-1], torch.tensor(sizes)))
+        progress(what, len(best), steps)
+    levels = torch.stack(alpha_bars)
+    scales = ScaleTable(levels, torch.stack(best))
+    return Calibration(scales, levels, tuple(sizes), torch.stack(agreements), objective)
+
+
+def capped(patch_sizes: Sequence[int], cap: int | None) -> list[int]:
+    """The patch sizes that are not above `cap`; all of them if it is None.
+
+    Raises:
+        InputError: for sizes that are missing, not increasing, or all above the cap.
+
+    >>> capped([3, 5, 7], 6)
+    [3, 5]
+    """
+    sizes = list(patch_sizes)
+    if not sizes or sizes != sorted(set(sizes)):
+        raise InputError(f"calibration.patch_sizes must be increasing, not {sizes}")
+    kept = [size for size in sizes if cap is None or size <= cap]
+    if not kept:
+        raise InputError(f"calibration.max_patch_size={cap} leaves none of calibration.patch_sizes={sizes}")
+    return kept
+
+
 def calibrate(
     network: Denoiser,
     machine: Sweepable,
@@ -84,14 +172,15 @@ def calibrate(
     noise: Images,
     labels: Labels | None = None,
     objective: str = "cosine",
+    statistic: str = "median",
+    cap: int | None = None,
     what: str = "calibrating",
     progress: Progress = no_progress,
 ) -> Calibration:
     """The patch size per noise level with which `machine` agrees best with `network` (App. C.2, Fig. 4b).
 
     Along the network's own reverse process, at each state, the network's eps is compared with the machine's
-    for every patch size. The best size is taken per sample; the scale of the step is the median over samples
-    (the lower one of an even number).
+    for every patch size. The paper takes the best size per sample, and of these the median over samples.
 
     Args:
         network: the denoiser to explain.
@@ -102,32 +191,37 @@ def calibrate(
         noise: (samples, channel, height, width), where the process starts.
         labels: (samples,) int64, handed to whoever is conditional.
         objective: "cosine" or "mse", between the two eps.
+        statistic: "median" (the lower one of an even number), "mode" or "mean", see `STATISTICS`.
+        cap: the greatest patch size to try; None sets no limit.
         what: what `progress` is told is being done.
         progress: told of every step.
 
     Raises:
-        InputError: for an unknown objective, patch sizes that are missing, not increasing, or not for this
-            machine, and whatever network or machine do not take.
+        InputError: for an unknown objective or statistic, patch sizes that are missing, not increasing, all above
+            the cap, or not for this machine, and whatever network or machine do not take.
     """
     if objective not in OBJECTIVES:
         raise InputError(f"calibration.objective must be one of {', '.join(OBJECTIVES)}, not {objective!r}")
-    sizes = list(patch_sizes)
-    if not sizes or sizes != sorted(set(sizes)):
-        raise InputError(f"calibration.patch_sizes must be increasing, not {sizes}")
-    agreements: list[Tensor] = []
-    alpha_bars: list[Tensor] = []
-    best: list[Tensor] = []
-    for step in reverse_process(network, noise, schedule, steps, labels):
-        alpha_bar = step.alpha_bar.expand(len(noise))
-        truth = eps_from_x0(step.x_t, step.x0, alpha_bar).flatten(1)
-        with machine.reporting(lambda fraction: progress(what, len(best) + fraction, steps)):
-            means = machine.sweep(step.x_t, alpha_bar, sizes, machine.select_labels(labels))
-        agreement = torch.stack(
-            [OBJECTIVES[objective](eps_from_x0(step.x_t, x0, alpha_bar).flatten(1), truth) for x0 in means]
-        ).cpu()  # (size, sample)
-        agreements.append(agreement)
-        alpha_bars.append(step.alpha_bar)
-        best.append(torch.tensor(sizes)[agreement.argmax(dim=0)].median())
-        progress(what, len(best), steps)
-    levels = torch.stack(alpha_bars)
-    return Calibration(ScaleTable(levels, torch.stack(best)), levels, tuple(sizes), torch.stack(agreements))
+    return tune(
+        machine,
+        (_state(step, len(noise), objective) for step in reverse_process(network, noise, schedule, steps, labels)),
+        objective,
+        steps=steps,
+        patch_sizes=patch_sizes,
+        labels=labels,
+        statistic=statistic,
+        cap=cap,
+        what=what,
+        progress=progress,
+    )
+
+
+def _state(step: Step, samples: int, objective: str) -> State:
+    """A step of the network, judged by the eps that it made of it."""
+    alpha_bar = step.alpha_bar.expand(samples)
+    truth = eps_from_x0(step.x_t, step.x0, alpha_bar).flatten(1)
+
+    def agreement(x0: Images) -> Tensor:
+        return OBJECTIVES[objective](eps_from_x0(step.x_t, x0, alpha_bar).flatten(1), truth)
+
+    return State(step.x_t, alpha_bar, agreement)

@@ -46,8 +46,7 @@ class ELSComparison(pl.Callback):
 
     Args:
         measurement: what to calibrate and compare, and how.
-        directory: where the files of the last comparison go: scales.json, calibration.csv, comparison.csv,
-            summary.json, samples.npz, figures/*.png.
+        directory: where the files of the last comparison go, see `elslightning.results.Result.write`.
         show_progress: show bars.
 
     Attributes:

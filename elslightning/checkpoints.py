@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ _TRUSTED = (
     "elslightning.schedule",
     "elslightning.data",
     "elslightning.machines",
-    "elslightning.measurement",
+    "elslightning.settings",
+    "elslightning.checkpoints",
 )
 
 
@@ -111,7 +113,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def load_network(path: str | Path) -> tuple[EpsDenoiser, dict[str, Any]]:
     """The trained network of a checkpoint, and the configuration of the run that made it.
 
-    With weight averaging, these are the averaged weights.
+    With weight averaging, these are the averaged weights. The global random number generator is left as it was.
 
     Raises:
         InputError: also if the weights do not fit the network that the checkpoint names.
@@ -119,7 +121,8 @@ def load_network(path: str | Path) -> tuple[EpsDenoiser, dict[str, Any]]:
     content = read_checkpoint(path)
     config = content["elslightning"]["config"]
     try:
-        network = build_network(config)
+        with torch.random.fork_rng(devices=[]):  # for the weights it has before it gets its own
+            network = build_network(config)
     except (AttributeError, TypeError) as error:
         raise InputError(f"{path} does not say which network it holds: {error}") from error
     prefix = "denoiser."
@@ -135,3 +138,27 @@ def load_network(path: str | Path) -> tuple[EpsDenoiser, dict[str, Any]]:
         if not bool(value.isfinite().all()):
             raise InputError(f"{path} has weights that are not finite, in {name}")
     return network.eval(), config
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network among the machines: another seed or architecture shows how predictable a network is at all.
+
+    Called like the machines' classes, as `checkpoint(images, labels)`; of the images only the device counts.
+
+    Args:
+        path: a checkpoint file or the directory of a finished run.
+    """
+
+    path: str | Path | None = None
+
+    def __call__(self, images: Tensor, labels: Tensor | None = None) -> EpsDenoiser:
+        """The network, in evaluation mode, on the device of the images.
+
+        Raises:
+            InputError: without a path, and as `load_network`.
+        """
+        if not isinstance(self.path, str | Path):
+            raise InputError(f"machines=[checkpoint] needs machines.checkpoint.path=PATH, not {self.path!r}")
+        network, _ = load_network(self.path)
+        return network.to(images.device)

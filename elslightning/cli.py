@@ -5,7 +5,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,17 +19,31 @@ from elslightning.errors import InputError
 
 VERBS = {
     "train": "train a denoiser, calibrate the machines against it, compare them with it: the main job",
-    "calibrate": "find the patch size per noise level with which the machines agree best with a trained network",
+    "calibrate": "find the patch size per noise level with which machines agree best with a network, or denoise best",
     "compare": "sample a trained network and the machines from the same noise and measure how well they agree",
     "sample": "draw samples from a trained network or from a machine",
 }
+"""What is done with a configuration, each in a run directory."""
+
+IMPORT = "import-official"
+IMPORT_ABOUT = "turn a network trained by the paper's code into a checkpoint"
+IMPORT_USAGE = f"elslightning {IMPORT} FILE.pt [output=PATH]"
+IMPORT_HELP = f"""\
+{IMPORT_USAGE}: {IMPORT_ABOUT}
+
+FILE.pt is a whole DDIM around a MinimalResNet or a MinimalUNet, as torch.save wrote it. It is read as data, and
+nothing in it runs. The checkpoint goes to PATH, by default FILE.ckpt; what exists is not overwritten. FILE.pt does not
+say which data the network was trained on, so name them where the checkpoint is used:
+
+  elslightning calibrate checkpoint=FILE.ckpt data=fashion_mnist data.root=FOLDER
+"""
 
 HELP = f"""\
 elslightning {__version__}: how much of what a convolutional diffusion model creates does a patch theory predict?
 
 usage: elslightning VERB [key=value ...]
 
-{os.linesep.join(f"  {verb:<11}{about}" for verb, about in VERBS.items())}
+{os.linesep.join(f"  {verb:<17}{about}" for verb, about in {**VERBS, IMPORT: IMPORT_ABOUT}.items())}
 
   elslightning VERB --help       what a verb takes, with examples
   elslightning VERB --cfg job    its configuration, without running it
@@ -96,8 +110,10 @@ def main() -> None:
     # busy processes on two cores, a training step takes ten times as long. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     verb = arguments[0]
+    if verb == IMPORT:
+        return _import(arguments[1:])
     if verb not in VERBS:
-        _refuse(f"there is no verb {verb!r}: choose from {', '.join(VERBS)}")
+        _refuse(f"there is no verb {verb!r}: choose from {', '.join([*VERBS, IMPORT])}")
     command_line = list(sys.argv)
 
     def task(cfg: DictConfig) -> float | None:
@@ -123,6 +139,23 @@ def main() -> None:
             del os.environ["HYDRA_FULL_ERROR"]
 
 
+def _import(arguments: list[str]) -> None:
+    if any(word in ("-h", "--help") for word in arguments):
+        print(IMPORT_HELP, end="")
+        return
+    outputs = [word.removeprefix("output=") for word in arguments if word.startswith("output=")]
+    files = [word for word in arguments if not word.startswith("output=")]
+    if len(files) != 1 or len(outputs) > 1 or "" in outputs or files[0].startswith("-"):
+        _refuse(f"usage: {IMPORT_USAGE}")
+    from elslightning.importing import import_official  # imports torch: not needed for help
+
+    try:
+        written = import_official(files[0], *outputs)
+    except InputError as error:
+        _refuse(str(error))
+    print(f"files: {written}")
+
+
 def _one_line(error: CompactHydraException) -> str:
     """What Hydra says, without where it looked and how to see more."""
     lines = str(error).split("Config search path")[0].splitlines()
@@ -130,28 +163,22 @@ def _one_line(error: CompactHydraException) -> str:
 
 
 def _run(cfg: DictConfig) -> float | None:
-    """Runs one job; returns the median Pearson r of the first machine, for sweepers that optimise it."""
+    """Runs one job; returns what sweepers may maximise: see `elslightning.results`."""
     from elslightning import runs  # imports torch and lightning: not needed for help
 
     _quieten()
     directory = Path(HydraConfig.get().runtime.output_dir)
     try:
-        result = runs.run(cfg, directory)
+        found = runs.run(cfg, directory)
     except InputError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise CompactHydraException(str(error)) from error
         OutputDirectory.restore()
         _refuse(str(error))
-    value = None
-    if result is not None and result.comparison is not None:
-        print(f"\n{result.comparison.table()}\n")
-        medians = [name for name in result.scalars() if name.endswith("/pearson_r_median")]
-        value = result.scalars()[medians[0]]
-    elif result is not None:
-        for name, table in result.scales.items():
-            print(f"{name}: patch sizes from noise to image: {table.patch_size.flip(0).tolist()}")
+    if found is not None and (text := found.text()):
+        print(text)
     print(f"files: {_shown(directory)}")
-    return value
+    return None if found is None else found.objective
 
 
 def _quieten() -> None:
@@ -174,6 +201,6 @@ def _shown(directory: Path) -> str:
         return f"{directory}{os.sep}"
 
 
-def _refuse(message: str) -> None:
+def _refuse(message: str) -> NoReturn:
     print(f"elslightning: error: {message}", file=sys.stderr)
     sys.exit(2)

@@ -1,7 +1,7 @@
 """Comparison: what a network and the machines make of the same noise, pair by pair."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from elslightning.consistency import consistency
 from elslightning.denoiser import Denoiser
 from elslightning.errors import InputError
 from elslightning.sampling import sample
@@ -17,6 +18,10 @@ from elslightning.shapes import Images, Labels, Progress, no_progress
 
 MEASURES = ("pearson_r", "pearson_r2", "r2_score", "cosine", "mse")
 BASELINE = "is"
+NETWORK = "network"
+
+_Source = tuple[str, int]
+"""Who made a sample, and in how many steps."""
 
 
 def agreement(prediction: Images, truth: Images) -> dict[str, Float[Tensor, " batch"]]:
@@ -72,12 +77,26 @@ class Comparison:
         network: samples of the network by its number of steps, (pairs, channel, height, width) each.
         machines: samples of each machine, alike.
         labels: (pairs,) int64 or None.
+        peers: samples of other networks that stood among the machines, by name and number of steps.
+        consistency: dictionaries with the columns of `consistency.csv`: a row per machine, sample of its own or of
+            the network, and number of steps that the sample took.
     """
 
     rows: list[dict[str, Any]]
     network: dict[int, Tensor]
     machines: dict[str, Tensor]
     labels: Tensor | None
+    peers: dict[str, dict[int, Tensor]] = field(default_factory=dict)
+    consistency: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        """The machines, and after them the other networks."""
+        return [*self.machines, *self.peers]
+
+    def samples(self, name: str, network_steps: int) -> Tensor:
+        """What of a machine or another network is held against the network at a number of steps."""
+        return self.peers[name][network_steps] if name in self.peers else self.machines[name]
 
     def values(self, machine: str, network_steps: int, measure: str = "pearson_r") -> Float[Tensor, " pairs"]:
         """One measure for all pairs, in their order, float64."""
@@ -85,14 +104,19 @@ class Comparison:
         return torch.tensor([row[measure] for row in rows], dtype=torch.float64)
 
     def summary(self) -> dict[str, Any]:
-        """Per machine and number of network steps: medians with intervals, and the share that beats IS.
+        """Per machine and number of network steps: medians with intervals, and shares.
 
         `{"pairs", "steps", "machines": {machine: {network_steps: {measure: {"median", "low", "high"},
-        "beats_is"}}}}`; the intervals are 95 % bootstrap intervals over pairs; `beats_is` is the share of pairs
-        with a greater `pearson_r` than the ideal score machine, None for itself or where it is absent.
+        "beats_is", "share_of_ceiling", "consistency", "network_consistency"}}}}`; the intervals are 95 % bootstrap
+        intervals over pairs. What does not apply is None; so is `steps`, that of the machines, if there are none.
+
+        - `beats_is`: the share of pairs with a greater `pearson_r` than the ideal score machine.
+        - `share_of_ceiling`: see `share_of_ceiling`.
+        - `consistency`, `network_consistency`: the median share of pixels of the machine's samples, and of the
+          network's, that are consistent with the machine; see `elslightning.consistency`.
         """
         machines: dict[str, Any] = {}
-        for machine in self.machines:
+        for machine in self.names:
             machines[machine] = {}
             for steps in self.network:
                 entry: dict[str, Any] = {}
@@ -100,9 +124,13 @@ class Comparison:
                     median, low, high = median_interval(self.values(machine, steps, measure))
                     entry[measure] = {"median": median, "low": low, "high": high}
                 entry["beats_is"] = self.share_beating_baseline(machine, steps)
+                entry["share_of_ceiling"] = self.share_of_ceiling(machine, steps)
+                entry["consistency"] = self.median_consistency(machine)
+                entry["network_consistency"] = self.median_consistency(machine, steps)
                 machines[machine][str(steps)] = entry
-        first = next(iter(self.machines.values()))
-        return {"pairs": len(first), "steps": self.rows[0]["steps"], "machines": machines}
+        pairs = len(next(iter(self.network.values())))
+        taken = next((row["steps"] for row in self.rows if row["machine"] in self.machines), None)
+        return {"pairs": pairs, "steps": taken, "machines": machines}
 
     def share_beating_baseline(self, machine: str, network_steps: int) -> float | None:
         """The share of pairs on which a machine's Pearson r exceeds that of IS."""
@@ -111,19 +139,44 @@ class Comparison:
         better = self.values(machine, network_steps) > self.values(BASELINE, network_steps)
         return float(better.double().mean())
 
+    def share_of_ceiling(self, machine: str, network_steps: int) -> float | None:
+        """A machine's median Pearson r, over that of the best other network: how much of what can be predicted at
+        all it predicts. None for a network, and without one of a positive median."""
+        ceiling = max((float(self.values(peer, network_steps).quantile(0.5)) for peer in self.peers), default=0.0)
+        if machine in self.peers or ceiling <= 0:
+            return None
+        return float(self.values(machine, network_steps).quantile(0.5)) / ceiling
+
+    def median_consistency(self, machine: str, network_steps: int | None = None) -> float | None:
+        """The median over pairs of the share of pixels that are consistent with a machine: of its own samples, or of
+        the network's at a number of steps. None for a network, which has no candidates."""
+        rows = [row for row in self.consistency if row["machine"] == machine]
+        if network_steps is None:
+            rows = [row for row in rows if row["source"] == machine]
+        else:
+            rows = [row for row in rows if (row["source"], row["steps"]) == (NETWORK, network_steps)]
+        shares = torch.tensor([row["consistency"] for row in rows], dtype=torch.float64)
+        return float(shares.quantile(0.5)) if rows else None
+
     def table(self) -> str:
-        """The summary as text: machine, network steps, median r with its interval, r², share beating IS."""
-        summary = self.summary()["machines"]
-        lines = [f"{'machine':<9}{'network steps':>14}{'median r':>10}{'95 % interval':>18}{'r²':>8}{'beats IS':>10}"]
-        for machine, by_steps in summary.items():
+        """The summary as text: machine, network steps, median r with its interval, r², share beating IS, consistency,
+        and the share of the ceiling if there is one."""
+        titles = ["machine", "network steps", "median r", "95 % interval", "r²", "beats IS", "consistent", "of ceiling"]
+        cells = [titles]
+        for machine, by_steps in self.summary()["machines"].items():
             for steps, entry in by_steps.items():
-                r, share = entry["pearson_r"], entry["beats_is"]
-                interval = f"{r['low']:.3f} … {r['high']:.3f}"
-                lines.append(
-                    f"{machine:<9}{steps:>14}{r['median']:>10.3f}{interval:>18}"
-                    f"{entry['pearson_r2']['median']:>8.3f}{'–' if share is None else f'{share:.0%}':>10}"
-                )
-        return "\n".join(lines)
+                r, r2 = entry["pearson_r"], entry["pearson_r2"]
+                numbers = [f"{r['median']:.3f}", f"{r['low']:.3f} … {r['high']:.3f}", f"{r2['median']:.3f}"]
+                shares = [_percent(entry["beats_is"], 0), _percent(entry["consistency"], 1)]
+                cells.append([machine, steps, *numbers, *shares, _percent(entry["share_of_ceiling"], 1)])
+        columns = list(zip(*cells, strict=True))[: None if self.peers else -1]
+        first, *others = [[cell.rjust(max(map(len, column)) + 2) for cell in column] for column in columns]
+        first = [cell.strip().ljust(len(cell)) for cell in first]
+        return "\n".join(map("".join, zip(first, *others, strict=True)))
+
+
+def _percent(share: float | None, digits: int) -> str:
+    return "–" if share is None else f"{share:.{digits}%}"
 
 
 def compare(
@@ -135,19 +188,24 @@ def compare(
     network_steps: int | Sequence[int],
     noise: Images,
     labels: Labels | None = None,
+    skip: int = 0,
     batch_size: int = 64,
     progress: Progress = no_progress,
 ) -> Comparison:
     """Samples network and machines from the same noise and measures how well they agree (Tables 1 and 2).
 
+    How well a second network agrees, of another seed or architecture, shows how much there is to predict at all. It
+    takes as many steps as the network it is held against.
+
     Args:
         network: the denoiser to explain.
-        machines: predictors by name, usually machines; "is" is the baseline the others are held against.
+        machines: predictors by name: machines, and other networks; "is" is the baseline the others are held against.
         schedule: gives the noise levels.
         steps: steps of the machines' reverse process.
         network_steps: steps of the network's; several numbers give a comparison with each.
         noise: (pairs, channel, height, width), where every process starts.
         labels: (pairs,) int64, handed to whoever is conditional.
+        skip: so many of the first times are left out of the machines' process, see `elslightning.sampling.ddim`.
         batch_size: pairs sampled at once.
         progress: told of every step.
 
@@ -162,18 +220,49 @@ def compare(
         count: sample(network, noise, schedule, count, labels, what=f"network, {count} steps", **options)
         for count in counts
     }
+    theory = {name: machine for name, machine in machines.items() if not machine.learned}
     predictions = {
-        name: sample(machine, noise, schedule, steps, labels, what=f"{name}, {steps} steps", **options)
-        for name, machine in machines.items()
+        name: sample(machine, noise, schedule, steps, labels, skip=skip, what=f"{name}, {steps} steps", **options)
+        for name, machine in theory.items()
     }
-    classes = [None] * len(noise) if labels is None else labels.tolist()
-    rows: list[dict[str, Any]] = []
-    for name, prediction in predictions.items():
+    peers = {
+        name: {
+            count: sample(peer, noise, schedule, count, labels, what=f"{name}, {count} steps", **options)
+            for count in counts
+        }
+        for name, peer in machines.items()
+        if peer.learned
+    }
+    comparison = Comparison([], truths, predictions, labels, peers)
+    for name in comparison.names:
         for count, truth in truths.items():
-            measures = {key: value.tolist() for key, value in agreement(prediction, truth).items()}
-            rows.extend(
-                {"pair": pair, "label": label, "machine": name, "steps": steps, "network_steps": count}
-                | {key: values[pair] for key, values in measures.items()}
-                for pair, label in enumerate(classes)
-            )
-    return Comparison(rows, truths, predictions, labels)
+            columns = {"machine": name, "steps": count if name in peers else steps, "network_steps": count}
+            comparison.rows.extend(_rows(labels, columns, agreement(comparison.samples(name, count), truth)))
+    for name, machine in theory.items():
+        samples = {(name, steps): predictions[name]} | {(NETWORK, count): truth for count, truth in truths.items()}
+        for (source, taken), shares in _consistencies(name, machine, samples, labels, progress):
+            columns = {"machine": name, "source": source, "steps": taken}
+            comparison.consistency.extend(_rows(labels, columns, {"consistency": shares}))
+    return comparison
+
+
+def _rows(
+    labels: Labels | None, columns: Mapping[str, Any], measures: Mapping[str, Float[Tensor, " pairs"]]
+) -> Iterator[dict[str, Any]]:
+    """A row per pair: its number and label, `columns` that all share, and what was measured of it."""
+    values = list(zip(*(measured.tolist() for measured in measures.values()), strict=True))
+    classes = [None] * len(values) if labels is None else labels.tolist()
+    for pair, (label, measured) in enumerate(zip(classes, values, strict=True)):
+        yield {"pair": pair, "label": label, **columns, **dict(zip(measures, measured, strict=True))}
+
+
+def _consistencies(
+    name: str, machine: Denoiser, samples: Mapping[_Source, Images], labels: Labels | None, progress: Progress
+) -> Iterator[tuple[_Source, Float[Tensor, " pairs"]]]:
+    """The consistency with a machine of samples from several sources, one after the other."""
+    done = 0
+    with machine.reporting(lambda fraction: progress(f"{name}, consistency", done + fraction, len(samples))):
+        for source, images in samples.items():
+            yield source, consistency(images, machine, labels)
+            done += 1
+            progress(f"{name}, consistency", done, len(samples))

@@ -68,6 +68,11 @@ class Denoiser(nn.Module, ABC):
     on_progress: Callable[[float], None] = staticmethod(lambda fraction: None)
     image_shape: tuple[int | None, int | None, int | None] = (None, None, None)
 
+    @property
+    def learned(self) -> bool:
+        """Whether training made it: it has parameters. Machines have none, and follow from the training images."""
+        return next(self.parameters(), None) is not None
+
     @abstractmethod
     def forward(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None = None) -> Images:
         """The posterior mean `E[x0 | x_t]`, of the shape, dtype and device of `x_t`.

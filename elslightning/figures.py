@@ -8,15 +8,19 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from elslightning.calibration import Calibration
 from elslightning.comparison import BASELINE, Comparison
 from elslightning.files import replacing
+from elslightning.receptive_field import SHARES, GradientField, effective_size
+from elslightning.scales import ScaleTable
 from elslightning.schedule import CosineSchedule
 
-NAMES = {"is": "IS", "es": "ES", "ls": "LS", "els": "ELS", "bbels": "bbELS"}
+NAMES = {"is": "IS", "es": "ES", "ls": "LS", "els": "ELS", "bbels": "bbELS", "checkpoint": "second network"}
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = {"bbels": "#0072B2", "els": "#009E73", "ls": "#E69F00", "es": "#CC79A7", "is": "#D55E00"}
 
@@ -71,7 +75,7 @@ def pairs(comparison: Comparison, machine: str, count: int = 12) -> Figure:
         count: number of pairs, taken from the first.
     """
     steps, truth = next(iter(comparison.network.items()))
-    rows = {display_name(name): images[:count] for name, images in comparison.machines.items()}
+    rows = {display_name(name): comparison.samples(name, steps)[:count] for name in comparison.names}
     rows[f"network, {steps} steps"] = truth[:count]
     r = comparison.values(machine, steps)[:count].tolist()
     figure = image_rows(rows, [f"r = {value:.2f}" for value in r])
@@ -121,8 +125,54 @@ def scales(calibrations: Mapping[str, Calibration], schedule: CosineSchedule) ->
             curve = calibration.agreement[:, index].median(dim=1).values
             bottom.plot(t, curve, color=_shade(shade), linewidth=1, label=f"P = {size}")
         bottom.set_xlabel("time t (0: image, 1: noise)")
-        bottom.set_ylabel("median agreement of eps")
+        bottom.set_ylabel(f"median agreement ({calibration.objective})")
         bottom.legend(fontsize=6, ncols=2)
+    return figure
+
+
+def receptive_field(
+    field: GradientField, tables: Mapping[str, ScaleTable], schedule: CosineSchedule, count: int = 7
+) -> Figure:
+    """The network's gradients around the centre pixel at some noise levels (Fig. 4a), and beneath them their size
+    beside the machines' patch sizes, against time (Fig. 4b).
+
+    Args:
+        field: the gradients.
+        tables: the machines' patch sizes by name.
+        schedule: gives the times.
+        count: number of maps, in the order of their times; fewer if there are fewer steps.
+    """
+    figure = _figure(8.4, 6)
+    shown = np.unique(np.linspace(0, len(field.alpha_bar) - 1, count).round().astype(int)).tolist()[::-1]
+    grid = figure.add_gridspec(3, len(shown), height_ratios=(1, 1, 2))
+    middle, t = SHARES[len(SHARES) // 2], schedule.time(field.alpha_bar)
+    maps = np.array([[figure.add_subplot(grid[line, column]) for column in range(len(shown))] for line in range(2)])
+    for line, name, gradients in ((0, "eps", field.gradient), (1, "x0", field.x0_gradient)):
+        sizes = effective_size(gradients, middle).tolist()
+        for axes, step in zip(maps[line], shown, strict=True):
+            gradient = gradients[step].double().numpy()
+            # A factor of 1000 below its peak a gradient is of no account, and logarithms need an end.
+            picture = axes.imshow(np.maximum(gradient / (gradient.max() or 1), 1e-3), norm=LogNorm(1e-3, 1))
+            left, top = (side // 2 - sizes[step] / 2 for side in reversed(gradient.shape))
+            axes.add_patch(Rectangle((left, top), sizes[step], sizes[step], fill=False, edgecolor="white"))
+            axes.set_xticks([])
+            axes.set_yticks([])
+        maps[line, 0].set_ylabel(f"|∂{name} / ∂x_t|", fontsize=8)
+    for axes, step in zip(maps[0], shown, strict=True):
+        axes.set_title(f"t = {float(t[step]):.2f}", fontsize=8)
+    figure.colorbar(picture, ax=list(maps.flat), label=f"relative to the peak; {middle:.0%} framed")
+    axes = figure.add_subplot(grid[2, :])
+    for share, style in zip(SHARES, (":", "-", "--"), strict=True):
+        label = f"network: {share:.0%} of the gradient of x0"
+        axes.plot(t, field.size(share), color="black", linestyle=style, linewidth=1, label=label)
+    if field.formal is not None:
+        axes.axhline(field.formal, color="0.6", label="network: formal receptive field")
+    for name, table in tables.items():
+        colour = COLOURS.get(name)
+        axes.step(schedule.time(table.alpha_bar), table.patch_size, where="mid", color=colour, label=display_name(name))
+    axes.set_xlabel("time t (0: image, 1: noise)")
+    axes.set_ylabel("side of the window [pixels]")
+    figure.legend(fontsize=7, loc="outside lower center", ncols=3)
     return figure
 
 

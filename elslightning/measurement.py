@@ -1,95 +1,28 @@
 """Measurement: calibrate the machines against a network, compare them with it, and write down what came out."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from elslightning.calibration import OBJECTIVES, Calibration, calibrate
+from elslightning.calibration import Calibration, calibrate, capped
 from elslightning.comparison import compare
+from elslightning.data import Split
 from elslightning.denoiser import Denoiser
 from elslightning.errors import InputError
+from elslightning.heldout import HELDOUT, draw, heldout
+from elslightning.receptive_field import gradient_field
 from elslightning.results import Result
 from elslightning.scales import ScaleTable
 from elslightning.schedule import CosineSchedule
+from elslightning.settings import OFFICIAL, CalibrationSettings, ComparisonSettings
 from elslightning.shapes import Progress, no_progress
 
 MachineFactory = Callable[..., Denoiser]
-
-
-def _at_least(minimum: int, **values: Any) -> None:
-    for name, value in values.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-            raise InputError(f"{name.replace('__', '.')} must be a whole number, at least {minimum}, not {value!r}")
-
-
-@dataclass(frozen=True)
-class CalibrationSettings:
-    """How scales are calibrated; see `elslightning.calibration.calibrate`.
-
-    Args:
-        steps: steps of the network's reverse process; one scale each.
-        patch_sizes: odd patch sizes to try, increasing.
-        num_samples: number of noises whose best sizes the median is taken of.
-        objective: "cosine" or "mse".
-
-    Raises:
-        InputError: for a value that cannot work, naming it.
-    """
-
-    steps: int = 20
-    patch_sizes: Sequence[int] = (3, 5, 7, 9, 11, 13, 15, 17)
-    num_samples: int = 32
-    objective: str = "cosine"
-
-    def __post_init__(self) -> None:
-        _at_least(1, calibration__steps=self.steps, calibration__num_samples=self.num_samples)
-        sizes = list(self.patch_sizes)
-        odd = all(isinstance(size, int) and size >= 1 and size % 2 == 1 for size in sizes)
-        if not sizes or not odd or sizes != sorted(set(sizes)):
-            raise InputError(f"calibration.patch_sizes must be odd, positive and increasing, not {sizes}")
-        if self.objective not in OBJECTIVES:
-            raise InputError(f"calibration.objective must be one of {', '.join(OBJECTIVES)}, not {self.objective!r}")
-
-
-@dataclass(frozen=True)
-class ComparisonSettings:
-    """How machines and network are compared; see `elslightning.comparison.compare`.
-
-    Args:
-        steps: steps of the machines' reverse process.
-        network_steps: steps of the network's: one number or several. The first gives the logged scalars.
-        num_pairs: number of noises.
-        every_n_epochs: also compare while training, after every so many epochs; None compares at the end only.
-        batch_size: pairs sampled at once.
-
-    Raises:
-        InputError: for a value that cannot work, naming it.
-    """
-
-    steps: int = 20
-    network_steps: int | Sequence[int] = 20
-    num_pairs: int = 100
-    every_n_epochs: int | None = None
-    batch_size: int = 64
-
-    def __post_init__(self) -> None:
-        counts = [self.network_steps] if isinstance(self.network_steps, int) else list(self.network_steps)
-        if not counts:
-            raise InputError("comparison.network_steps must name at least one number of steps")
-        for count in counts:
-            _at_least(1, comparison__network_steps=count)
-        _at_least(
-            1,
-            comparison__steps=self.steps,
-            comparison__num_pairs=self.num_pairs,
-            comparison__batch_size=self.batch_size,
-            comparison__every_n_epochs=1 if self.every_n_epochs is None else self.every_n_epochs,
-        )
 
 
 @dataclass
@@ -97,10 +30,12 @@ class Measurement:
     """Calibration and comparison of named machines with a network, from one seed.
 
     Args:
-        machines: factories by name, called as `factory(images, labels)`, with `scales=` where they take it.
+        machines: factories by name, called as `factory(images, labels)`, with `scales=` where they take it. They may
+            make other networks too, see `elslightning.comparison.compare`.
         calibration, comparison: settings.
         seed: noises are drawn from it on the CPU: the same on every device.
         scales: given, these are used and nothing is calibrated.
+        heldout: images that are not in the machines' bank, for the calibration objective "heldout".
     """
 
     machines: Mapping[str, MachineFactory]
@@ -108,6 +43,7 @@ class Measurement:
     comparison: ComparisonSettings = field(default_factory=ComparisonSettings)
     seed: int = 0
     scales: Mapping[str, ScaleTable] | None = None
+    heldout: Split | None = None
 
     def __post_init__(self) -> None:
         if not self.machines:
@@ -118,13 +54,31 @@ class Measurement:
         """The machines that have scales."""
         return [name for name, factory in self.machines.items() if "scales" in inspect.signature(factory).parameters]
 
-    def check(self, network: Denoiser, images: Tensor, labels: Tensor | None, schedule: CosineSchedule) -> None:
+    def check(self, network: Denoiser | None, images: Tensor, labels: Tensor | None, schedule: CosineSchedule) -> None:
         """Finds out, before any long work, what calibration and comparison could stumble over.
 
         Raises:
             InputError: naming it.
         """
-        labels = network.select_labels(labels)
+        if network is not None:
+            labels = network.select_labels(labels)
+            self._check_network(network, images, labels)
+            for name in [name for name in self.machines if name not in self.calibrated]:
+                self._check_peer(name, self.machines[name](images, labels), network, images, labels)
+        if self.scales is None and self.calibrated:
+            if self.calibration.objective == HELDOUT:
+                self._heldout(images, labels)
+            sizes = capped(self.calibration.patch_sizes, self._cap(network))
+        for name in self.calibrated:
+            if self.scales is None:
+                for size in sizes:
+                    self.machines[name](images, labels, scales=size)
+            else:
+                table = self._scales_of(name, self.scales)
+                table.at(schedule.noise_levels(self.comparison.steps))
+                self.machines[name](images, labels, scales=table)
+
+    def _check_network(self, network: Denoiser, images: Tensor, labels: Tensor | None) -> None:
         if network.conditional and labels is None:
             raise InputError("the network is class-conditional, but the data has no labels")
         # One image of the last class: the network refuses what does not fit it.
@@ -136,41 +90,70 @@ class Measurement:
                 torch.tensor([0.5], dtype=torch.float64),
                 None if labels is None else labels[last].to(device),
             )
-        for name in self.calibrated:
-            if self.scales is None:
-                for size in self.calibration.patch_sizes:
-                    self.machines[name](images, labels, scales=size)
-            else:
-                table = self._scales_of(name, self.scales)
-                table.at(schedule.noise_levels(self.comparison.steps))
-                self.machines[name](images, labels, scales=table)
+
+    def _check_peer(self, name: str, peer: Denoiser, network: Denoiser, images: Tensor, labels: Tensor | None) -> None:
+        """Another network among the machines must take what the network takes; a machine always does."""
+        if not peer.learned:
+            return
+        if peer.conditional != network.conditional:
+            kind, other = ("class-conditional" if one.conditional else "unconditional" for one in (peer, network))
+            raise InputError(f"machines.{name} is {kind}, but the network to compare it with is {other}")
+        try:
+            self._check_network(peer, images, labels)
+        except InputError as error:
+            raise InputError(f"machines.{name} does not fit the network to compare it with: {error}") from error
 
     def calibrate(
         self,
-        network: Denoiser,
+        network: Denoiser | None,
         images: Tensor,
         labels: Tensor | None,
         schedule: CosineSchedule,
         progress: Progress = no_progress,
     ) -> Result:
-        """Calibrates every machine that has scales against `network`; see `run` for the arguments."""
-        settings, labels = self.calibration, network.select_labels(labels)
-        noise, classes = self._noise(settings.num_samples, images, labels, stream=1)
-        calibrations: dict[str, Calibration] = {}
-        for name in self.calibrated:
-            calibrations[name] = calibrate(
-                network,
-                self.machines[name](images, labels, scales=settings.patch_sizes[0]),  # type: ignore[arg-type]
+        """Calibrates every machine that has scales, and measures the network's own receptive field beside them.
+
+        Without parameters, `network` is a machine itself, and its receptive field is not measured. With the objective
+        "heldout" it may be None; the machines are then conditional exactly when there are labels. See `run` for the
+        other arguments.
+        """
+        settings = self.calibration
+        if not self.calibrated:
+            return Result({}, {})
+        find: Callable[..., Calibration]
+        if network is not None:
+            labels = network.select_labels(labels)
+        if settings.objective == HELDOUT:
+            clean, noise, classes = self._heldout(images, labels)
+            find = partial(heldout, images=clean)
+        elif network is not None:
+            noise, classes = self._noise(settings.num_samples, images, labels, stream=1)
+            find = partial(calibrate, network, objective=settings.objective)
+        else:
+            raise InputError(f"calibration.objective={settings.objective} needs a network")
+        calibrations = {
+            name: find(
+                self.machines[name](images, labels, scales=settings.patch_sizes[0]),
                 schedule,
                 steps=settings.steps,
                 patch_sizes=settings.patch_sizes,
                 noise=noise,
                 labels=classes,
-                objective=settings.objective,
-                progress=progress,
+                statistic=settings.statistic,
+                cap=self._cap(network),
                 what=f"calibrating {name}",
+                progress=progress,
             )
-        return Result(calibrations, {name: found.scales for name, found in calibrations.items()})
+            for name in self.calibrated
+        }
+        gradients = None
+        if network is not None and network.learned and settings.gradient_samples:
+            noise, classes = self._noise(settings.gradient_samples, images, labels, stream=1)
+            gradients = gradient_field(
+                network, schedule, steps=settings.steps, noise=noise, labels=classes, progress=progress
+            )
+        scales = {name: found.scales for name, found in calibrations.items()}
+        return Result(calibrations, scales, gradients=gradients)
 
     def run(
         self,
@@ -198,20 +181,24 @@ class Measurement:
         else:
             result = Result({}, {name: self._scales_of(name, self.scales) for name in self.calibrated})
         labels = network.select_labels(labels)
-        settings = self.comparison
+        settings, scales = self.comparison, result.scales
+        late = settings.compatibility == OFFICIAL
+        if late:
+            scales = {name: table.late(schedule.noise_levels(settings.steps)) for name, table in scales.items()}
         noise, classes = self._noise(settings.num_pairs, images, labels, stream=2)
         comparison = compare(
             network,
-            self.build(images, labels, result.scales),
+            self.build(images, labels, scales),
             schedule,
             steps=settings.steps,
             network_steps=settings.network_steps,
             noise=noise,
             labels=classes,
+            skip=int(late),
             batch_size=settings.batch_size,
             progress=progress,
         )
-        return Result(result.calibrations, result.scales, comparison)
+        return replace(result, comparison=comparison)
 
     def build(self, images: Tensor, labels: Tensor | None, scales: Mapping[str, ScaleTable]) -> dict[str, Denoiser]:
         """All machines over a bank, those that take scales with theirs."""
@@ -227,12 +214,33 @@ class Measurement:
             raise InputError(f"there are no scales for the machine {name}; there are for {', '.join(scales) or 'none'}")
         return scales[name]
 
+    def _cap(self, network: Denoiser | None) -> int | None:
+        """The greatest patch size to try; None where there is no limit."""
+        cap = self.calibration.max_patch_size
+        if not isinstance(cap, str):
+            return cap
+        if not hasattr(network, "receptive_field"):
+            raise InputError("calibration.max_patch_size=network needs a network that states its receptive field")
+        return network.receptive_field  # type: ignore[union-attr, return-value]
+
+    def _heldout(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Held-out images, their noise, and their classes if there are `labels`; see `elslightning.heldout.draw`."""
+        if self.heldout is None:
+            raise InputError("calibration.objective=heldout needs held-out images")
+        count = self.calibration.num_samples
+        clean, classes = draw(self.heldout, count, self._generator(stream=3), images, labels)
+        noise, _ = self._noise(count, images, None, stream=1)
+        return clean, noise, classes
+
     def _noise(self, count: int, images: Tensor, labels: Tensor | None, stream: int) -> tuple[Tensor, Tensor | None]:
         """Noise for `count` samples, and as labels the classes of the bank in turn."""
-        state = np.random.SeedSequence([self.seed, stream]).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
-        noise = torch.randn(count, *images.shape[1:], generator=generator).to(images.device)
+        noise = torch.randn(count, *images.shape[1:], generator=self._generator(stream)).to(images.device)
         if labels is None:
             return noise, None
         present = labels.unique()
         return noise, present[torch.arange(count, device=labels.device) % len(present)]
+
+    def _generator(self, stream: int) -> torch.Generator:
+        """On the CPU: the same on every device."""
+        state = np.random.SeedSequence([self.seed, stream]).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))

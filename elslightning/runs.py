@@ -11,17 +11,17 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
 
-from elslightning import figures
 from elslightning.callbacks import ELSComparison
 from elslightning.checkpoints import build, build_network, find_checkpoint, load_network
-from elslightning.data import ImageDataModule
+from elslightning.consistency import consistency
+from elslightning.data import ImageDataModule, Split
 from elslightning.denoiser import Denoiser
 from elslightning.errors import InputError
-from elslightning.files import write_arrays
+from elslightning.heldout import HELDOUT
 from elslightning.measurement import Measurement
 from elslightning.networks import EpsDenoiser
 from elslightning.progress import Bars
-from elslightning.results import Result
+from elslightning.results import Result, Samples
 from elslightning.sampling import sample as draw
 from elslightning.scales import ScaleTable, load_scales
 from elslightning.training import DenoisingTask
@@ -30,12 +30,15 @@ from elslightning.training import DenoisingTask
 INHERITED = ("seed", "data", "denoiser", "schedule", "machines", "calibration", "comparison")
 
 
-def run(cfg: DictConfig, directory: Path) -> Result | None:
-    """Does what `cfg.verb` says; returns what calibration and comparison found, if there were any.
+def run(cfg: DictConfig, directory: Path) -> Result | Samples | None:
+    """Does what `cfg.verb` says; returns what it found, if anything.
 
     Raises:
         InputError: in one line, for what the configuration or its files do not allow.
     """
+    verb = HydraConfig.get().job.config_name
+    if cfg.verb != verb:
+        raise InputError(f"the configuration is for elslightning {cfg.verb}, and does not work with {verb}")
     _check_whole(cfg, "seed", minimum=0)
     return VERBS[cfg.verb](cfg, directory)
 
@@ -46,7 +49,7 @@ def train(cfg: DictConfig, directory: Path) -> Result | None:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = _data(cfg)
     network = build_network(cfg)
-    measurement = _measurement(cfg)
+    measurement = _measurement(cfg, data)
     measurement.check(network, data.train_images, data.train_labels, network.schedule)
     task = DenoisingTask(
         network,
@@ -72,15 +75,24 @@ def train(cfg: DictConfig, directory: Path) -> Result | None:
 
 
 def calibrate(cfg: DictConfig, directory: Path) -> Result:
-    """Calibrates every machine that has scales against the network of a checkpoint."""
-    network, data = _network_and_data(cfg)
-    measurement = _measurement(cfg)
-    images, labels, schedule = data.train_images, data.train_labels, network.schedule
-    measurement.check(network, images, labels, schedule)
+    """Calibrates every machine that has scales against the network of a checkpoint, or on held-out images alone."""
+    network: EpsDenoiser | None = None
+    if cfg.checkpoint is None and cfg.calibration.objective == HELDOUT:
+        data = _data(cfg)
+        labels = _labels(data, cfg.conditional)
+        schedule = build(cfg.schedule)
+    else:
+        network, data = _network_and_data(cfg)
+        labels, schedule = data.train_labels, network.schedule
+    measurement = _measurement(cfg, data)
+    measurement.check(network, data.train_images, labels, schedule)
     device = _device(cfg.device)
-    bars = Bars()
     result = measurement.calibrate(
-        network.to(device), images.to(device), None if labels is None else labels.to(device), schedule, bars
+        None if network is None else network.to(device),
+        data.train_images.to(device),
+        None if labels is None else labels.to(device),
+        schedule,
+        Bars(),
     )
     result.write(directory, result.figures(schedule))
     return result
@@ -89,7 +101,11 @@ def calibrate(cfg: DictConfig, directory: Path) -> Result:
 def compare(cfg: DictConfig, directory: Path) -> Result:
     """Compares the machines with the network of a checkpoint."""
     network, data = _network_and_data(cfg)
-    measurement = _measurement(cfg, _scales(cfg))
+    # Whoever sets how to calibrate wants it done, and not the scales that lie beside the checkpoint.
+    anew = cfg.scales is None and any(
+        key.split(".")[0] == "calibration" for key in _keys(HydraConfig.get().overrides.task)
+    )
+    measurement = _measurement(cfg, data, None if anew else _scales(cfg))
     device, labels = _device(cfg.device), data.train_labels
     result = measurement.run(
         network.to(device),
@@ -102,8 +118,8 @@ def compare(cfg: DictConfig, directory: Path) -> Result:
     return result
 
 
-def sample(cfg: DictConfig, directory: Path) -> None:
-    """Draws samples from a network or a machine, into samples.npz and figures/samples.png."""
+def sample(cfg: DictConfig, directory: Path) -> Samples:
+    """Draws samples from a network or a machine, and measures the consistency of a machine's."""
     for key in ("num_samples", "steps"):
         _check_whole(cfg, key, minimum=1)
     device = _device(cfg.device)
@@ -111,19 +127,20 @@ def sample(cfg: DictConfig, directory: Path) -> None:
     generator = torch.Generator().manual_seed(cfg.seed)
     noise = torch.randn(cfg.num_samples, *data.train_images.shape[1:], generator=generator)
     labels = _sample_labels(cfg, denoiser, data)
+    classes = None if labels is None else labels.to(device)
     samples = draw(
         denoiser.to(device),
         noise.to(device),
         build(cfg.schedule),
         cfg.steps,
-        None if labels is None else labels.to(device),
+        classes,
         what=f"sampling {cfg.source}",
         progress=Bars(),
-    ).cpu()
-    arrays = {"samples": samples} | ({} if labels is None else {"labels": labels})
-    write_arrays(directory / "samples.npz", arrays)
-    lines = {f"{start}": part for start, part in zip(range(0, 64, 8), samples[:64].split(8), strict=False)}
-    figures.save(figures.image_rows(lines), directory / "figures" / "samples.png")
+    )
+    shares = None if denoiser.learned else consistency(samples, denoiser, classes)
+    drawn = Samples(cfg.source, cfg.steps, samples.cpu(), labels, shares)
+    drawn.write(directory)
+    return drawn
 
 
 def _source(cfg: DictConfig) -> tuple[Denoiser, ImageDataModule]:
@@ -135,19 +152,22 @@ def _source(cfg: DictConfig) -> tuple[Denoiser, ImageDataModule]:
         return network, data
     if cfg.source not in (cfg.get("machines") or {}):
         raise InputError(f"source must be network or one of {', '.join(cfg.machines)}, not {cfg.source!r}")
-    conditional = network.conditional if network is not None else cfg.conditional
-    labels = data.train_labels if conditional else None
-    if conditional and labels is None:
-        raise InputError("conditional=true, but the data has no labels")
-    measurement = _measurement(cfg)
+    labels = _labels(data, network.conditional if network is not None else cfg.conditional)
+    measurement = _measurement(cfg, data)
     if cfg.source not in measurement.calibrated:
         return measurement.machines[cfg.source](data.train_images, labels), data
-    scales = cfg.scales if isinstance(cfg.scales, int) else (_scales(cfg) or {}).get(cfg.source)
+    scales = (_scales(cfg) or {}).get(cfg.source)
     if scales is None:
         raise InputError(f"source={cfg.source} needs scales=PATH, or one odd patch size")
-    if isinstance(scales, ScaleTable):
-        scales.at(build(cfg.schedule).noise_levels(cfg.steps))
+    scales.at(build(cfg.schedule).noise_levels(cfg.steps))
     return measurement.machines[cfg.source](data.train_images, labels, scales=scales), data
+
+
+def _labels(data: ImageDataModule, conditional: bool) -> torch.Tensor | None:
+    """The labels of the training images for a conditional machine, None for another."""
+    if conditional and data.train_labels is None:
+        raise InputError("conditional=true, but the data has no labels")
+    return data.train_labels if conditional else None
 
 
 def _sample_labels(cfg: DictConfig, denoiser: Denoiser, data: ImageDataModule) -> torch.Tensor | None:
@@ -163,10 +183,14 @@ def _sample_labels(cfg: DictConfig, denoiser: Denoiser, data: ImageDataModule) -
 
 
 def _inheritance(cfg: DictConfig) -> dict[str, Any]:
-    """What later verbs start from; the data folder by its full path, for they may run elsewhere."""
+    """What later verbs start from; folders and files by their full paths, for they may run elsewhere."""
     config = _primitives({name: cfg[name] for name in INHERITED if name in cfg})
     if config["data"].get("root") is not None:
-        config["data"]["root"] = str(Path(config["data"]["root"]).absolute())
+        config["data"]["root"] = str(Path(config["data"]["root"]).expanduser().absolute())
+    config["data"].pop("download", None)  # whoever gets the checkpoint is asked anew
+    for machine in config["machines"].values():
+        if machine.get("path") is not None:
+            machine["path"] = str(Path(machine["path"]).absolute())
     return config
 
 
@@ -179,7 +203,7 @@ def inherit(cfg: DictConfig, config: dict[str, Any], overrides: Iterable[str]) -
         overrides: the command line's `key=value`.
     """
     overrides = list(overrides)
-    keys = [override.lstrip("+~").split("=", 1)[0] for override in overrides]
+    keys = _keys(overrides)
     asked = OmegaConf.create(_primitives(cfg))
     OmegaConf.set_struct(cfg, False)
     for section in INHERITED:
@@ -195,12 +219,20 @@ def inherit(cfg: DictConfig, config: dict[str, Any], overrides: Iterable[str]) -
     OmegaConf.set_struct(cfg, True)
 
 
+def _keys(overrides: Iterable[str]) -> list[str]:
+    """The keys that the `key=value` of a command line set."""
+    return [override.lstrip("+~").split("=", 1)[0] for override in overrides]
+
+
 def _network_and_data(cfg: DictConfig) -> tuple[EpsDenoiser, ImageDataModule]:
     """The network of `checkpoint`, and the data it was trained on."""
     if cfg.checkpoint is None:
         raise InputError(f"elslightning {cfg.verb} needs checkpoint=PATH: a checkpoint file or a run directory")
     network, config = load_network(cfg.checkpoint)
-    inherit(cfg, config, HydraConfig.get().overrides.task)
+    overrides = HydraConfig.get().overrides.task
+    if "data" not in config and "data" not in _keys(overrides):
+        raise InputError(f"checkpoint={cfg.checkpoint} does not say which data it was trained on: give data=NAME")
+    inherit(cfg, config, overrides)
     return network, _data(cfg)
 
 
@@ -210,23 +242,30 @@ def _data(cfg: DictConfig) -> ImageDataModule:
     return data
 
 
-def _measurement(cfg: DictConfig, scales: dict[str, ScaleTable] | None = None) -> Measurement:
+def _measurement(cfg: DictConfig, data: ImageDataModule, scales: dict[str, ScaleTable] | None = None) -> Measurement:
     return Measurement(
         machines={name: build(part) for name, part in (cfg.get("machines") or {}).items()},
         calibration=build(cfg.calibration),
         comparison=build(cfg.comparison),
         seed=cfg.seed,
         scales=scales,
+        heldout=Split(data.val_images, data.val_labels),
     )
 
 
 def _scales(cfg: DictConfig) -> dict[str, ScaleTable] | None:
-    """The scales that `scales` names, or those beside the checkpoint, or None."""
+    """The scales that `scales` names, one patch size for all if it is a number, or those beside the checkpoint."""
+    if isinstance(cfg.scales, int):
+        return dict.fromkeys(cfg.get("machines") or {}, ScaleTable([0.5], [cfg.scales]))
+    if cfg.scales is not None and str(cfg.scales).endswith(".pt"):
+        table = ScaleTable.from_official(str(cfg.scales), build(cfg.schedule))
+        return dict.fromkeys(cfg.get("machines") or {}, table)
     if cfg.scales is not None:
         return load_scales(str(cfg.scales))
     if cfg.checkpoint is not None:
-        beside = find_checkpoint(cfg.checkpoint).parent.parent / "scales.json"
-        if beside.is_file():
+        folder = find_checkpoint(cfg.checkpoint).parent
+        beside = folder.parent / "scales.json"
+        if folder.name == "checkpoints" and beside.is_file():  # elsewhere, it would be any run's
             return load_scales(beside)
     return None
 
@@ -252,7 +291,7 @@ def _primitives(config: Any) -> Any:
     return OmegaConf.to_container(OmegaConf.create(config), resolve=True)
 
 
-VERBS: dict[str, Callable[[DictConfig, Path], Result | None]] = {
+VERBS: dict[str, Callable[[DictConfig, Path], Result | Samples | None]] = {
     "train": train,
     "calibrate": calibrate,
     "compare": compare,

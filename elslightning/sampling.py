@@ -26,7 +26,8 @@ class Step(NamedTuple):
 class Trajectory(NamedTuple):
     """A reverse process, from noise to samples.
 
-    With T steps, position 0 is t = 1 and position T is t = 0.
+    With T steps, position 0 is t = 1 and position T is t = 0. With `skip`, T is that much less, and position 0 is
+    t = 1 - skip / steps.
     """
 
     alpha_bar: Float64[Tensor, " states"]
@@ -43,14 +44,23 @@ class Trajectory(NamedTuple):
 
 
 def reverse_process(
-    denoiser: Denoiser, noise: Images, schedule: CosineSchedule, steps: int, labels: Labels | None = None
+    denoiser: Denoiser,
+    noise: Images,
+    schedule: CosineSchedule,
+    steps: int,
+    labels: Labels | None = None,
+    *,
+    skip: int = 0,
 ) -> Iterator[Step]:
     """The steps of deterministic DDIM, one after the other, in memory that does not grow with their number.
 
     `x_{t-1} = sqrt(alpha_bar_{t-1}) x0 + sqrt(1 - alpha_bar_{t-1}) eps` for t_i = i / steps, from t = 1 to 0.
     Arguments and errors as in `ddim`.
     """
-    alpha_bars = schedule.alpha_bar(schedule.grid(steps))
+    grid = schedule.grid(steps)
+    if not 0 <= skip < steps:
+        raise InputError(f"a reverse process of {steps} steps cannot leave out the first {skip}")
+    alpha_bars = schedule.alpha_bar(grid[skip:])
     x_t = noise
     labels = denoiser.select_labels(labels)
     for now, then in itertools.pairwise(alpha_bars):
@@ -69,6 +79,7 @@ def ddim(
     steps: int,
     labels: Labels | None = None,
     *,
+    skip: int = 0,
     progress: Progress = no_progress,
 ) -> Trajectory:
     """Samples by deterministic DDIM, with everything on the way.
@@ -79,17 +90,18 @@ def ddim(
         schedule: gives the noise levels.
         steps: number of evaluations of the denoiser, T.
         labels: (batch,) int64, used if the denoiser is conditional.
+        skip: so many of the first times are left out, and the noise is taken for the state at t = 1 - skip / steps.
         progress: told of every step.
 
     Raises:
-        InputError: for steps < 1, and whatever the denoiser does not take.
+        InputError: for steps < 1, a skip that leaves none of them, and whatever the denoiser does not take.
     """
     states, means, alpha_bars = [noise], [], []
-    for step in reverse_process(denoiser, noise, schedule, steps, labels):
+    for step in reverse_process(denoiser, noise, schedule, steps, labels, skip=skip):
         states.append(step.following)
         means.append(step.x0)
         alpha_bars.append(step.alpha_bar)
-        progress("sampling", len(means), steps)
+        progress("sampling", len(means), steps - skip)
     alpha_bars.append(torch.ones((), dtype=torch.float64))
     return Trajectory(torch.stack(alpha_bars), torch.stack(states), torch.stack(means))
 
@@ -101,6 +113,7 @@ def sample(
     steps: int,
     labels: Labels | None = None,
     *,
+    skip: int = 0,
     batch_size: int = 64,
     what: str = "sampling",
     progress: Progress = no_progress,
@@ -111,13 +124,14 @@ def sample(
     done, x_t, results = 0, noise[:0], []
 
     def tell(fraction: float) -> None:
-        progress(what, done + fraction * len(x_t), len(noise) * steps)
+        progress(what, done + fraction * len(x_t), len(noise) * (steps - skip))
 
     for start in range(0, len(noise), batch_size):
         part = slice(start, start + batch_size)
         x_t = noise[part]
+        classes = None if labels is None else labels[part]
         with denoiser.reporting(tell):
-            for step in reverse_process(denoiser, x_t, schedule, steps, None if labels is None else labels[part]):
+            for step in reverse_process(denoiser, x_t, schedule, steps, classes, skip=skip):
                 x_t = step.following
                 done += len(x_t)
                 tell(0)

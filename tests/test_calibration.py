@@ -7,7 +7,7 @@ import pytest
 import torch
 from contract import LOCAL, random_images, random_noise
 
-from elslightning.calibration import calibrate
+from elslightning.calibration import STATISTICS, calibrate
 from elslightning.denoiser import Denoiser, eps_from_x0, x0_from_eps
 from elslightning.errors import InputError
 from elslightning.sampling import ddim
@@ -114,6 +114,51 @@ def test_scale_is_the_lower_median_over_samples(best, median, noise):
     assert calibration.scales.patch_size.tolist() == [median, median]
 
 
+@pytest.mark.parametrize(
+    ("best", "mode"), [([3, 3, 5, 7], 3), ([3, 5, 7, 7], 7), ([7, 7, 3, 3], 3), ([3, 5, 5, 7], 5), ([7, 5, 3, 7], 7)]
+)
+def test_the_mode_is_the_most_frequent_best_size_and_the_smaller_of_two(best, mode, noise):
+    def script(eps, size):
+        right = (torch.tensor(best) == size)[:, None, None, None]
+        return torch.where(right, eps, eps.roll(1, dims=3))
+
+    options = {"steps": 2, "patch_sizes": [3, 5, 7], "noise": noise, "statistic": "mode"}
+    assert calibrate(Zero(), Scripted(script), SCHEDULE, **options).scales.patch_size.tolist() == [mode, mode]
+
+
+@pytest.mark.parametrize(("statistic", "size"), [("median", 3), ("mode", 3), ("mean", 5)])
+def test_the_mean_weighs_by_how_much_a_size_is_better(statistic, size, noise):
+    """Size 3 is right for three samples and wrong for the last; size 5 is nearly right for all."""
+
+    def script(eps, size):
+        factor = torch.tensor([1.0, 1, 1, 3] if size == 3 else [1.1, 1.1, 1.1, 1.1])
+        return factor[:, None, None, None] * eps
+
+    options = {"steps": 1, "patch_sizes": [3, 5], "noise": noise, "objective": "mse", "statistic": statistic}
+    calibration = calibrate(Zero(), Scripted(script), SCHEDULE, **options)
+    assert calibration.scales.patch_size.tolist() == [size]
+    assert calibration.agreement.argmax(dim=1).tolist() == [[0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_every_statistic_recovers_a_scale_that_all_samples_agree_on(statistic, images, noise):
+    scales = ScaleTable(SCHEDULE.noise_levels(2), [5, 3])
+    network, machine = LOCAL["bbels"](images, scales=scales), LOCAL["bbels"](images, scales=1)
+    options = {"steps": 2, "patch_sizes": [1, 3, 5], "noise": noise, "statistic": statistic}
+    assert calibrate(network, machine, SCHEDULE, **options).scales.to_dict() == scales.to_dict()
+
+
+@pytest.mark.parametrize(("cap", "tried"), [(None, (1, 3, 5)), (99, (1, 3, 5)), (5, (1, 3, 5)), (4, (1, 3)), (1, (1,))])
+def test_sizes_above_the_cap_are_left_out_and_the_rest_is_as_without(cap, tried, images, noise):
+    network, machine = LOCAL["ls"](images, scales=5), LOCAL["ls"](images, scales=1)
+    options = {"steps": 2, "patch_sizes": [1, 3, 5], "noise": noise}
+    free = calibrate(network, machine, SCHEDULE, **options)
+    calibration = calibrate(network, machine, SCHEDULE, cap=cap, **options)
+    assert calibration.patch_sizes == tried
+    assert torch.equal(calibration.agreement, free.agreement[:, : len(tried)])
+    assert calibration.scales.patch_size.tolist() == [tried[-1]] * 2
+
+
 @pytest.mark.parametrize(("objective", "size"), [("cosine", 3), ("mse", 5)])
 def test_cosine_looks_at_direction_and_mse_at_distance(objective, size, noise):
     def script(eps, size):
@@ -179,6 +224,8 @@ def test_progress_counts_steps(images, noise):
     ("options", "complaint"),
     [
         ({"objective": "r2"}, "objective must be one of cosine, mse, not 'r2'"),
+        ({"statistic": "max"}, "statistic must be one of median, mode, mean, not 'max'"),
+        ({"cap": 2}, r"max_patch_size=2 leaves none of calibration.patch_sizes=\[3\]"),
         ({"patch_sizes": []}, r"patch_sizes must be increasing, not \[\]"),
         ({"patch_sizes": [5, 3]}, r"increasing, not \[5, 3\]"),
         ({"patch_sizes": [3, 3]}, r"increasing, not \[3, 3\]"),

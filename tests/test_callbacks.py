@@ -21,9 +21,10 @@ from elslightning.data.module import TensorBank
 from elslightning.data.sources import Split
 from elslightning.errors import InputError
 from elslightning.machines import BoundaryBrokenScoreMachine, IdealScoreMachine, LocalScoreMachine
-from elslightning.measurement import CalibrationSettings, ComparisonSettings, Measurement
+from elslightning.measurement import Measurement
 from elslightning.results import Result
 from elslightning.scales import ScaleTable, load_scales
+from elslightning.settings import CalibrationSettings, ComparisonSettings
 from elslightning.training import DenoisingTask
 
 MEDIAN = "val/bbels/pearson_r_median"
@@ -175,8 +176,9 @@ def test_files_are_written_and_the_result_is_kept(tmp_path):
     fit(tmp_path, [callback])
     written = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert written == {
-        *("scales.json", "calibration.csv", "comparison.csv", "summary.json", "samples.npz"),
-        *(f"figures/{name}.png" for name in ("scales", "pairs", "scatter", "training")),
+        *("scales.json", "calibration.csv", "receptive_field.csv"),
+        *("comparison.csv", "consistency.csv", "summary.json", "samples.npz"),
+        *(f"figures/{name}.png" for name in ("scales", "receptive_field", "pairs", "scatter", "training")),
     }
     tables = load_scales(tmp_path / "run" / "scales.json")
     assert tables["bbels"].to_dict() == callback.result.scales["bbels"].to_dict()
@@ -195,6 +197,29 @@ def test_the_comparison_does_not_change_the_training(tmp_path):
     every = ComparisonSettings(steps=2, network_steps=2, num_pairs=3, every_n_epochs=1)
     measured = weights([comparison(real(machines={"is": IdealScoreMachine}, comparison=every), tmp_path)])
     torch.testing.assert_close(measured, weights([]), rtol=0, atol=0)
+
+
+def test_the_gradients_of_the_network_are_found_in_the_midst_of_validation(tmp_path):
+    """Where they are switched off."""
+
+    class Last(Callback):
+        def on_validation_epoch_end(self, trainer, pl_module):
+            assert not torch.is_grad_enabled()
+            self.gradient = measured.result.gradients.gradient
+
+    settings = ComparisonSettings(steps=2, network_steps=2, num_pairs=3, every_n_epochs=1)
+    measured, last = comparison(real(comparison=settings), tmp_path), Last()
+    fit(tmp_path, [measured, last])
+    assert (last.gradient.amax(dim=(1, 2)) > 0).all()
+    assert last.gradient.shape == (2, 8, 8)
+
+
+def test_held_out_images_calibrate_while_training(tmp_path):
+    data = digits()
+    settings = CalibrationSettings(steps=2, patch_sizes=(3, 5), num_samples=20, objective="heldout")
+    callback = comparison(real(calibration=settings, heldout=Split(data.val_images, data.val_labels)), tmp_path)
+    fit(tmp_path, [callback], data)
+    assert callback.result.calibrations["bbels"].objective == "heldout"
 
 
 class Unlabelled(ImageDataModule):

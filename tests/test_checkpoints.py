@@ -10,10 +10,11 @@ import zipfile
 
 import pytest
 import torch
+from contract import DEVICES
 from omegaconf import OmegaConf
 from tiny import cli, digits, network, trainer
 
-from elslightning.checkpoints import build, build_network, find_checkpoint, load_network, read_checkpoint
+from elslightning.checkpoints import Checkpoint, build, build_network, find_checkpoint, load_network, read_checkpoint
 from elslightning.errors import InputError
 from elslightning.schedule import CosineSchedule
 from elslightning.training import DenoisingTask
@@ -31,9 +32,9 @@ CONFIG = {
     "denoiser": {"_target_": "elslightning.networks.ResNet", "channels": 1, "width": 16, "num_layers": 1},
     "schedule": {"_target_": "elslightning.schedule.CosineSchedule", "stretch": 1.008},
     "machines": {"is": {"_target_": "elslightning.machines.IdealScoreMachine", "_partial_": True}},
-    "calibration": {"_target_": "elslightning.measurement.CalibrationSettings"},
+    "calibration": {"_target_": "elslightning.settings.CalibrationSettings"},
     "comparison": {
-        "_target_": "elslightning.measurement.ComparisonSettings",
+        "_target_": "elslightning.settings.ComparisonSettings",
         "steps": 1,
         "network_steps": 1,
         "num_pairs": 1,
@@ -306,6 +307,58 @@ def test_reading_changes_nothing(trained, tmp_path):
     before = (copied / "checkpoints" / "last.ckpt").read_bytes()
     read_checkpoint(copied)
     assert (copied / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_loading_leaves_the_global_generator_alone(trained):
+    state = torch.get_rng_state()
+    load_network(trained[0])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# A checkpoint among the machines.
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_checkpoint_makes_its_network_ready_for_use_beside_the_images(trained, device):
+    directory, denoiser = trained
+    images = torch.zeros(2, 1, 8, 8, device=device)
+    made = Checkpoint(str(directory))(images, None)
+    assert made.learned
+    assert not made.training
+    assert {(value.device, value.dtype) for value in made.parameters()} == {(images.device, torch.float32)}
+    alpha_bar = torch.tensor([0.2, 0.9], dtype=torch.float64)
+    x_t = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(made(x_t.to(device), alpha_bar).cpu(), denoiser(x_t, alpha_bar), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("path", [None, 5, ["a"]], ids=repr)
+@pytest.mark.usefixtures("unchecked")
+def test_a_checkpoint_without_a_path_is_refused(path):
+    with pytest.raises(InputError, match=r"needs machines\.checkpoint\.path=PATH"):
+        Checkpoint(path)(torch.zeros(1, 1, 8, 8))
+
+
+def test_a_missing_checkpoint_among_the_machines_is_named(tmp_path):
+    with pytest.raises(InputError, match=f"{tmp_path}: there is no file"):
+        Checkpoint(tmp_path)(torch.zeros(1, 1, 8, 8))
+
+
+@pytest.mark.parametrize("among", [True, False], ids=["checkpoint among its machines", "machines alone"])
+def test_a_run_with_a_checkpoint_among_its_machines_can_be_compared_again(trained, content, tmp_path, among):
+    other = {"_target_": "elslightning.checkpoints.Checkpoint", "path": str(trained[0])}
+    content["elslightning"]["config"]["machines"] |= {"checkpoint": other} if among else {}
+    torch.save(content, tmp_path / "run.ckpt")
+    done = cli("compare", f"checkpoint={tmp_path / 'run.ckpt'}", f"hydra.run.dir={tmp_path / 'run'}")
+    assert done.code == 0, done.err
+    assert ("of ceiling" in done.out) == among
+
+
+@pytest.mark.parametrize("name", ["load_network", "read_checkpoint", "build", "instantiate", "torch.load"])
+def test_only_the_class_of_that_module_may_be_named_by_a_checkpoint(content, tmp_path, name):
+    content["elslightning"]["config"]["machines"] = {"is": {"_target_": f"elslightning.checkpoints.{name}"}}
+    torch.save(content, tmp_path / "foreign.ckpt")
+    with pytest.raises(InputError, match="is not a class of elslightning's"):
+        read_checkpoint(tmp_path / "foreign.ckpt")
 
 
 def test_build_network_leaves_its_configuration_alone():

@@ -18,7 +18,7 @@ from tiny import MEASUREMENT, TRAIN, cli, compose_config, snapshot, train, write
 
 from elslightning import __version__, figures
 from elslightning.checkpoints import load_network
-from elslightning.cli import HELP, VERBS, conf_dir
+from elslightning.cli import HELP, IMPORT, VERBS, conf_dir
 from elslightning.runs import INHERITED, inherit
 from elslightning.scales import load_scales
 
@@ -142,7 +142,8 @@ def test_the_console_script_is_installed():
     script = Path(sysconfig.get_path("scripts")) / "elslightning"
     done = subprocess.run([script, "nothing"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert done.stderr == "elslightning: error: there is no verb 'nothing': choose from " + ", ".join(VERBS) + "\n"
+    known = ", ".join([*VERBS, IMPORT])
+    assert done.stderr == f"elslightning: error: there is no verb 'nothing': choose from {known}\n"
 
 
 # From training to samples.
@@ -188,7 +189,9 @@ def test_calibrating_again_finds_the_scales_of_the_training(trained, tmp_path):
         name: table.to_dict() for name, table in first.items()
     }
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"scales.json", "calibration.csv", "figures", ".hydra"}
+    assert names == {"scales.json", "calibration.csv", "receptive_field.csv", "figures", ".hydra"}
+    sizes = [int(row["x0_size_90"]) for row in rows(tmp_path / "run" / "receptive_field.csv")]
+    assert f"network: windows with 90 % of the gradient of x0, from noise to image: {sizes}" in done.out
     for name, table in again.items():
         assert f"{name}: patch sizes from noise to image: {table.patch_size.flip(0).tolist()}" in done.out
 
@@ -214,6 +217,67 @@ def test_a_comparison_takes_the_scales_of_the_checkpoints_run(copied, tmp_path):
     assert not (tmp_path / "run" / "calibration.csv").exists()
 
 
+@pytest.mark.parametrize(
+    ("override", "tried"),
+    [
+        ("calibration.objective=heldout", {"3", "5"}),
+        ("calibration.max_patch_size=network", {"3", "5"}),
+        ("calibration.max_patch_size=4", {"3"}),
+        ("++calibration.statistic=mode", {"3", "5"}),
+    ],
+)
+def test_a_comparison_that_is_told_how_to_calibrate_does(trained, tmp_path, override, tried):
+    done = cli("compare", f"checkpoint={trained}", "machines=[ls]", override, f"hydra.run.dir={tmp_path / 'run'}")
+    assert done.code == 0, done.err
+    assert {row["patch_size"] for row in rows(tmp_path / "run" / "calibration.csv")} == tried
+    assert (tmp_path / "run" / "receptive_field.csv").is_file()
+
+
+def test_given_scales_are_taken_all_the_same(trained, tmp_path):
+    options = ["machines=[ls]", f"scales={trained / 'scales.json'}", "calibration.objective=heldout"]
+    done = cli("compare", f"checkpoint={trained}", *options, f"hydra.run.dir={tmp_path / 'run'}")
+    assert done.code == 0, done.err
+    assert not (tmp_path / "run" / "calibration.csv").exists()
+
+
+def test_a_comparison_takes_one_patch_size_for_all(copied, tmp_path):
+    tables = json.loads((copied / "scales.json").read_text())
+    for table in tables.values():
+        table["patch_size"] = [5 for _ in table["patch_size"]]
+    (copied / "scales.json").write_text(json.dumps(tables))
+    found = []
+    for options in ([], ["scales=5"]):
+        directory = tmp_path / str(len(found))
+        done = cli("compare", f"checkpoint={copied}", *options, f"hydra.run.dir={directory}")
+        assert done.code == 0, done.err
+        found.append([float(row["pearson_r"]) for row in rows(directory / "comparison.csv")])
+    assert found[0] == pytest.approx(found[1], abs=1e-6)
+
+
+HELD_OUT = ["calibration.objective=heldout", "data.train_size=40", "data.val_size=10", *MEASUREMENT]
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_machines_are_calibrated_on_held_out_images_without_a_checkpoint(tmp_path, conditional):
+    options = [*HELD_OUT, f"conditional={conditional}".lower()]
+    done = cli("calibrate", *options, f"hydra.run.dir={tmp_path / 'run'}")
+    assert done.code == 0, done.err
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "scales.json",
+        "calibration.csv",
+        "figures",
+        ".hydra",
+    }
+    for name, table in load_scales(tmp_path / "run" / "scales.json").items():
+        assert f"{name}: patch sizes from noise to image: {table.patch_size.flip(0).tolist()}" in done.out
+    drawn(tmp_path / "sample", "source=ls", f"scales={tmp_path / 'run' / 'scales.json'}", "data.train_size=40")
+
+
+def test_a_training_can_calibrate_on_held_out_images(tmp_path):
+    run = train(tmp_path / "run", "calibration.objective=heldout", "machines=[ls]")
+    assert max(float(row["agreement"]) for row in rows(run / "calibration.csv")) < 0
+
+
 def test_they_are_found_from_within_that_run_too(copied, tmp_path, monkeypatch):
     monkeypatch.chdir(copied / "checkpoints")
     done = cli("compare", "checkpoint=last.ckpt", "machines=[ls]", f"hydra.run.dir={tmp_path / 'run'}")
@@ -229,6 +293,18 @@ def test_data_named_relative_to_the_training_is_found_from_elsewhere(tmp_path, m
     monkeypatch.chdir(tmp_path / "elsewhere")
     done = cli("calibrate", f"checkpoint={run}", f"hydra.run.dir={tmp_path / 'again'}")
     assert done.code == 0, done.err
+
+
+def test_a_checkpoint_does_not_ask_for_downloads(tmp_path):
+    root = write_fashion_mnist(tmp_path / "data")
+    run = train(tmp_path / "run", "data=fashion_mnist", f"data.root={root}", "data.download=true", "compare=false")
+    _, config = load_network(run)
+    assert "download" not in config["data"]
+    for path in root.iterdir():
+        path.unlink()
+    done = cli("calibrate", f"checkpoint={run}", f"hydra.run.dir={tmp_path / 'again'}")
+    assert done.code == 2
+    assert "data.download=true fetches it" in done.err
 
 
 def test_a_comparison_without_scales_calibrates(copied, tmp_path):
@@ -256,6 +332,77 @@ def test_a_machine_of_the_checkpoint_can_be_left_out(trained, tmp_path):
     done = cli("compare", f"checkpoint={trained}", "~machines.ls", f"hydra.run.dir={tmp_path / 'run'}")
     assert done.code == 0, done.err
     assert {row["machine"] for row in rows(tmp_path / "run" / "comparison.csv")} == {"bbels", "is"}
+
+
+def test_another_checkpoint_among_the_machines_is_a_ceiling(trained, tmp_path, monkeypatch):
+    other = train(tmp_path / "other", "seed=1", "denoiser.num_layers=0", "compare=false")
+    monkeypatch.chdir(tmp_path)
+    done = cli(
+        "compare",
+        f"checkpoint={trained}",
+        "machines=[bbels,is,checkpoint]",
+        f"machines.checkpoint.path={other.name}",
+        "comparison.network_steps=[1,2]",
+        "comparison.steps=3",
+        f"hydra.run.dir={tmp_path / 'run'}",
+    )
+    assert done.code == 0, done.err
+    steps = {(row["machine"], row["network_steps"], row["steps"]) for row in rows(tmp_path / "run" / "comparison.csv")}
+    assert steps == {
+        (name, n, n if name == "checkpoint" else "3") for name in ("bbels", "is", "checkpoint") for n in "12"
+    }
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())["machines"]
+    for n in "12":
+        r = {name: summary[name][n]["pearson_r"]["median"] for name in summary}
+        assert summary["bbels"][n]["share_of_ceiling"] == pytest.approx(r["bbels"] / r["checkpoint"])
+        assert summary["checkpoint"][n]["share_of_ceiling"] is None
+    with np.load(tmp_path / "run" / "samples.npz") as arrays:
+        assert (arrays["checkpoint_2"] != arrays["network_2"]).any()
+    assert "of ceiling" in done.out
+
+
+def test_a_checkpoint_is_its_own_ceiling(trained, tmp_path):
+    options = [
+        "+machines.checkpoint._target_=elslightning.checkpoints.Checkpoint",
+        f"+machines.checkpoint.path={trained}",
+    ]
+    done = cli("compare", f"checkpoint={trained}", *options, f"hydra.run.dir={tmp_path / 'run'}")
+    assert done.code == 0, done.err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())["machines"]
+    assert list(summary) == ["bbels", "ls", "is", "checkpoint"]
+    assert summary["checkpoint"]["2"]["mse"]["high"] == 0
+
+
+def test_a_training_with_a_checkpoint_among_its_machines_names_it_by_its_full_path(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(trained.parent)
+    options = ["machines=[is,checkpoint]", f"machines.checkpoint.path={trained.name}"]
+    run = train(tmp_path / "run", *options)
+    assert load_network(run)[1]["machines"]["checkpoint"]["path"] == str(trained)
+    monkeypatch.chdir(tmp_path)
+    done = cli("compare", f"checkpoint={run}", f"hydra.run.dir={tmp_path / 'again'}")
+    assert done.code == 0, done.err
+    assert "checkpoint" in done.out
+
+
+def test_a_checkpoint_among_the_machines_does_not_change_the_training(trained, tmp_path):
+    options = ["machines=[is,checkpoint]", f"machines.checkpoint.path={trained}", "comparison.every_n_epochs=1"]
+    run = train(tmp_path / "run", *options, "trainer.max_epochs=2")
+    alone = train(tmp_path / "alone", "compare=false", "trainer.max_epochs=2")
+    torch.testing.assert_close(
+        load_network(run)[0].state_dict(), load_network(alone)[0].state_dict(), rtol=0, atol=1e-6
+    )
+
+
+def test_the_published_start_changes_the_machines_alone(trained, tmp_path):
+    arrays = {}
+    for name in ("null", "official"):
+        options = [f"++comparison.compatibility={name}", f"hydra.run.dir={tmp_path / name}"]
+        done = cli("compare", f"checkpoint={trained}", *options)
+        assert done.code == 0, done.err
+        with np.load(tmp_path / name / "samples.npz") as found:
+            arrays[name] = dict(found)
+    np.testing.assert_array_equal(arrays["null"]["network_2"], arrays["official"]["network_2"])
+    assert (arrays["null"]["bbels"] != arrays["official"]["bbels"]).any()
 
 
 def drawn(directory: Path, *arguments: str) -> dict[str, np.ndarray]:
@@ -311,6 +458,29 @@ def test_a_conditional_network_is_compared_and_sampled_by_class(tmp_path):
     assert [row["label"] for row in rows(tmp_path / "compare" / "comparison.csv")] == ["0", "1", "2"]
     arrays = drawn(tmp_path / "sample", f"checkpoint={directory}", "label=4")
     assert arrays["labels"].tolist() == [4, 4, 4]
+
+
+def test_the_consistency_of_a_machines_samples_is_written_and_printed(tmp_path):
+    options = ["source=bbels", "scales=3", "data.train_size=10", "num_samples=4", "steps=3"]
+    done = cli("sample", *options, f"hydra.run.dir={tmp_path / 'run'}")
+    assert done.code == 0, done.err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert {key: summary[key] for key in ("source", "steps", "samples")} == {
+        "source": "bbels",
+        "steps": 3,
+        "samples": 4,
+    }
+    share = summary["consistency"]
+    assert 0 <= share["low"] <= share["median"] <= share["high"] <= 1
+    assert f"bbels: {share['median']:.1%} of a sample's pixels" in done.out
+
+
+def test_the_samples_of_a_network_are_consistent_with_nothing(trained, tmp_path):
+    drawn(tmp_path / "network", f"checkpoint={trained}")
+    options = ["source=checkpoint", "machines=[checkpoint]", f"machines.checkpoint.path={trained}"]
+    drawn(tmp_path / "checkpoint", f"checkpoint={trained}", *options)
+    for name in ("network", "checkpoint"):
+        assert not (tmp_path / name / "summary.json").exists()
 
 
 def test_training_again_into_a_directory_replaces_its_checkpoint(copied):
@@ -395,11 +565,41 @@ def test_an_unknown_key_or_option_is_named(tmp_path, override, named):
 
 
 REFUSED = {
+    "experiment of another verb": (
+        ["train", "experiment=black_white"],
+        "the configuration is for elslightning sample, and does not work with train",
+    ),
+    "experiment that sets what the verb has not": (["sample", "experiment=digits"], "experiment/digits"),
+    "bad compatibility": (["train", "comparison.compatibility=paper"], "must be null or official, not 'paper'"),
+    "checkpoint without a path": (["train", "machines=[is,checkpoint]"], "machines.checkpoint.path=PATH"),
+    "missing checkpoint among the machines": (
+        ["train", "machines=[checkpoint]", "machines.checkpoint.path=missing"],
+        "checkpoint=missing: there is no file missing",
+    ),
     "even patch size": (["train", "calibration.patch_sizes=[3,4]"], "not [3, 4]"),
     "no pairs": (["train", "comparison.num_pairs=0"], "comparison.num_pairs must be a whole number, at least 1, not 0"),
     "bad width": (["train", "denoiser.width=7"], "denoiser.width must be"),
     "bad padding": (["train", "denoiser.padding_mode=mirror"], "mirror"),
     "bad objective": (["train", "calibration.objective=dot"], "calibration.objective must be one of"),
+    "bad statistic": (["train", "calibration.statistic=max"], "calibration.statistic must be one of"),
+    "bad cap": (["train", "calibration.max_patch_size=all"], "must be a number, null or network, not 'all'"),
+    "cap below all sizes": (["train", "calibration.max_patch_size=1"], "calibration.max_patch_size=1 leaves none"),
+    "network below all sizes": (
+        ["train", "calibration.max_patch_size=network", "calibration.patch_sizes=[19]"],
+        "calibration.max_patch_size=17 leaves none of calibration.patch_sizes=[19]",
+    ),
+    "cap by no network": (
+        ["calibrate", "calibration.objective=heldout", "calibration.max_patch_size=network"],
+        "calibration.max_patch_size=network needs a network",
+    ),
+    "too few held-out images": (
+        ["calibrate", "calibration.objective=heldout", "data.val_size=31"],
+        "calibration.num_samples=32, but there are only 31 held-out images (data.val_size)",
+    ),
+    "too few to train with": (
+        ["train", "calibration.objective=heldout", "calibration.num_samples=298"],
+        "calibration.num_samples=298, but there are only 297 held-out images",
+    ),
     "bad stretch": (["train", "schedule.stretch=1.0"], "schedule.stretch must exceed"),
     "too much data": (["train", "data.train_size=1501"], "data.train_size=1501, but digits has only 1500 images"),
     "wrong channels": (["train", "data.channels=3"], "data.channels=3, but digits has images of 1 channels"),

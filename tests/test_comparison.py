@@ -9,6 +9,8 @@ from contract import MACHINES, random_images, random_noise
 from torch.testing import assert_close
 
 from elslightning.comparison import MEASURES, Comparison, agreement, compare, median_interval
+from elslightning.consistency import consistency
+from elslightning.denoiser import Denoiser
 from elslightning.errors import InputError
 from elslightning.sampling import sample
 from elslightning.schedule import CosineSchedule
@@ -197,23 +199,27 @@ def test_summary_has_medians_intervals_and_shares(comparison):
     for name, by_steps in summary["machines"].items():
         assert list(by_steps) == ["3", "5"]
         for steps, entry in by_steps.items():
-            assert list(entry) == [*MEASURES, "beats_is"]
+            assert list(entry) == [*MEASURES, "beats_is", "share_of_ceiling", "consistency", "network_consistency"]
             for measure in MEASURES:
                 median, low, high = median_interval(comparison.values(name, int(steps), measure))
                 assert entry[measure] == {"median": median, "low": low, "high": high}
             assert entry["beats_is"] == comparison.share_beating_baseline(name, int(steps))
+            assert entry["share_of_ceiling"] is None
+            assert entry["consistency"] == comparison.median_consistency(name)
+            assert entry["network_consistency"] == comparison.median_consistency(name, int(steps))
     assert summary["machines"]["is"]["3"]["beats_is"] is None
 
 
-def scripted(**values):
-    """A comparison with given Pearson r."""
+def scripted(peers=(), **values):
+    """A comparison with given Pearson r of machines and `peers`."""
     rows = [
         {"pair": pair, "machine": name, "network_steps": 20, "pearson_r": r}
         for name, column in values.items()
         for pair, r in enumerate(column)
     ]
     images = torch.zeros(4, 1, 1, 1)
-    return Comparison(rows, {20: images}, dict.fromkeys(values, images), None)
+    machines = {name: images for name in values if name not in peers}
+    return Comparison(rows, {20: images}, machines, None, {name: {20: images} for name in peers})
 
 
 def test_share_counts_pairs_on_which_a_machine_beats_is():
@@ -245,6 +251,7 @@ def test_progress_names_what_is_sampled(machines, noise):
     assert list(dict.fromkeys((what, total) for what, _, total in told)) == [
         ("network, 1 steps", 4),
         ("is, 2 steps", 8),
+        ("is, consistency", 2),
     ]
     for name, ends in {"network, 1 steps": [4], "is, 2 steps": [4, 8]}.items():
         done = [done for what, done, _ in told if what == name]
@@ -264,3 +271,109 @@ def test_comparison_without_machines_or_pairs_is_refused(machines, noise, names,
 def test_process_without_steps_is_refused(machines, noise, steps):
     with pytest.raises(InputError, match="at least 1 step, not 0"):
         compare(machines["ls"], machines, SCHEDULE, noise=noise, **steps)
+
+
+# Consistency ----------------------------------------------------------------------------------------------
+
+
+def test_consistency_is_that_of_the_samples_of_machine_and_network(comparison, machines):
+    for name, machine in machines.items():
+        own = consistency(comparison.machines[name], machine)
+        assert comparison.median_consistency(name) == pytest.approx(own.quantile(0.5).item())
+        for steps, samples in comparison.network.items():
+            under = consistency(samples, machine)
+            assert comparison.median_consistency(name, steps) == pytest.approx(under.quantile(0.5).item())
+
+
+def test_a_row_of_consistency_per_machine_source_and_pair(comparison):
+    sources = [("own", 3), ("network", 3), ("network", 5)]
+    expected = [
+        (name, name if source == "own" else source, steps, pair)
+        for name in ("bbels", "ls", "is")
+        for source, steps in sources
+        for pair in range(4)
+    ]
+    columns = ["pair", "label", "machine", "source", "steps", "consistency"]
+    assert all(list(row) == columns for row in comparison.consistency)
+    found = [(row["machine"], row["source"], row["steps"], row["pair"]) for row in comparison.consistency]
+    assert found == expected
+
+
+# Other networks among the machines ------------------------------------------------------------------------
+
+
+class Shrinking(Denoiser):
+    """A network of one parameter, which keeps the noise levels it was asked at and the first state."""
+
+    def __init__(self, factor=0.5):
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.tensor(factor, dtype=torch.float64))
+        self.levels, self.states = [], []
+
+    def forward(self, x_t, alpha_bar, labels=None):
+        self.levels.append(alpha_bar[0].item())
+        self.states.append(x_t)
+        return self.factor * x_t.clamp(-1, 1)
+
+
+@pytest.fixture
+def peered(machines, noise):
+    """A network, compared with itself, with another one and with the ideal score machine."""
+    predictors = {"checkpoint": Shrinking(), "is": machines["is"], "other": Shrinking(0.9)}
+    return compare(Shrinking(), predictors, SCHEDULE, steps=2, network_steps=[3, 5], noise=noise)
+
+
+def test_a_network_takes_as_many_steps_as_the_one_it_is_held_against(peered, noise):
+    taken = {(row["machine"], row["network_steps"], row["steps"]) for row in peered.rows}
+    assert taken == {("is", 3, 2), ("is", 5, 2)} | {(n, k, k) for n in ("checkpoint", "other") for k in (3, 5)}
+    assert peered.names == ["is", "checkpoint", "other"]
+    for steps in (3, 5):
+        assert_close(peered.samples("other", steps), sample(Shrinking(0.9), noise, SCHEDULE, steps))
+        assert peered.values("checkpoint", steps).min() > 1 - 1e-12
+    assert torch.equal(peered.samples("is", 3), peered.samples("is", 5))
+
+
+def test_a_network_has_no_candidates_to_be_consistent_with(peered):
+    assert {row["machine"] for row in peered.consistency} == {"is"}
+    entry = peered.summary()["machines"]["checkpoint"]["3"]
+    assert (entry["consistency"], entry["network_consistency"]) == (None, None)
+
+
+def test_the_steps_of_the_summary_are_those_of_the_machines(peered, noise):
+    assert peered.summary()["steps"] == 2
+    alone = compare(Shrinking(), {"other": Shrinking(0.9)}, SCHEDULE, steps=2, network_steps=3, noise=noise)
+    assert alone.summary()["steps"] is None
+    assert alone.summary()["pairs"] == 4
+
+
+def test_share_of_ceiling_is_the_ratio_of_medians():
+    comparison = scripted(["b", "c"], a=[0.2, 0.3, 0.6, 0.6], b=[0.1, 0.2, 0.3, 0.9], c=[0.3, 0.6, 0.9, 0.9])
+    assert comparison.share_of_ceiling("a", 20) == pytest.approx(0.45 / 0.75)
+    assert comparison.share_of_ceiling("b", 20) is None
+    assert comparison.share_of_ceiling("c", 20) is None
+
+
+@pytest.mark.parametrize(
+    ("peers", "values"), [([], {"a": [0.5] * 4}), (["b"], {"a": [0.5] * 4, "b": [-0.1] * 4})], ids=["none", "negative"]
+)
+def test_without_a_ceiling_there_is_no_share_of_it(peers, values):
+    assert scripted(peers, **values).share_of_ceiling("a", 20) is None
+
+
+def test_the_table_shows_the_share_of_the_ceiling_where_there_is_one(peered, comparison):
+    assert "of ceiling" not in comparison.table()
+    heading, *lines = peered.table().splitlines()
+    assert heading.endswith("of ceiling")
+    shares = {tuple(line.split()[:2]): line.split()[-1] for line in lines}
+    for steps in (3, 5):
+        assert shares["is", str(steps)] == f"{peered.share_of_ceiling('is', steps):.1%}"
+        assert shares["checkpoint", str(steps)] == "–"
+    assert len({len(line) for line in (heading, *lines)}) == 1
+
+
+def test_machines_that_skip_leave_networks_alone(machines, noise):
+    network, peer, machine = Shrinking(), Shrinking(), machines["ls"]
+    late = compare(network, {"ls": machine, "peer": peer}, SCHEDULE, steps=4, network_steps=3, noise=noise, skip=1)
+    assert network.levels == peer.levels == SCHEDULE.noise_levels(3).tolist()
+    assert_close(late.machines["ls"], sample(machine, noise, SCHEDULE, 4, skip=1))
+    assert {row["steps"] for row in late.rows if row["machine"] == "ls"} == {4}

@@ -7,6 +7,7 @@ import pytest
 import sklearn.datasets
 import torch
 from test_data_idx import IMAGES, LABELS, write_idx
+from tiny import write_fashion_mnist
 from torch.testing import assert_close
 from torchvision.transforms import functional as TF
 
@@ -33,6 +34,12 @@ def source(monkeypatch):
 
 def split(count=4, value=0.0, labels=None):
     return Split(torch.full((count, 1, 4, 4), value), labels)
+
+
+def test_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_fashion_mnist(tmp_path / "data")
+    assert len(loaded("fashion_mnist", root="~/data", val_size=None).train_images) == 60
 
 
 def test_digits_are_scikit_learns_scaled_to_minus_one_to_one():

@@ -22,6 +22,7 @@ def machine(request):
 def test_machine_has_nothing_to_train_or_save(machine):
     assert machine.state_dict() == {}
     assert list(machine.parameters()) == []
+    assert not machine.learned
 
 
 @pytest.mark.usefixtures("unchecked")

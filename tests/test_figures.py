@@ -10,6 +10,7 @@ from elslightning import figures
 from elslightning.calibration import calibrate
 from elslightning.comparison import Comparison, compare
 from elslightning.machines import BoundaryBrokenScoreMachine, IdealScoreMachine, LocalScoreMachine
+from elslightning.receptive_field import GradientField, effective_size
 from elslightning.schedule import CosineSchedule
 
 SCHEDULE = CosineSchedule()
@@ -42,11 +43,21 @@ def calibrated(channels: int, names=("bbels", "ls")):
     return {name: calibrate(truth, factories[name](bank, scales=3), SCHEDULE, **options) for name in names}
 
 
+def gradients(steps: int = 3, formal: int | None = 5) -> GradientField:
+    gradient = torch.rand(2, steps, 6, 6, generator=torch.Generator().manual_seed(0)) ** 4
+    return GradientField(SCHEDULE.noise_levels(steps), *gradient, formal)
+
+
+def tables(channels: int):
+    return {name: calibration.scales for name, calibration in calibrated(channels).items()}
+
+
 DRAWN = {
     "image_rows": lambda channels: figures.image_rows({"a": images(2, channels), "b": images(3, channels)}),
     "pairs": lambda channels: figures.pairs(compared(channels), "bbels"),
     "scatter": lambda channels: figures.scatter(compared(channels), "bbels"),
     "scales": lambda channels: figures.scales(calibrated(channels), SCHEDULE),
+    "receptive_field": lambda channels: figures.receptive_field(gradients(), tables(channels), SCHEDULE),
     "training_curves": lambda channels: figures.training_curves({"val/loss": [(1, 0.9), (10, 0.1)]}),
 }
 
@@ -164,6 +175,55 @@ def test_the_evidence_has_a_curve_per_patch_size():
     assert [line.get_label() for line in bottom.get_lines()] == ["P = 3", "P = 5"]
     for line, curve in zip(bottom.get_lines(), calibration["ls"].agreement.median(dim=2).values.T, strict=True):
         np.testing.assert_allclose(line.get_ydata(), curve)
+
+
+def test_the_agreement_is_named_by_its_objective():
+    _, bottom = figures.scales(calibrated(1, ["ls"]), SCHEDULE).axes
+    assert bottom.get_ylabel() == "median agreement (cosine)"
+
+
+@pytest.mark.parametrize(
+    ("steps", "shown"), [(3, ["0.33", "0.67", "1.00"]), (1, ["1.00"]), (20, ["0.05", "0.50", "1.00"])]
+)
+def test_the_gradients_are_mapped_at_their_times_relative_to_their_peak(steps, shown):
+    field = gradients(steps)
+    *maps, _, _ = figures.receptive_field(field, {}, SCHEDULE, count=3).axes
+    lines = np.array(maps).reshape(2, -1)
+    assert [axes.get_title() for axes in lines[0]] == [f"t = {t}" for t in shown]
+    assert [axes.get_ylabel() for axes in lines[:, 0]] == ["|∂eps / ∂x_t|", "|∂x0 / ∂x_t|"]
+    for line, gradients_of in zip(lines, (field.gradient, field.x0_gradient), strict=True):
+        for axes, t in zip(line, shown, strict=True):
+            step = steps - round(float(t) * steps)
+            expected = gradients_of[step] / gradients_of[step].max()
+            np.testing.assert_allclose(axes.get_images()[0].get_array(), expected.clamp(min=1e-3), rtol=1e-6)
+            (square,) = axes.patches
+            side = effective_size(gradients_of, 0.9)[step]
+            np.testing.assert_allclose(square.get_bbox().bounds, [3 - side / 2, 3 - side / 2, side, side])
+
+
+def test_the_size_of_the_gradients_is_drawn_beside_the_machines_and_the_formal_receptive_field():
+    field, machines = gradients(), tables(1)
+    axes = figures.receptive_field(field, machines, SCHEDULE).axes[-1]
+    lines = {line.get_label(): line.get_data() for line in axes.get_lines()}
+    assert list(lines) == [
+        *(f"network: {share} of the gradient of x0" for share in ("50%", "90%", "99%")),
+        *("network: formal receptive field", "bbELS", "LS"),
+    ]
+    np.testing.assert_allclose(lines["network: 90% of the gradient of x0"], [[1, 2 / 3, 1 / 3], field.size(0.9)])
+    assert set(lines["network: formal receptive field"][1]) == {5}
+    np.testing.assert_array_equal(lines["LS"][1], machines["ls"].patch_size)
+    assert "[pixels]" in axes.get_ylabel()
+    assert "time t" in axes.get_xlabel()
+
+
+def test_what_is_not_known_of_the_network_is_not_drawn():
+    axes = figures.receptive_field(gradients(formal=None), {}, SCHEDULE).axes[-1]
+    assert len(axes.get_lines()) == 3
+
+
+def test_a_network_without_gradients_is_drawn():
+    field = GradientField(SCHEDULE.noise_levels(1), torch.zeros(1, 6, 6), torch.zeros(1, 6, 6))
+    assert figures.receptive_field(field, {}, SCHEDULE).axes[0].get_images()[0].get_array().max() == 1e-3
 
 
 def test_training_curves_have_a_line_per_name_on_logarithmic_axes():

@@ -9,14 +9,19 @@ import pytest
 import torch
 from tiny import digits, network
 
+from elslightning.calibration import STATISTICS
 from elslightning.comparison import compare
+from elslightning.data import Split
 from elslightning.denoiser import Denoiser
 from elslightning.errors import InputError
 from elslightning.machines import BoundaryBrokenScoreMachine, IdealScoreMachine, LocalScoreMachine
-from elslightning.measurement import CalibrationSettings, ComparisonSettings, Measurement
+from elslightning.measurement import Measurement
+from elslightning.networks import EpsDenoiser, ResNet
+from elslightning.receptive_field import gradient_field
 from elslightning.results import Result
 from elslightning.scales import ScaleTable, load_scales
 from elslightning.schedule import CosineSchedule
+from elslightning.settings import CalibrationSettings, ComparisonSettings
 
 SCHEDULE = CosineSchedule()
 MACHINES = {"bbels": BoundaryBrokenScoreMachine, "ls": LocalScoreMachine, "is": IdealScoreMachine}
@@ -71,13 +76,25 @@ def result(bank):
         ({"patch_sizes": [5, 3]}, r"not \[5, 3\]"),
         ({"patch_sizes": [3, 3]}, r"not \[3, 3\]"),
         ({"patch_sizes": [-1, 3]}, r"not \[-1, 3\]"),
-        ({"objective": "dot"}, "calibration.objective must be one of cosine, mse, not 'dot'"),
+        ({"objective": "dot"}, "calibration.objective must be one of cosine, mse, heldout, not 'dot'"),
+        ({"statistic": "max"}, "calibration.statistic must be one of median, mode, mean, not 'max'"),
+        ({"max_patch_size": 0}, "calibration.max_patch_size must be a whole number, at least 1, not 0"),
+        ({"max_patch_size": "all"}, "calibration.max_patch_size must be a number, null or network, not 'all'"),
+        ({"max_patch_size": 2}, r"calibration.max_patch_size=2 leaves none of calibration.patch_sizes=\[3, 5, "),
+        ({"gradient_samples": -1}, "calibration.gradient_samples must be a whole number, at least 0, not -1"),
     ],
     ids=str,
 )
 def test_calibration_settings_that_cannot_work_are_refused(options, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as caught:
         CalibrationSettings(**options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("objective", "statistic"), [("cosine", "median"), ("mse", "median"), ("heldout", "mean")])
+def test_the_statistic_is_the_papers_or_the_one_that_finds_the_best_denoiser_unless_it_is_named(objective, statistic):
+    assert CalibrationSettings(objective=objective).statistic == statistic
+    assert CalibrationSettings(objective=objective, statistic="mode").statistic == "mode"
 
 
 @pytest.mark.parametrize(
@@ -90,6 +107,8 @@ def test_calibration_settings_that_cannot_work_are_refused(options, message):
         ({"num_pairs": 0}, "comparison.num_pairs must be a whole number, at least 1, not 0"),
         ({"batch_size": 0}, "comparison.batch_size must be a whole number, at least 1, not 0"),
         ({"every_n_epochs": 0}, "comparison.every_n_epochs must be a whole number, at least 1, not 0"),
+        ({"compatibility": "paper"}, "comparison.compatibility must be null or official, not 'paper'"),
+        ({"compatibility": "official", "steps": 1}, "comparison.steps must be a whole number, at least 2, not 1"),
     ],
     ids=str,
 )
@@ -127,7 +146,40 @@ class Wrapping(LocalScoreMachine):
     padding_mode = "circular"
 
 
+HELD_OUT = CalibrationSettings(steps=2, patch_sizes=(3, 5), num_samples=3, objective="heldout")
+
+
+def split(count: int = 6, seed: int = 0) -> Split:
+    """Images that are in no data set, of one digit alone."""
+    images = torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return Split(images, torch.full((count,), 3))
+
+
 CHECKS = {
+    "no held-out images": (
+        {"calibration": HELD_OUT},
+        False,
+        lambda images, labels: (images, labels),
+        "calibration.objective=heldout needs held-out images",
+    ),
+    "too few held-out images": (
+        {"calibration": HELD_OUT, "heldout": split(2)},
+        False,
+        lambda images, labels: (images, labels),
+        "calibration.num_samples=3, but there are only 2 held-out images",
+    ),
+    "held-out class unknown": (
+        {"calibration": HELD_OUT, "heldout": split()},
+        True,
+        lambda images, labels: (images[labels != 3], labels[labels != 3]),
+        "a held-out image has the label 3, which no training image has",
+    ),
+    "receptive field unknown": (
+        {"calibration": CalibrationSettings(max_patch_size="network")},
+        False,
+        lambda images, labels: (images, labels),
+        "calibration.max_patch_size=network needs a network that states its receptive field",
+    ),
     "no labels": ({}, True, lambda images, labels: (images, None), "the data has no labels"),
     "labels too few": ({}, True, lambda images, labels: (images, labels[:-1]), "30 images and 29 labels"),
     "not finite": ({}, False, lambda images, labels: (images * float("nan"), labels), "not finite"),
@@ -185,7 +237,97 @@ def test_calibrate_alone_compares_nothing(bank, tmp_path):
     assert found.comparison is None
     assert found.scalars() == {}
     names = {str(path.relative_to(tmp_path)) for path in found.write(tmp_path, found.figures(SCHEDULE))}
-    assert names == {"scales.json", "calibration.csv", "figures/scales.png"}
+    assert names == {
+        *("scales.json", "calibration.csv", "receptive_field.csv"),
+        *("figures/scales.png", "figures/receptive_field.png"),
+    }
+
+
+def test_calibration_takes_statistic_and_cap_from_the_settings(bank):
+    images, labels = bank
+    settings = {"steps": 2, "patch_sizes": (3, 5, 7), "num_samples": 3}
+    torch.manual_seed(0)
+    denoiser, found = network(), {}
+    for statistic in ("median", "mode", "mean"):
+        chosen = CalibrationSettings(statistic=statistic, max_patch_size=6, **settings)
+        found[statistic] = measurement(calibration=chosen).calibrate(denoiser, images, labels, SCHEDULE)
+        for calibration in found[statistic].calibrations.values():
+            assert calibration.patch_sizes == (3, 5)
+            sizes = [STATISTICS[statistic](values, torch.tensor([3, 5])).item() for values in calibration.agreement]
+            assert calibration.scales.patch_size.flip(0).tolist() == sizes
+
+
+@pytest.mark.parametrize(("side", "tried"), [(4, (3,)), (5, (3, 5)), (None, (3, 5))])
+@pytest.mark.parametrize("objective", ["cosine", "heldout"])
+def test_the_networks_receptive_field_caps_the_sizes(bank, objective, side, tried):
+    denoiser = Recording()
+    denoiser.receptive_field = side
+    settings = CalibrationSettings(
+        steps=1, patch_sizes=(3, 5), num_samples=2, objective=objective, max_patch_size="network"
+    )
+    found = measurement(calibration=settings, heldout=split()).run(denoiser, *bank, SCHEDULE)
+    assert found.calibrations["ls"].patch_sizes == tried
+
+
+def test_a_receptive_field_below_every_size_is_refused_before_the_network_is_asked(bank):
+    denoiser = Recording()
+    denoiser.receptive_field = 1
+    settings = CalibrationSettings(patch_sizes=(3, 5), max_patch_size="network")
+    with pytest.raises(InputError, match="max_patch_size=1 leaves none"):
+        measurement(calibration=settings).run(denoiser, *bank, SCHEDULE)
+    assert denoiser.noises == []
+
+
+def test_held_out_calibration_asks_no_network_and_needs_none(bank):
+    images, _ = bank
+    measured, recording = measurement(calibration=HELD_OUT, heldout=split()), Recording()
+    found = measured.calibrate(recording, images, None, SCHEDULE)
+    assert recording.noises == []
+    alone = measured.calibrate(None, images, None, SCHEDULE)
+    assert alone.gradients is None
+    for name, calibration in found.calibrations.items():
+        assert calibration.objective == "heldout"
+        assert torch.equal(calibration.agreement, alone.calibrations[name].agreement)
+        assert calibration.scales.to_dict() == alone.scales[name].to_dict()
+
+
+def test_without_a_network_held_out_machines_are_conditional_exactly_when_there_are_labels(bank):
+    images, labels = bank
+    measured = measurement(calibration=HELD_OUT, heldout=split())
+    found = measured.calibrate(None, images, labels, SCHEDULE).calibrations["ls"]
+    threes = measured.calibrate(None, images[labels == 3], None, SCHEDULE).calibrations["ls"]
+    torch.testing.assert_close(found.agreement, threes.agreement)
+
+
+def test_held_out_images_and_noise_follow_the_seed(bank):
+    def agreement(seed):
+        measured = measurement(calibration=HELD_OUT, heldout=split(), seed=seed)
+        return measured.calibrate(None, bank[0], None, SCHEDULE).calibrations["ls"].agreement
+
+    assert torch.equal(agreement(0), agreement(0))
+    assert not torch.equal(agreement(0), agreement(1))
+
+
+def test_any_other_calibration_needs_a_network(bank):
+    with pytest.raises(InputError, match=r"calibration\.objective=cosine needs a network"):
+        measurement().calibrate(None, *bank, SCHEDULE)
+
+
+def test_gradients_are_those_along_the_processes_of_the_calibration(bank):
+    denoiser, recording = network(), Recording()
+    settings = CalibrationSettings(steps=2, patch_sizes=(3, 5), num_samples=3, gradient_samples=2)
+    measurement(calibration=settings).calibrate(recording, *bank, SCHEDULE)
+    found = measurement(calibration=settings).calibrate(denoiser, *bank, SCHEDULE).gradients
+    expected = gradient_field(denoiser, SCHEDULE, steps=2, noise=recording.noises[0][:2])
+    torch.testing.assert_close(found.gradient, expected.gradient)
+    assert found.formal == denoiser.backbone.receptive_field
+
+
+def test_there_are_no_gradients_of_a_network_without_parameters_or_where_none_are_asked_for(bank):
+    assert measurement().calibrate(Recording(), *bank, SCHEDULE).gradients is None
+    none = CalibrationSettings(steps=2, patch_sizes=(3, 5), num_samples=3, gradient_samples=0)
+    assert measurement(calibration=none).calibrate(network(), *bank, SCHEDULE).gradients is None
+    assert measurement(scales={"bbels": TABLE, "ls": TABLE}).run(network(), *bank, SCHEDULE).gradients is None
 
 
 def test_run_calibrates_as_calibrate_does(bank):
@@ -262,8 +404,9 @@ def test_write_returns_the_files_it_wrote(result, tmp_path):
     written = result.write(tmp_path, result.figures(SCHEDULE))
     assert sorted(written) == sorted(path for path in tmp_path.rglob("*") if path.is_file())
     assert {str(path.relative_to(tmp_path)) for path in written} == {
-        *("scales.json", "calibration.csv", "comparison.csv", "summary.json", "samples.npz"),
-        *("figures/scales.png", "figures/pairs.png", "figures/scatter.png"),
+        *("scales.json", "calibration.csv", "receptive_field.csv"),
+        *("comparison.csv", "consistency.csv", "summary.json", "samples.npz"),
+        *(f"figures/{name}.png" for name in ("scales", "receptive_field", "pairs", "scatter")),
     }
 
 
@@ -274,6 +417,9 @@ def test_written_files_hold_the_result(result, tmp_path):
         name: table.to_dict() for name, table in result.scales.items()
     }
     assert json.loads((tmp_path / "summary.json").read_text()) == result.comparison.summary()
+    with (tmp_path / "receptive_field.csv").open(newline="") as file:
+        sizes = [int(row["x0_size_90"]) for row in csv.DictReader(file)]
+    assert sizes == result.gradients.size(0.9).tolist()
     with (tmp_path / "comparison.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["pearson_r"]) for row in rows] == [row["pearson_r"] for row in result.comparison.rows]
@@ -289,7 +435,7 @@ def test_an_empty_result_writes_nothing(tmp_path):
 
 def test_without_is_there_is_no_scatter_and_no_share(bank):
     found = measurement(machines={"ls": LocalScoreMachine}).run(network(), *bank, SCHEDULE)
-    assert set(found.figures(SCHEDULE)) == {"scales", "pairs"}
+    assert set(found.figures(SCHEDULE)) == {"scales", "receptive_field", "pairs"}
     assert "val/ls/beats_is" not in found.scalars()
 
 
@@ -304,8 +450,118 @@ def test_progress_is_told_of_every_part(bank):
     told = []
     measurement().run(network(), *bank, SCHEDULE, lambda what, done, total: told.append((what, done, total)))
     assert list(dict.fromkeys(what for what, _, _ in told)) == [
-        *("calibrating bbels", "calibrating ls", "network, 2 steps"),
+        *("calibrating bbels", "calibrating ls", "receptive field", "network, 2 steps"),
         *("bbels, 2 steps", "ls, 2 steps", "is, 2 steps"),
+        *("bbels, consistency", "ls, consistency", "is, consistency"),
     ]
     last = {what: (done, total) for what, done, total in told}
     assert all(done == total for done, total in last.values())
+
+
+# The published code's late start --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("compatibility", "times", "sizes"),
+    [(None, [1, 0.75, 0.5, 0.25], [7, 5, 3, 1]), ("official", [0.75, 0.5, 0.25], [7, 5, 3])],
+)
+def test_machines_start_a_step_late_with_the_scale_of_the_step_before_when_asked_to(bank, compatibility, times, sizes):
+    calls = []
+
+    class Seen(LocalScoreMachine):
+        def forward(self, x_t, alpha_bar, labels=None):
+            calls.append((x_t, alpha_bar[0].item(), self.patch_size_at(alpha_bar)[0].item()))
+            return super().forward(x_t, alpha_bar, labels)
+
+    table = ScaleTable(SCHEDULE.noise_levels(4), [7, 5, 3, 1])
+    settings = ComparisonSettings(steps=4, network_steps=2, num_pairs=3, compatibility=compatibility)
+    recording = Recording()
+    found = measurement(machines={"ls": Seen}, comparison=settings, scales={"ls": table}).run(
+        recording, *bank, SCHEDULE
+    )
+    assert torch.equal(calls[0][0], recording.noises[0])
+    assert [level for _, level, _ in calls] == SCHEDULE.alpha_bar(torch.tensor(times)).tolist()
+    assert [size for _, _, size in calls] == sizes
+    assert found.scales["ls"].to_dict() == table.to_dict()
+
+
+def test_the_late_start_is_the_machines_alone(bank):
+    torch.manual_seed(0)
+    denoiser, found = network(), {}
+    for compatibility in (None, "official"):
+        settings = ComparisonSettings(steps=3, network_steps=2, num_pairs=3, compatibility=compatibility)
+        machines = {"is": IdealScoreMachine, "checkpoint": lambda images, labels=None: denoiser}
+        found[compatibility] = measurement(machines=machines, comparison=settings).run(denoiser, *bank, SCHEDULE)
+    usual, late = (found[name].comparison for name in (None, "official"))
+    assert torch.equal(usual.network[2], late.network[2])
+    assert torch.equal(usual.peers["checkpoint"][2], late.peers["checkpoint"][2])
+    assert not torch.equal(usual.machines["is"], late.machines["is"])
+
+
+# Another network among the machines -----------------------------------------------------------------------
+
+
+def test_a_network_among_the_machines_is_measured_and_written_by_its_steps(bank, tmp_path):
+    torch.manual_seed(0)
+    denoiser = network()
+    settings = ComparisonSettings(steps=2, network_steps=[2, 3], num_pairs=5)
+    machines = {"checkpoint": lambda images, labels=None: denoiser, "is": IdealScoreMachine}
+    found = measurement(machines=machines, comparison=settings).run(denoiser, *bank, SCHEDULE)
+    scalars, comparison = found.scalars(), found.comparison
+    for prefix, steps in (("val/is", 2), ("val/is/steps_3", 3)):
+        share = comparison.values("is", steps).quantile(0.5).item()
+        assert scalars[f"{prefix}/share_of_ceiling"] == pytest.approx(share, abs=1e-6)
+        assert scalars[f"{prefix}/consistency"] == comparison.median_consistency("is")
+        assert scalars[f"{prefix}/network_consistency"] == comparison.median_consistency("is", steps)
+    assert scalars["val/checkpoint/pearson_r_median"] == pytest.approx(1)
+    assert found.objective == scalars["val/is/pearson_r_median"]
+    drawn = found.figures(SCHEDULE)
+    assert {axes.get_ylabel() for axes in drawn["pairs"].axes} == {"IS", "second network", "network, 2 steps", ""}
+    found.write(tmp_path, drawn)
+    with np.load(tmp_path / "samples.npz") as arrays:
+        assert set(arrays) == {"is", *(f"{name}_{steps}" for name in ("network", "checkpoint") for steps in (2, 3))}
+    with (tmp_path / "consistency.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["consistency"]) for row in rows] == [row["consistency"] for row in comparison.consistency]
+
+
+def test_a_network_alone_among_the_machines_is_enough(bank, tmp_path):
+    found = measurement(machines={"checkpoint": lambda images, labels=None: network()}).run(network(), *bank, SCHEDULE)
+    names = {path.name for path in found.write(tmp_path, found.figures(SCHEDULE))}
+    assert names == {"comparison.csv", "summary.json", "samples.npz", "pairs.png"}
+
+
+MISFITS = {
+    "conditional": (
+        lambda: network(conditional=True),
+        False,
+        "machines.peer is class-conditional, but the network to compare it with is unconditional",
+    ),
+    "unconditional": (
+        network,
+        True,
+        "machines.peer is unconditional, but the network to compare it with is class-conditional",
+    ),
+    "channels": (
+        lambda: network(3),
+        False,
+        "machines.peer does not fit the network to compare it with: .* 3 x any x any",
+    ),
+    "classes": (
+        lambda: EpsDenoiser(ResNet(1, width=16, num_layers=1, conditional=True, num_classes=5), SCHEDULE),
+        True,
+        "machines.peer does not fit the network to compare it with: .*9",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_a_network_that_does_not_fit_the_one_to_explain_is_refused_before_any_work(bank, name):
+    build, conditional, message = MISFITS[name]
+    machines = {"is": IdealScoreMachine, "peer": lambda images, labels=None: build()}
+    for method in ("check", "run"):
+        recording = Recording(conditional)
+        with pytest.raises(InputError, match=message) as caught:
+            getattr(measurement(machines=machines), method)(recording, *bank, SCHEDULE)
+        assert "\n" not in str(caught.value)
+        assert recording.noises == []

@@ -100,6 +100,22 @@ def test_denoiser_sees_every_state_at_its_own_level(noise):
     assert len(recorder.calls) == 4
 
 
+def test_a_process_that_skips_takes_the_noise_for_a_later_state(noise):
+    recorder = Recorder()
+    trajectory = ddim(recorder, noise, SCHEDULE, 4, skip=1)
+    assert torch.equal(recorder.calls[0][0], noise)
+    seen = [alpha_bar[0] for _, alpha_bar, _ in recorder.calls]
+    assert torch.equal(torch.stack(seen), SCHEDULE.noise_levels(4)[1:])
+    assert torch.equal(trajectory.alpha_bar, SCHEDULE.alpha_bar(SCHEDULE.grid(4))[1:])
+    assert_close(sample(recorder, noise, SCHEDULE, 4, skip=1, batch_size=2), trajectory.samples)
+
+
+@pytest.mark.parametrize("skip", [-1, 4])
+def test_a_process_cannot_skip_all_its_steps(noise, skip):
+    with pytest.raises(InputError, match=f"of 4 steps cannot leave out the first {skip}"):
+        sample(Gaussian(), noise, SCHEDULE, 4, skip=skip)
+
+
 @pytest.mark.parametrize("conditional", [False, True])
 def test_labels_reach_conditional_denoisers_alone(noise, conditional):
     recorder = Recorder(conditional)
@@ -157,3 +173,10 @@ def test_progress_counts_every_image_and_step(noise):
     told = []
     sample(Gaussian(), noise, SCHEDULE, 2, batch_size=3, what="here", progress=lambda *call: told.append(call))
     assert told == [("here", done, 10) for done in (3, 6, 8, 10)]
+
+
+def test_progress_does_not_count_what_is_skipped(noise):
+    told = []
+    for sampler in (ddim, sample):
+        sampler(Gaussian(), noise, SCHEDULE, 3, skip=1, progress=lambda *call: told.append(call))
+    assert told == [("sampling", done, total) for done, total in ((1, 2), (2, 2), (5, 10), (10, 10))]

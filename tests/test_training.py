@@ -15,9 +15,10 @@ from elslightning.data import Batch, ImageDataModule
 from elslightning.denoiser import Denoiser
 from elslightning.errors import InputError
 from elslightning.machines import BoundaryBrokenScoreMachine, IdealScoreMachine, LocalScoreMachine
-from elslightning.measurement import ComparisonSettings, Measurement
+from elslightning.measurement import Measurement
 from elslightning.results import Result
 from elslightning.schedule import CosineSchedule
+from elslightning.settings import ComparisonSettings
 from elslightning.training import DenoisingTask, one_cycle
 
 LEVELS = 20

@@ -51,7 +51,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     Args:
         dataset: a name from `elslightning.data.SOURCES`.
-        root: folder of the data on disk, where the data set needs one.
+        root: folder of the data on disk, where the data set needs one; `~` is the home folder.
         download: whether data that is not in `root` is fetched into it, where torchvision knows how to.
         channels: channels the images must have.
         num_classes: number of classes, or None where there are no labels; labels must lie below it.
@@ -92,7 +92,7 @@ class ImageDataModule(pl.LightningDataModule):
         if download is not False and (download is not True or dataset not in DOWNLOADS):
             raise InputError(f"data.download can be true for {', '.join(DOWNLOADS)}, not {download!r} for {dataset}")
         self.dataset = dataset
-        self.root = root
+        self.root = None if root is None else Path(root).expanduser()
         self.download = download
         self.channels = channels
         self.num_classes = num_classes
