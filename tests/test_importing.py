@@ -14,7 +14,7 @@ from elslightning.checkpoints import load_network
 from elslightning.cli import HELP, IMPORT_HELP
 from elslightning.errors import InputError
 from elslightning.importing import import_official
-from elslightning.networks.official import load_official
+from elslightning.networks import load_official
 from elslightning.scales import load_scales
 
 DATA = ["data=digits", "data.train_size=40", "data.val_size=10"]

@@ -17,8 +17,8 @@ from torch.testing import assert_close
 
 from elslightning.checkpoints import build_network
 from elslightning.errors import InputError
-from elslightning.networks import ResNet, UNet
-from elslightning.networks.official import load_official, read_official
+from elslightning.networks import ResNet, UNet, load_official
+from elslightning.networks.official import read_official
 from elslightning.sampling import ddim
 from elslightning.schedule import CosineSchedule
 
