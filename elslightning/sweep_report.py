@@ -22,6 +22,8 @@ from elslightning.sweep_figure import sweep
 UNREADABLE = "unreadable"
 FIELD = "receptive_field"
 """The column with the formal receptive field of the network, which no key of the configuration states."""
+STEP = "step"
+"""The column of metrics.csv with the optimizer step."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Question:
 
     Attributes:
         question: the title.
-        x: the horizontal axis: a key of the configuration, `receptive_field`, or for a history a column of metrics.csv.
+        x: the horizontal axis: a key of the configuration, `receptive_field`, or for a history the optimizer's `step`.
         columns: a column of panels for each value of this key; None for one column.
         lines: a style of line for each value of this key; None for one style.
         history: show what was logged while training, and not the end only.
@@ -84,7 +86,7 @@ def report(directory: str | Path) -> Report:
     for index, job in enumerate(jobs):
         config = configs[job.directory]
         settings = {"job": job.directory.name, FIELD: _receptive_field(config)}
-        settings |= {key: _cell(OmegaConf.select(config, key)) for key in asked if key not in (*settings, "step")}
+        settings |= {key: _setting(key, config, job) for key in asked if key not in (*settings, STEP)}
         found: dict[str, Any] = {}
         if job.status == FINISHED:
             try:
@@ -138,11 +140,12 @@ def _is_number(text: str | None) -> bool:
     return True
 
 
-def _cell(value: Any) -> Any:
-    """A value of a configuration as one cell."""
-    if isinstance(value, DictConfig | ListConfig):
+def _setting(key: str, config: DictConfig, job: Job) -> Any:
+    """What a run has for a key of the configuration, or for a group as in `experiment=digits`."""
+    value = OmegaConf.select(config, key)
+    if isinstance(value, ListConfig):
         return str(OmegaConf.to_container(value)).replace(" ", "")
-    return value
+    return job.values().get(key) if value is None or isinstance(value, DictConfig) else value
 
 
 def _receptive_field(config: DictConfig) -> int | None:
@@ -180,7 +183,7 @@ def _history(directory: Path) -> Iterator[dict[str, Any]]:
     for row in _read_csv(directory / "metrics.csv"):
         found = {name: float(value) for name, value in row.items() if name.startswith("val/") and value}
         if any(name.endswith("/pearson_r_median") for name in found):
-            yield {"step": int(row["step"])} | found
+            yield {STEP: int(row[STEP])} | found
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:

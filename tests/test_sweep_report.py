@@ -103,6 +103,18 @@ def test_the_sweep_says_what_the_figure_shows(tmp_path, drawn):
     assert [(run["receptive_field"], run["denoiser.width"]) for run in runs] == [(7, 16)]
 
 
+@pytest.mark.parametrize("chosen", ["experiment", "denoiser"])
+def test_a_choice_of_a_group_is_a_setting(tmp_path, drawn, chosen):
+    for name in ("one", "other"):
+        directory = job(tmp_path / name, 1)
+        Job(directory, (f"{chosen}={name}",), "finished").write()
+        (directory / ".hydra" / "overrides.yaml").write_text(f'["{chosen}={name}"]')
+    report(tmp_path)
+    runs, x, _ = drawn[0]
+    assert (x, [run[x] for run in runs]) == (chosen, ["one", "other"])
+    assert [row[chosen] for row in rows(tmp_path)] == ["one", "other"]
+
+
 def test_a_history_has_a_point_per_comparison(tmp_path, drawn):
     job(tmp_path / "1", 1, sweep={"question": "When?", "x": "step", "history": True})
     report(tmp_path)

@@ -211,18 +211,13 @@ def test_a_key_that_does_not_compose_starts_nothing(tmp_path, stub):
 
 
 def test_a_sweep_needs_no_flag_and_the_command_line_wins(tmp_path, stub):
-    done = cli(
-        "train",
-        "+sweep=training_time",
-        "seed=5",
-        "experiment=digits_unet",
-        "~hydra.sweeper.params.denoiser\\.num_layers",
-        f"hydra.sweep.dir={tmp_path}",
-    )
+    options = ["seed=5", "experiment=digits_circular", "denoiser.num_layers=1", "denoiser.width=16"]
+    done = cli("train", "+sweep=training_time", *options, f"hydra.sweep.dir={tmp_path}")
     assert done.code == 0, done.err
     assert stub == [5]
     config = OmegaConf.load(tmp_path / "0" / ".hydra" / "config.yaml")
-    assert (config.comparison.every_n_epochs, config.denoiser.num_levels) == (10, 2)
+    assert (config.comparison.every_n_epochs, config.denoiser.padding_mode) == (10, "circular")
+    assert (config.denoiser.num_layers, config.denoiser.width) == (1, 16)
 
 
 def test_a_sweep_that_there_is_not_is_refused_with_the_known_ones(tmp_path):
