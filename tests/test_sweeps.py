@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from tiny import TRAIN, cli, compose_config, train
 
@@ -27,7 +27,9 @@ from elslightning.sweep_report import Question
 register()
 
 HYDRA = {path.stem: OmegaConf.load(path) for path in sorted((sweeps_dir() / "hydra" / "sweep").glob("*.yaml"))}
-WANDB = {path.stem: OmegaConf.load(path) for path in sorted((sweeps_dir() / "wandb").glob("*.yaml"))}
+WANDB = {
+    path.stem: OmegaConf.to_container(OmegaConf.load(path)) for path in sorted((sweeps_dir() / "wandb").glob("*.yaml"))
+}
 VERBS = {name: "compare" if name == "calibration" else "train" for name in HYDRA}
 LOGGING = {"hydra.run.dir", "logger", "logger.wandb.mode"}
 
@@ -52,7 +54,7 @@ def wandb_grid(name: str) -> dict[str, list[str]]:
             str(value)
             for value in (entry.get("values") or [entry[end] for end in ("value", "min", "max") if end in entry])
         ]
-        for key, entry in WANDB[name].parameters.items()
+        for key, entry in WANDB[name]["parameters"].items()
     }
 
 
@@ -62,13 +64,12 @@ def rounds(grid: dict[str, list[str]]) -> list[list[str]]:
     return [[f"{key}={values[n % len(values)]}" for key, values in grid.items()] for n in range(count)]
 
 
-def assert_works(verb: str, overrides: list[str]) -> None:
-    """The configuration composes, and its parts take their settings."""
-    cfg = compose_config(verb, Path("run"), overrides)
-    for part in ("data", "denoiser", "calibration", "comparison"):
+def composed(verb: str, overrides: list[str]) -> DictConfig:
+    """The configuration with Hydra's own section; its parts take their settings."""
+    cfg = compose_config(verb, Path("run"), overrides, hydra=True)
+    for part in ("denoiser", "calibration", "comparison"):
         assert build(cfg[part]) is not None
-    if verb == "train":
-        assert build(cfg.trainer, logger=False, enable_checkpointing=False, enable_progress_bar=False) is not None
+    return cfg
 
 
 # The files.
@@ -85,13 +86,15 @@ def test_there_is_a_sweep_for_every_question():
 @pytest.mark.parametrize("name", HYDRA)
 def test_every_value_of_a_sweep_is_one_that_works(name):
     for overrides in rounds(hydra_grid(name)):
-        assert_works(VERBS[name], [f"+sweep={name}", *overrides])
+        composed(VERBS[name], [f"+sweep={name}", *overrides])
 
 
 @pytest.mark.parametrize("name", HYDRA)
 def test_a_sweep_is_a_multirun_and_asks_about_keys_that_there_are(name):
-    cfg = compose_config(VERBS[name], Path("run"), [f"+sweep={name}"], hydra=True)
+    cfg = composed(VERBS[name], [f"+sweep={name}", *rounds(hydra_grid(name))[0]])
     assert cfg.hydra.mode.name == "MULTIRUN"
+    if VERBS[name] == "train":
+        assert build(cfg.trainer, logger=False, enable_checkpointing=False) is not None
     question = Question(**cfg.sweep)
     assert question.question.endswith("?")
     for key in {question.x, question.columns, question.lines} - {None, "receptive_field", "step"}:
@@ -114,12 +117,12 @@ def test_the_depths_of_the_receptive_field_sweep_see_9_to_21_pixels():
 def test_every_key_of_a_wandb_sweep_is_one_of_the_configuration(name, monkeypatch):
     monkeypatch.setenv("WANDB_RUN_ID", "abc")
     sweep = WANDB[name]
-    assert sweep.command == ["${env}", "elslightning", "train", "${args_no_hyphens}"]
-    assert (sweep.metric.name, sweep.metric.goal) == ("val/bbels/pearson_r_median", "maximize")
-    assert sweep.method == ("bayes" if name == "predictability" else "grid")
+    assert sweep["command"] == ["${env}", "elslightning", "train", "${args_no_hyphens}"]
+    assert sweep["program"] == "elslightning"  # the agent asks for it, though the command names it
+    assert sweep["metric"] == {"name": "val/bbels/pearson_r_median", "goal": "maximize"}
+    assert sweep["method"] == ("bayes" if name == "predictability" else "grid")
     for overrides in rounds(wandb_grid(name)):
-        assert_works("train", overrides)
-        cfg = compose_config("train", Path("run"), overrides, hydra=True)
+        cfg = composed("train", overrides)
         assert cfg.hydra.run.dir == "outputs/wandb/abc"
         assert list(cfg.logger) == ["csv", "wandb"]
         assert "bbels" in cfg.machines  # or there would be nothing to maximise
@@ -211,13 +214,13 @@ def test_a_key_that_does_not_compose_starts_nothing(tmp_path, stub):
 
 
 def test_a_sweep_needs_no_flag_and_the_command_line_wins(tmp_path, stub):
-    options = ["seed=5", "experiment=digits_circular", "denoiser.num_layers=1", "denoiser.width=16"]
-    done = cli("train", "+sweep=training_time", *options, f"hydra.sweep.dir={tmp_path}")
+    options = ["seed=5", "experiment=digits_circular", "denoiser.width=16", "data.train_size=50"]
+    done = cli("train", "+sweep=data_size", *options, f"hydra.sweep.dir={tmp_path}")
     assert done.code == 0, done.err
     assert stub == [5]
     config = OmegaConf.load(tmp_path / "0" / ".hydra" / "config.yaml")
-    assert (config.comparison.every_n_epochs, config.denoiser.padding_mode) == (10, "circular")
-    assert (config.denoiser.num_layers, config.denoiser.width) == (1, 16)
+    assert (config.trainer.max_steps, config.denoiser.padding_mode) == (2400, "circular")
+    assert (config.data.train_size, config.denoiser.width) == (50, 16)
 
 
 def test_a_sweep_that_there_is_not_is_refused_with_the_known_ones(tmp_path):
