@@ -17,8 +17,8 @@ from PIL import Image
 from tiny import TRAIN, Done, cli, compose_config, train
 
 import elslightning
-from elslightning import figures, runs
-from elslightning.checkpoints import build
+from elslightning import figures, runs, sweep_report
+from elslightning.checkpoints import build, read_checkpoint
 from elslightning.errors import InputError
 from elslightning.files import write_json
 from elslightning.multirun import register, sweeps_dir
@@ -289,6 +289,25 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path, monkeypatch):
             assert name == "is" or set(row[f"val/{name}/patch_sizes"].split()) <= {"3", "5"}
     with Image.open(tmp_path / "figures" / "sweep.png") as image:
         assert min(image.size) > 100
+
+
+def test_a_training_is_followed_in_time(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    monkeypatch.setattr(sweep_report, "sweep", lambda points, x, **options: drawn.append([run[x] for run in points]))
+    options = [*TRAIN, "seed=0", "comparison.every_n_epochs=2", "trainer.max_epochs=4"]
+    done = cli("train", "+sweep=training_time", *options, f"hydra.sweep.dir={tmp_path}")
+    assert done.code == 0, done.err
+    assert drawn == [[3, 7]]  # of 40 images in batches of 20, after two and after four epochs, counted from 0
+
+
+def test_little_data_is_trained_on_for_as_many_steps_as_much(tmp_path):
+    tiny = [override for override in TRAIN if "max_epochs" not in override and "train_size" not in override]
+    options = [*tiny, "data.train_size=10,40", "trainer.max_steps=6", "trainer.val_check_interval=3", "compare=false"]
+    done = cli("train", "+sweep=data_size", *options, f"hydra.sweep.dir={tmp_path}")
+    assert done.code == 0, done.err
+    for job in ("0", "1"):
+        assert read_checkpoint(tmp_path / job)["global_step"] == 6
 
 
 def test_a_trained_network_is_calibrated_in_many_ways(tmp_path, monkeypatch):
