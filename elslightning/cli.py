@@ -14,7 +14,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from elslightning import __version__
+from elslightning import __version__, multirun
 from elslightning.errors import InputError
 
 VERBS = {
@@ -26,10 +26,16 @@ VERBS = {
 """What is done with a configuration, each in a run directory."""
 
 IMPORT = "import-official"
-IMPORT_ABOUT = "turn a network trained by the paper's code into a checkpoint"
+REPORT = "sweep-report"
+TOOLS = {
+    IMPORT: "turn a network trained by the paper's code into a checkpoint",
+    REPORT: "make the table and the figure of a multirun from its finished runs",
+}
+"""What is done without a configuration."""
+
 IMPORT_USAGE = f"elslightning {IMPORT} FILE.pt [output=PATH]"
 IMPORT_HELP = f"""\
-{IMPORT_USAGE}: {IMPORT_ABOUT}
+{IMPORT_USAGE}: {TOOLS[IMPORT]}
 
 FILE.pt is a whole DDIM around a MinimalResNet or a MinimalUNet, as torch.save wrote it. It is read as data, and
 nothing in it runs. The checkpoint goes to PATH, by default FILE.ckpt; what exists is not overwritten. FILE.pt does not
@@ -38,12 +44,21 @@ say which data the network was trained on, so name them where the checkpoint is 
   elslightning calibrate checkpoint=FILE.ckpt data=fashion_mnist data.root=FOLDER
 """
 
+REPORT_USAGE = f"elslightning {REPORT} DIR"
+REPORT_HELP = f"""\
+{REPORT_USAGE}: {TOOLS[REPORT]}
+
+DIR is the directory of a multirun (hydra.sweep.dir), finished or not: whoever waits can see what there is. It gets
+sweep.csv, a row per run, and figures/sweep.png. Runs that failed, or are not finished, are named and left out of the
+figure.
+"""
+
 HELP = f"""\
 elslightning {__version__}: how much of what a convolutional diffusion model creates does a patch theory predict?
 
 usage: elslightning VERB [key=value ...]
 
-{os.linesep.join(f"  {verb:<17}{about}" for verb, about in {**VERBS, IMPORT: IMPORT_ABOUT}.items())}
+{os.linesep.join(f"  {verb:<17}{about}" for verb, about in {**VERBS, **TOOLS}.items())}
 
   elslightning VERB --help       what a verb takes, with examples
   elslightning VERB --cfg job    its configuration, without running it
@@ -87,6 +102,11 @@ class OutputDirectory(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         self._check(config.hydra.sweep.dir)
 
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Reports, and exits if a job is not finished."""
+        if code := multirun.conclude(config.hydra.sweep.dir):
+            sys.exit(code)
+
     def _check(self, directory: str) -> None:
         try:
             Path(directory).mkdir(parents=True, exist_ok=True)
@@ -112,8 +132,10 @@ def main() -> None:
     verb = arguments[0]
     if verb == IMPORT:
         return _import(arguments[1:])
+    if verb == REPORT:
+        return _report(arguments[1:])
     if verb not in VERBS:
-        _refuse(f"there is no verb {verb!r}: choose from {', '.join([*VERBS, IMPORT])}")
+        _refuse(f"there is no verb {verb!r}: choose from {', '.join([*VERBS, *TOOLS])}")
     command_line = list(sys.argv)
 
     def task(cfg: DictConfig) -> float | None:
@@ -127,6 +149,7 @@ def main() -> None:
     debugging = "HYDRA_FULL_ERROR" in os.environ
     # Otherwise Hydra prints errors itself, in many lines.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    multirun.register()
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(task)()
     except CompactHydraException as error:
@@ -156,6 +179,25 @@ def _import(arguments: list[str]) -> None:
     print(f"files: {written}")
 
 
+def _report(arguments: list[str]) -> None:
+    if any(word in ("-h", "--help") for word in arguments):
+        print(REPORT_HELP, end="")
+        return
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        _refuse(f"usage: {REPORT_USAGE}")
+    from elslightning.sweep_report import report  # imports torch: not needed for help
+
+    try:
+        made = report(arguments[0])
+    except InputError as error:
+        _refuse(str(error))
+    except OSError as error:
+        _refuse(f"cannot write the report of {arguments[0]}: {error.strerror}")
+    print(made.text())
+    if (skipped := made.skipped()) is not None:
+        print(f"elslightning: warning: {skipped}", file=sys.stderr)
+
+
 def _one_line(error: CompactHydraException) -> str:
     """What Hydra says, without where it looked and how to see more."""
     lines = str(error).split("Config search path")[0].splitlines()
@@ -164,17 +206,21 @@ def _one_line(error: CompactHydraException) -> str:
 
 def _run(cfg: DictConfig) -> float | None:
     """Runs one job; returns what sweepers may maximise: see `elslightning.results`."""
-    from elslightning import runs  # imports torch and lightning: not needed for help
-
     _quieten()
     directory = Path(HydraConfig.get().runtime.output_dir)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return multirun.run_job(lambda: _work(cfg, directory), directory)
     try:
-        found = runs.run(cfg, directory)
+        return _work(cfg, directory)
     except InputError as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise CompactHydraException(str(error)) from error
         OutputDirectory.restore()
         _refuse(str(error))
+
+
+def _work(cfg: DictConfig, directory: Path) -> float | None:
+    from elslightning import runs  # imports torch and lightning: not needed for help
+
+    found = runs.run(cfg, directory)
     if found is not None and (text := found.text()):
         print(text)
     print(f"files: {_shown(directory)}")

@@ -32,16 +32,7 @@ class Result:
         for the others with `/steps_<n>` before the name."""
         if self.comparison is None:
             return {}
-        scalars: dict[str, float] = {}
-        for machine, by_steps in self.comparison.summary()["machines"].items():
-            for position, (steps, entry) in enumerate(by_steps.items()):
-                prefix = f"val/{machine}" if position == 0 else f"val/{machine}/steps_{steps}"
-                scalars[f"{prefix}/pearson_r_median"] = entry["pearson_r"]["median"]
-                scalars[f"{prefix}/pearson_r_low"] = entry["pearson_r"]["low"]
-                scalars[f"{prefix}/pearson_r_high"] = entry["pearson_r"]["high"]
-                for share in ("beats_is", "share_of_ceiling", "consistency", "network_consistency"):
-                    if entry[share] is not None:
-                        scalars[f"{prefix}/{share}"] = entry[share]
+        scalars = summary_scalars(self.comparison.summary())
         for machine, table in self.scales.items():
             scalars[f"val/{machine}/patch_size_mean"] = float(table.patch_size.double().mean())
         return scalars
@@ -110,6 +101,21 @@ class Result:
         for name, figure in drawn.items():
             figures.save(figure, place(f"figures/{name}.png"))
         return written
+
+
+def summary_scalars(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The scalars to log of a summary, see `elslightning.comparison.Comparison.summary` and `Result.scalars`."""
+    scalars: dict[str, float] = {}
+    for machine, by_steps in summary["machines"].items():
+        for position, (steps, entry) in enumerate(by_steps.items()):
+            prefix = f"val/{machine}" if position == 0 else f"val/{machine}/steps_{steps}"
+            scalars[f"{prefix}/pearson_r_median"] = entry["pearson_r"]["median"]
+            scalars[f"{prefix}/pearson_r_low"] = entry["pearson_r"]["low"]
+            scalars[f"{prefix}/pearson_r_high"] = entry["pearson_r"]["high"]
+            for share in ("beats_is", "share_of_ceiling", "consistency", "network_consistency"):
+                if entry[share] is not None:
+                    scalars[f"{prefix}/{share}"] = entry[share]
+    return scalars
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from tiny import MEASUREMENT, TRAIN, cli, compose_config, snapshot, train, write
 
 from elslightning import __version__, figures
 from elslightning.checkpoints import load_network
-from elslightning.cli import HELP, IMPORT, VERBS, conf_dir
+from elslightning.cli import HELP, TOOLS, VERBS, conf_dir
 from elslightning.runs import INHERITED, inherit
 from elslightning.scales import load_scales
 
@@ -80,7 +80,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_help_lists_every_verb(argument):
     done = cli(argument)
     assert (done.code, done.out, done.err) == (0, HELP, "")
-    for verb, about in VERBS.items():
+    for verb, about in {**VERBS, **TOOLS}.items():
         assert verb in done.out
         assert about in done.out
 
@@ -142,7 +142,7 @@ def test_the_console_script_is_installed():
     script = Path(sysconfig.get_path("scripts")) / "elslightning"
     done = subprocess.run([script, "nothing"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    known = ", ".join([*VERBS, IMPORT])
+    known = ", ".join([*VERBS, *TOOLS])
     assert done.stderr == f"elslightning: error: there is no verb 'nothing': choose from {known}\n"
 
 

@@ -129,6 +129,14 @@ def test_the_console_script_composes_outside_a_checkout(installation, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_sweep_composes_outside_a_checkout(installation, tmp_path):
+    config = OmegaConf.create(
+        installation.run("elslightning", "train", "+sweep=data_size", "--cfg", "job", cwd=tmp_path)
+    )
+    assert config.sweep.x == "data.train_size"
+    assert config.trainer.max_steps == 2400
+
+
 def test_the_version_is_that_of_the_package(installation, tmp_path):
     assert installation.run("elslightning", "--version", cwd=tmp_path).strip() == elslightning.__version__
     assert version("elslightning") == elslightning.__version__
