@@ -145,7 +145,7 @@ def _resuming(words: list[str]) -> list[str]:
     given = [word for word in words if word.startswith("resume=")]
     if not given or given[-1] in ("resume=", "resume=null"):
         return words
-    name = given[-1].removeprefix("resume=").strip("'\"")
+    name = _unquoted(given[-1].removeprefix("resume="))
     if any(word in ("--multirun", "-m") for word in words):
         _refuse(f"resume={name} goes on with one run: --multirun does not go with it")
     # Lightning, where it starts further processes, says where Hydra's files go.
@@ -162,8 +162,13 @@ def _resuming(words: list[str]) -> list[str]:
         if not (run / file).is_file():
             _refuse(f"resume={name}: there is no training to go on with, for it has no file {file}")
     earlier = OmegaConf.to_container(OmegaConf.load(run / ".hydra" / "overrides.yaml"))
-    quoted = str(run).replace("\\", "\\\\").replace("'", "\\'")
-    return [*map(str, earlier), *words, f"hydra.run.dir='{quoted}'", "hydra.output_subdir=null"]  # type: ignore[arg-type]
+    quoted = "'" + name.replace("'", "\\'") + "'"
+    words = [f"resume={quoted}" if word == given[-1] else word for word in words]
+    return [*map(str, earlier), *words, f"hydra.run.dir={quoted}", "hydra.output_subdir=null"]  # type: ignore[arg-type]
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
 def _import(arguments: list[str]) -> None:

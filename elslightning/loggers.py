@@ -142,7 +142,7 @@ def log_lines(
     if lines and hasattr(logger, "log_table"):
         import wandb
 
-        xs, ys = ([[point[axis] for point in points] for points in lines.values()] for axis in (0, 1))
+        xs, ys = ([[point[part] for point in points] for points in lines.values()] for part in (0, 1))
         plot = wandb.plot.line_series(xs, ys, keys=list(lines), title=name, xname=axis)
         logger.log_metrics({name: plot}, step=step)  # type: ignore[dict-item]
 

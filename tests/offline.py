@@ -2,7 +2,7 @@
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +53,16 @@ def _frames(content: bytes) -> Iterator[bytes]:
             parts = b""
 
 
+def _update(content: dict[str, Any], items: Iterable[Any]) -> None:
+    """Takes in values by their keys, or by the path of keys to them."""
+    for item in items:
+        *parents, last = item.nested_key or [item.key]
+        place = content
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = json.loads(item.value_json)
+
+
 def read(run: Path) -> Offline:
     """An offline run by its directory, `offline-run-...`."""
     config: dict[str, Any] = {}
@@ -65,22 +75,16 @@ def read(run: Path) -> Offline:
         match record.WhichOneof("record_type"):
             case "run":
                 who = record.run
-                updates = record.run.config.update
-                config |= {update.key: json.loads(update.value_json) for update in updates}
+                _update(config, record.run.config.update)
             case "config":
-                config |= {update.key: json.loads(update.value_json) for update in record.config.update}
+                _update(config, record.config.update)
             case "history":
-                items = record.history.item
-                history.append({item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items})
+                history.append({})
+                _update(history[-1], record.history.item)
             case "artifact":
                 contents = record.artifact.manifest.contents
                 files = {entry.path: Path(entry.local_path).read_bytes() for entry in contents if entry.local_path}
                 artifacts[record.artifact.name] = files
-            case "request" if record.request.WhichOneof("request_type") == "log_artifact":
-                artifact = record.request.log_artifact.artifact
-                contents = artifact.manifest.contents
-                files = {entry.path: Path(entry.local_path).read_bytes() for entry in contents if entry.local_path}
-                artifacts[artifact.name] = files
             case "exit":
                 exit_code = record.exit.exit_code
     assert who is not None
