@@ -151,7 +151,7 @@ def _resuming(words: list[str]) -> list[str]:
     # Lightning, where it starts further processes, says where Hydra's files go.
     kept = ("resume", "trainer.max_epochs", "logger", *(["hydra"] if "LOCAL_RANK" in os.environ else []))
     for word in words:
-        key = word.lstrip("+~").split("=", 1)[0]
+        key = _key(word)
         if not word.startswith("-") and not any(key == part or key.startswith(f"{part}.") for part in kept):
             _refuse(
                 f"resume={name} takes the configuration of that run: only trainer.max_epochs and logger.* can be set, "
@@ -161,10 +161,18 @@ def _resuming(words: list[str]) -> list[str]:
     for file in (".hydra/config.yaml", ".hydra/overrides.yaml", "checkpoints/last.ckpt"):
         if not (run / file).is_file():
             _refuse(f"resume={name}: there is no training to go on with, for it has no file {file}")
-    earlier = OmegaConf.to_container(OmegaConf.load(run / ".hydra" / "overrides.yaml"))
+    keys = {_key(word) for word in words}
+    earlier = [str(word) for word in OmegaConf.load(run / ".hydra" / "overrides.yaml")]
     quoted = "'" + name.replace("'", "\\'") + "'"
-    words = [f"resume={quoted}" if word == given[-1] else word for word in words]
-    return [*map(str, earlier), *words, f"hydra.run.dir={quoted}", "hydra.output_subdir=null"]  # type: ignore[arg-type]
+    return [
+        *(word for word in earlier if _key(word) not in keys),
+        *(f"resume={quoted}" if word == given[-1] else word for word in words),
+        *(f"hydra.run.dir={quoted}", "hydra.output_subdir=null"),
+    ]
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").split("=", 1)[0]
 
 
 def _unquoted(text: str) -> str:

@@ -63,7 +63,8 @@ def identify(directory: Path) -> dict[str, str | None]:
     the multirun. What W&B's own environment variables say goes before.
     """
     hydra, environment = HydraConfig.get(), os.environ
-    overrides, group = list(hydra.overrides.task), environment.get("WANDB_SWEEP_ID")
+    overrides = [override for override in hydra.overrides.task if not override.startswith("resume=")]
+    group = environment.get("WANDB_SWEEP_ID")
     if hydra.mode == RunMode.MULTIRUN:
         sweep = Path(hydra.sweep.dir)
         group = group or "/".join(sweep.parts[sweep.parts.index("multirun") + 1 :] if "multirun" in sweep.parts else "")

@@ -103,6 +103,13 @@ def read(directory: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def wandb_identity(directory: Path) -> dict[str, Any] | None:
+    """`id`, `name` and `group` of the W&B run that a run directory had last, if any."""
+    content = read(directory)
+    known = [part["wandb"] for part in (content, *content.get("resumed", [])) if part.get("wandb")]
+    return known[-1] if known else None
+
+
 class RunRecord(pl.Callback):
     """Writes run.json when training starts, and hands loggers the configuration.
 

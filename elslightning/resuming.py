@@ -50,13 +50,18 @@ def resumed(cfg: DictConfig, directory: Path) -> tuple[DictConfig, int]:
         if cfg.trainer.max_epochs != epochs and str(saved.scheduler.get("_target_")).endswith(".one_cycle"):
             raise InputError(f"trainer.max_epochs must stay {epochs}: scheduler=one_cycle was made for as many")
     content = read_checkpoint(directory)
-    done, wanted = int(content.get("epoch", -1)) + 1, saved.trainer.max_epochs
-    if 0 <= wanted <= done:
-        raise InputError(
-            f"resume={directory}: {done} of {wanted} epochs are done; set trainer.max_epochs to go on, "
-            f"or compare again with elslightning compare checkpoint={directory}"
-        )
-    return saved, int(content.get("global_step", 0))
+    step, done = int(content.get("global_step", 0)), int(content.get("epoch", -1)) + 1
+    for taken, wanted, what in (
+        (done, saved.trainer.max_epochs, "epochs"),
+        (step, saved.trainer.get("max_steps", -1), "steps"),
+    ):
+        # Lightning would not swap in the averaged weights if there is nothing left to train.
+        if 0 <= wanted <= taken:
+            raise InputError(
+                f"resume={directory}: {taken} of {wanted} {what} are done; set trainer.max_epochs to go on, "
+                f"or compare again with elslightning compare checkpoint={directory}"
+            )
+    return saved, step
 
 
 def keep_metrics(loggers: Iterable[Logger], directory: Path, step: int) -> None:

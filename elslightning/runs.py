@@ -20,7 +20,7 @@ from elslightning.loggers import build_loggers, identify, session
 from elslightning.measurement import Measurement
 from elslightning.networks import EpsDenoiser
 from elslightning.progress import Bars
-from elslightning.provenance import RunRecord, describe, read, write
+from elslightning.provenance import RunRecord, describe, wandb_identity, write
 from elslightning.results import Result, Samples
 from elslightning.resuming import RandomState, keep_metrics, resumed
 from elslightning.sampling import sample as draw
@@ -70,7 +70,7 @@ def train(cfg: DictConfig, directory: Path) -> Result | None:
     comparison = ELSComparison(measurement, directory)
     callbacks = [build(part) for part in (cfg.get("callbacks") or {}).values()]
     config = _primitives(cfg)
-    identity = (read(directory).get("wandb") if resume else None) or identify(directory)
+    identity = (wandb_identity(directory) if resume else None) or identify(directory)
     loggers = build_loggers(config.get("logger") or {}, directory, identity)
     wandb = identity if any(hasattr(logger, "use_artifact") for logger in loggers) else None
     about = {"seed": cfg.seed, "data": data, "overrides": _overrides(), "wandb": wandb}
