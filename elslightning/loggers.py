@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from lightning.pytorch.loggers import CSVLogger, Logger
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -69,8 +70,10 @@ def identify(directory: Path) -> dict[str, str | None]:
         sweep = Path(hydra.sweep.dir)
         group = group or "/".join(sweep.parts[sweep.parts.index("multirun") + 1 :] if "multirun" in sweep.parts else "")
         group = group or sweep.name
-        # What all jobs share stands on the command line as it is; what is swept over, only there as a list.
-        overrides = [override for override in overrides if override not in sys.argv] or overrides
+        words = [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
+        typed = OverridesParser.create().parse_overrides(words)
+        shared = {override.key_or_group for override in typed if not override.is_sweep_override()}
+        overrides = [word for word in overrides if word.lstrip("+~").split("=", 1)[0] not in shared] or overrides
     name = ",".join(overrides)
     return {
         "id": environment.get("WANDB_RUN_ID") or secrets.token_hex(4),

@@ -1,6 +1,7 @@
 """Loggers: what an offline W&B run holds, that every job has its own, and that others get the same."""
 
 import csv
+import io
 import json
 import sys
 from pathlib import Path
@@ -90,8 +91,15 @@ def test_the_calibrated_patch_sizes_are_a_line_plot(directory, run):
     assert run.config["_wandb"]["visualize"]["patch_size"]["panel_config"]["panelDefId"] == "wandb/lineseries/v0"
 
 
+def pair_table(run: offline.Offline) -> tuple[dict, dict[str, bytes]]:
+    """The table, and its files by their paths: both are in its artifact, as W&B shows it."""
+    (files,) = [files for name, files in run.artifacts.items() if "pair_table" in name]
+    return json.loads(files["pair_table.table.json"]), files
+
+
 def test_the_pair_table_has_every_pair_with_its_images_and_measures(directory, run):
-    table = json.loads(run.media("pair_table"))
+    assert run.values("pair_table")[-1]["nrows"] == PAIRS
+    table, files = pair_table(run)
     measures = {f"{name}/{measure}" for name in ("bbels", "is") for measure in MEASURES}
     assert table["columns"][:5] == ["pair", "noise_seed", "label", "network_steps", "network"]
     assert set(table["columns"][5:]) == {"bbels", "is"} | measures
@@ -102,18 +110,17 @@ def test_the_pair_table_has_every_pair_with_its_images_and_measures(directory, r
         assert (pair["noise_seed"], pair["label"], pair["network_steps"]) == (0, None, 2)
         for measure in MEASURES:
             assert pair[f"{row['machine']}/{measure}"] == pytest.approx(float(row[measure]))
-    (files,) = [files for name, files in run.artifacts.items() if "pair_table" in name]
     for pair in pairs:
         for source in ("network", "bbels", "is"):
             assert files[pair[source]["path"]].startswith(b"\x89PNG")
 
 
-def test_the_images_of_the_pair_table_are_the_samples(directory, run, tmp_path):
-    table = json.loads(run.media("pair_table"))
-    (files,) = [files for name, files in run.artifacts.items() if "pair_table" in name]
-    (tmp_path / "last.png").write_bytes(files[table["data"][-1][table["columns"].index("bbels")]["path"]])
-    with np.load(directory / "samples.npz") as arrays, Image.open(tmp_path / "last.png") as image:
-        sample = np.clip((arrays["bbels"][-1, 0] + 1) * 127.5, 0, 255)
+@pytest.mark.parametrize(("source", "array"), [("bbels", "bbels"), ("network", "network_2")])
+def test_the_images_of_the_pair_table_are_the_samples(directory, run, source, array):
+    table, files = pair_table(run)
+    content = files[table["data"][-1][table["columns"].index(source)]["path"]]
+    with np.load(directory / "samples.npz") as arrays, Image.open(io.BytesIO(content)) as image:
+        sample = np.clip((arrays[array][-1, 0] + 1) * 127.5, 0, 255)
         assert np.abs(np.asarray(image.convert("L")) - sample).max() <= 0.51
 
 
@@ -152,19 +159,19 @@ def test_a_disabled_run_writes_nothing_and_an_unknown_mode_is_refused(tmp_path, 
 
 def test_every_job_of_a_multirun_has_a_run_even_after_one_that_raised(tmp_path):
     sweep = tmp_path / "multirun" / "which" / "one"
-    monitor = ["callbacks.checkpoint.save_top_k=1", "callbacks.checkpoint.monitor=nothing,val/loss"]
+    monitor = ["callbacks=[checkpoint,best]", "callbacks.best.monitor=nothing,val/loss"]
     with pytest.raises(Exception, match="could not find the monitored key"):
         cli("train", "--multirun", *SHORT, *monitor, f"hydra.sweep.dir={sweep}")
     (failed,), (finished,) = offline.runs(sweep / "0"), offline.runs(sweep / "1")
     assert failed.id != finished.id
-    assert (failed.name, finished.name) == tuple(
-        f"callbacks.checkpoint.monitor={name}" for name in ("nothing", "val/loss")
-    )
+    assert (failed.name, finished.name) == tuple(f"callbacks.best.monitor={name}" for name in ("nothing", "val/loss"))
     assert failed.group == finished.group == "which/one"
     assert (failed.exit_code, finished.exit_code) == (1, 0)
-    assert finished.config["callbacks"]["checkpoint"]["monitor"] == "val/loss"
+    assert finished.config["callbacks"]["best"]["monitor"] == "val/loss"
     assert len(finished.values("val/loss")) == 1
-    assert f"model-{finished.id}" in finished.artifacts
+    checkpoints = sweep / "1" / "checkpoints"
+    assert {path.name for path in checkpoints.iterdir()} == {"last.ckpt", "best.ckpt"}
+    assert finished.artifacts[f"model-{finished.id}"] == {"model.ckpt": (checkpoints / "best.ckpt").read_bytes()}
     assert wandb.run is None
 
 

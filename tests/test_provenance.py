@@ -12,6 +12,7 @@ from tiny import cli, digits, train
 
 import elslightning
 from elslightning import provenance
+from elslightning.data import Split
 
 SAMPLE = ["source=is", "data.train_size=5", "steps=1", "num_samples=1", "seed=3"]
 
@@ -51,7 +52,7 @@ def test_the_checksum_is_that_of_images_and_labels(sampled):
 
 def test_the_checksum_of_images_held_in_bytes_is_that_of_their_floats():
     data = digits(train_size=5)
-    data._train = data._train._replace(images=torch.arange(320, dtype=torch.uint8).reshape(5, 1, 8, 8), labels=None)
+    data._train = Split(torch.arange(320).byte().reshape(5, 1, 8, 8), None)
     assert data.checksum() == hashlib.sha256(data.train_images.numpy().tobytes()).hexdigest()
 
 

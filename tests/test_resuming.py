@@ -11,6 +11,7 @@ import torch
 from tiny import PAIRS, TRAIN, cli, snapshot
 
 from elslightning import figures
+from elslightning.provenance import wandb_identity
 from elslightning.training import DenoisingTask
 
 OPTIONS = [*TRAIN, "trainer.max_epochs=2", "machines=[is]", "scheduler=one_cycle", "logger=[csv,wandb]"]
@@ -103,13 +104,15 @@ def test_a_directory_without_a_training_is_refused(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize(
-    "section", ["state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers"]
-)
+@pytest.mark.parametrize("section", ["state_dict", "current_model_state", "averaging_state", "optimizer_states"])
 def test_a_resumed_training_has_the_weights_of_an_uninterrupted_one_bit_for_bit(whole, resumed, section):
     one, other = checkpoint(whole)[section], checkpoint(resumed)[section]
     assert one
     torch.testing.assert_close(other, one, rtol=0, atol=0)
+
+
+def test_the_learning_rate_goes_on(whole, resumed):
+    assert checkpoint(resumed)["lr_schedulers"] == checkpoint(whole)["lr_schedulers"] != []
 
 
 def test_the_random_generator_goes_on_too(whole, resumed):
@@ -154,3 +157,17 @@ def test_a_finished_training_is_not_gone_on_with(resumed):
     done = cli("train", f"resume={resumed}")
     assert done.code == 2
     assert "2 of 2 epochs are done" in done.err
+
+
+def test_a_finished_training_goes_on_for_more_epochs_and_with_other_loggers(tmp_path):
+    options = [*TRAIN, "compare=false", "logger=[csv]"]
+    for name, epochs in (("short", 1), ("long", 2)):
+        done = cli("train", *options, f"trainer.max_epochs={epochs}", f"hydra.run.dir={tmp_path / name}")
+        assert done.code == 0, done.err
+    done = cli("train", f"resume={tmp_path / 'short'}", "trainer.max_epochs=2", "logger=[csv,wandb]")
+    assert done.code == 0, done.err
+    one, other = (checkpoint(tmp_path / name)["state_dict"] for name in ("short", "long"))
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert metrics(tmp_path / "short") == metrics(tmp_path / "long")
+    (run,) = offline.runs(tmp_path / "short")
+    assert run.id == wandb_identity(tmp_path / "short")["id"]
