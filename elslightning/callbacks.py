@@ -1,39 +1,20 @@
-"""ELSComparison: the measurement as a validation callback, and the one way images reach loggers."""
+"""ELSComparison: the measurement as a validation callback."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
-from lightning.pytorch.loggers import Logger
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from elslightning import figures
 from elslightning.errors import InputError
+from elslightning.loggers import log_figure, log_file, log_lines, log_table
 from elslightning.measurement import Measurement
 from elslightning.progress import Bars
 from elslightning.results import Result
 from elslightning.shapes import no_progress
 from elslightning.training import DenoisingTask
-
-
-def log_figure(logger: Logger, name: str, figure: Figure, step: int) -> None:
-    """Hands a figure to a logger that shows images; loggers have no common way to take them.
-
-    Whoever calls this has the figure on disk as well, so a logger without images loses nothing.
-    """
-    if hasattr(logger, "log_image"):
-        logger.log_image(name, [_pixels(figure)], step=step)
-    elif hasattr(experiment := getattr(logger, "experiment", None), "add_image"):
-        experiment.add_image(name, _pixels(figure), step, dataformats="HWC")  # type: ignore[union-attr]
-
-
-def _pixels(figure: Figure) -> np.ndarray:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 class ELSComparison(pl.Callback):
@@ -61,9 +42,19 @@ class ELSComparison(pl.Callback):
         self._step = -1
         self._history: dict[str, list[tuple[int, float]]] = {}
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage == "fit":
+            self._step, self._history = -1, {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The curves so far: a training that is resumed draws them whole."""
+        return {"history": self._history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._history = {name: list(points) for name, points in state_dict["history"].items()}
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Checks, before the first step of training, that the comparison will go through."""
-        self._step, self._history = -1, {}
         task, data = self._task(pl_module), self._data(trainer)
         self.measurement.check(task.denoiser, data.train_images, data.train_labels, task.schedule)
 
@@ -93,6 +84,8 @@ class ELSComparison(pl.Callback):
             figures.save(figure, self.directory / "figures" / "training.png")
             for logger in trainer.loggers:
                 log_figure(logger, "training", figure, trainer.global_step)
+        if self.result is not None and trainer.is_global_zero:
+            self._log_evidence(trainer, self.result)
 
     def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Result:
         task, data = self._task(pl_module), self._data(trainer)
@@ -117,12 +110,21 @@ class ELSComparison(pl.Callback):
             drawn = result.figures(task.schedule)
             result.write(self.directory, drawn)
             self._log_figures(trainer, drawn)
+            for logger in trainer.loggers:
+                log_lines(logger, "patch_size", result.lines(), "step", trainer.global_step)
         return result
 
     def _log_figures(self, trainer: pl.Trainer, drawn: Mapping[str, Figure]) -> None:
         for name, figure in drawn.items():
             for logger in trainer.loggers:
                 log_figure(logger, name, figure, trainer.global_step)
+
+    def _log_evidence(self, trainer: pl.Trainer, result: Result) -> None:
+        """What is worth logging of the last comparison only: every pair, and the scales as a file."""
+        for logger in trainer.loggers:
+            log_table(logger, "pair_table", result.pair_table(self.measurement.seed), trainer.global_step)
+            if result.scales:
+                log_file(logger, self.directory / "scales.json", "scales")
 
     def _task(self, pl_module: pl.LightningModule) -> DenoisingTask:
         if not isinstance(pl_module, DenoisingTask):

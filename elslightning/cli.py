@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from elslightning import __version__, multirun
 from elslightning.errors import InputError
@@ -144,8 +144,9 @@ def main() -> None:
         return _run(cfg)
 
     # Hydra parses what follows the verb.
-    flags = [word for word in command_line[2:] if word in ("--multirun", "-m")]
-    sys.argv = [command_line[0], *flags, *(word for word in command_line[2:] if word not in flags)]
+    words = _resuming(command_line[2:]) if verb == "train" else command_line[2:]
+    flags = [word for word in words if word in ("--multirun", "-m")]
+    sys.argv = [command_line[0], *flags, *(word for word in words if word not in flags)]
     debugging = "HYDRA_FULL_ERROR" in os.environ
     # Otherwise Hydra prints errors itself, in many lines.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -160,6 +161,45 @@ def main() -> None:
         sys.argv = command_line
         if not debugging:
             del os.environ["HYDRA_FULL_ERROR"]
+
+
+def _resuming(words: list[str]) -> list[str]:
+    """With `resume=RUN_DIR`, what that run was started with goes before, and the run directory is that of the run."""
+    given = [word for word in words if word.startswith("resume=")]
+    if not given or given[-1] in ("resume=", "resume=null"):
+        return words
+    name = _unquoted(given[-1].removeprefix("resume="))
+    if any(word in ("--multirun", "-m") for word in words):
+        _refuse(f"resume={name} goes on with one run: --multirun does not go with it")
+    # Lightning, where it starts further processes, says where Hydra's files go.
+    kept = ("resume", "trainer.max_epochs", "logger", *(["hydra"] if "LOCAL_RANK" in os.environ else []))
+    for word in words:
+        key = _key(word)
+        if not word.startswith("-") and not any(key == part or key.startswith(f"{part}.") for part in kept):
+            _refuse(
+                f"resume={name} takes the configuration of that run: only trainer.max_epochs and logger.* can be set, "
+                f"not {key}"
+            )
+    run = Path(name)
+    for file in (".hydra/config.yaml", ".hydra/overrides.yaml", "checkpoints/last.ckpt"):
+        if not (run / file).is_file():
+            _refuse(f"resume={name}: there is no training to go on with, for it has no file {file}")
+    keys = {_key(word) for word in words}
+    earlier = [str(word) for word in OmegaConf.load(run / ".hydra" / "overrides.yaml")]
+    quoted = "'" + name.replace("'", "\\'") + "'"
+    return [
+        *(word for word in earlier if _key(word) not in keys),
+        *(f"resume={quoted}" if word == given[-1] else word for word in words),
+        *(f"hydra.run.dir={quoted}", "hydra.output_subdir=null"),
+    ]
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").split("=", 1)[0]
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
 def _import(arguments: list[str]) -> None:

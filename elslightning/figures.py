@@ -42,6 +42,12 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
+def as_bytes(image: Tensor) -> np.ndarray:
+    """An image (channel, height, width) in [-1, 1], clipped, as bytes (height, width, 3)."""
+    pixels = (image.float().cpu() + 1).mul(127.5).round().clamp(0, 255).byte()
+    return pixels.expand(3, *pixels.shape[1:]).permute(1, 2, 0).contiguous().numpy()
+
+
 def _show(axes: Axes, image: Tensor) -> None:
     """An image (channel, height, width) in [-1, 1], clipped."""
     pixels = np.clip((image.float().cpu().numpy().transpose(1, 2, 0) + 1) / 2, 0, 1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from elslightning import figures
 from elslightning.calibration import Calibration
-from elslightning.comparison import BASELINE, NETWORK, Comparison, median_interval
+from elslightning.comparison import BASELINE, MEASURES, NETWORK, Comparison, median_interval
 from elslightning.files import write_arrays, write_csv, write_json
 from elslightning.receptive_field import GradientField
 from elslightning.scales import ScaleTable, save_scales
@@ -36,6 +36,31 @@ class Result:
         for machine, table in self.scales.items():
             scalars[f"val/{machine}/patch_size_mean"] = float(table.patch_size.double().mean())
         return scalars
+
+    def lines(self) -> dict[str, list[tuple[float, float]]]:
+        """Points (step, patch size) by machine, from the step with the least noise, number 1, to that with the most."""
+        return {
+            machine: [(float(step), float(size)) for step, size in enumerate(table.patch_size.tolist(), start=1)]
+            for machine, table in self.scales.items()
+        }
+
+    def pair_table(self, seed: int) -> list[dict[str, Any]]:
+        """A row per pair and number of network steps: the images side by side, and every measure of every machine.
+
+        Args:
+            seed: of the noise; that of pair i is the i-th that was drawn from it.
+        """
+        if self.comparison is None:
+            return []
+        rows: dict[tuple[int, int], dict[str, Any]] = {}
+        for row in self.comparison.rows:
+            pair, steps, name = row["pair"], row["network_steps"], row["machine"]
+            if (pair, steps) not in rows:
+                rows[pair, steps] = {"pair": pair, "noise_seed": seed, "label": row["label"], "network_steps": steps}
+                rows[pair, steps][NETWORK] = figures.as_bytes(self.comparison.network[steps][pair])
+            rows[pair, steps][name] = figures.as_bytes(self.comparison.samples(name, steps)[pair])
+            rows[pair, steps] |= {f"{name}/{measure}": row[measure] for measure in MEASURES}
+        return list(rows.values())
 
     @property
     def objective(self) -> float | None:

@@ -1,6 +1,5 @@
 """What each verb does: compose the parts that a configuration names, and run them."""
 
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
-from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
 
 from elslightning.callbacks import ELSComparison
@@ -18,10 +16,13 @@ from elslightning.data import ImageDataModule, Split
 from elslightning.denoiser import Denoiser
 from elslightning.errors import InputError
 from elslightning.heldout import HELDOUT
+from elslightning.loggers import build_loggers, identify, session
 from elslightning.measurement import Measurement
 from elslightning.networks import EpsDenoiser
 from elslightning.progress import Bars
+from elslightning.provenance import RunRecord, describe, wandb_identity, write
 from elslightning.results import Result, Samples
+from elslightning.resuming import RandomState, keep_metrics, resumed
 from elslightning.sampling import sample as draw
 from elslightning.scales import ScaleTable, load_scales
 from elslightning.training import DenoisingTask
@@ -44,7 +45,13 @@ def run(cfg: DictConfig, directory: Path) -> Result | Samples | None:
 
 
 def train(cfg: DictConfig, directory: Path) -> Result | None:
-    """Trains, and then calibrates and compares unless `compare=false`. Returns what the comparison found."""
+    """Trains, and then calibrates and compares unless `compare=false`. Returns what the comparison found.
+
+    With `resume`, `directory` is that of an earlier training, which goes on from its last checkpoint.
+    """
+    resume, step = cfg.resume is not None, 0
+    if resume:
+        cfg, step = resumed(cfg, directory)
     _check_whole(cfg, "trainer.max_epochs", minimum=-1)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = _data(cfg)
@@ -62,15 +69,18 @@ def train(cfg: DictConfig, directory: Path) -> Result | None:
     # The comparison stands before weight averaging, so that it sees the averaged weights.
     comparison = ELSComparison(measurement, directory)
     callbacks = [build(part) for part in (cfg.get("callbacks") or {}).values()]
-    loggers = [build(part) for part in (cfg.get("logger") or {}).values()]
-    if loggers and not any(isinstance(logger, CSVLogger) for logger in loggers):
-        loggers.append(CSVLogger(str(directory), name="", version=""))  # every run has its metrics.csv
-    try:
-        trainer = build(cfg.trainer, callbacks=[comparison, *callbacks] if cfg.compare else callbacks, logger=loggers)
-        trainer.fit(task, data)
-    finally:
-        if "wandb" in sys.modules:  # or the next job of a multirun would go on with this run
-            sys.modules["wandb"].finish()
+    config = _primitives(cfg)
+    identity = (wandb_identity(directory) if resume else None) or identify(directory)
+    loggers = build_loggers(config.get("logger") or {}, directory, identity)
+    wandb = identity if any(hasattr(logger, "use_artifact") for logger in loggers) else None
+    about = {"seed": cfg.seed, "data": data, "overrides": _overrides(), "wandb": wandb}
+    record = RunRecord(directory, config, resumed=resume, **about)
+    callbacks = [record, RandomState(), *([comparison] if cfg.compare else []), *callbacks]
+    with session(directory):
+        trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers)
+        if resume:
+            keep_metrics(loggers, directory, step)
+        trainer.fit(task, data, ckpt_path=find_checkpoint(directory) if resume else None, weights_only=True)
     return comparison.result
 
 
@@ -87,6 +97,7 @@ def calibrate(cfg: DictConfig, directory: Path) -> Result:
     measurement = _measurement(cfg, data)
     measurement.check(network, data.train_images, labels, schedule)
     device = _device(cfg.device)
+    record = _describe(cfg, data, device)
     result = measurement.calibrate(
         None if network is None else network.to(device),
         data.train_images.to(device),
@@ -94,6 +105,7 @@ def calibrate(cfg: DictConfig, directory: Path) -> Result:
         schedule,
         Bars(),
     )
+    write(directory, record)
     result.write(directory, result.figures(schedule))
     return result
 
@@ -102,11 +114,10 @@ def compare(cfg: DictConfig, directory: Path) -> Result:
     """Compares the machines with the network of a checkpoint."""
     network, data = _network_and_data(cfg)
     # Whoever sets how to calibrate wants it done, and not the scales that lie beside the checkpoint.
-    anew = cfg.scales is None and any(
-        key.split(".")[0] == "calibration" for key in _keys(HydraConfig.get().overrides.task)
-    )
+    anew = cfg.scales is None and any(key.split(".")[0] == "calibration" for key in _keys(_overrides()))
     measurement = _measurement(cfg, data, None if anew else _scales(cfg))
     device, labels = _device(cfg.device), data.train_labels
+    record = _describe(cfg, data, device)
     result = measurement.run(
         network.to(device),
         data.train_images.to(device),
@@ -114,6 +125,7 @@ def compare(cfg: DictConfig, directory: Path) -> Result:
         network.schedule,
         Bars(),
     )
+    write(directory, record)
     result.write(directory, result.figures(network.schedule))
     return result
 
@@ -128,6 +140,7 @@ def sample(cfg: DictConfig, directory: Path) -> Samples:
     noise = torch.randn(cfg.num_samples, *data.train_images.shape[1:], generator=generator)
     labels = _sample_labels(cfg, denoiser, data)
     classes = None if labels is None else labels.to(device)
+    record = _describe(cfg, data, device)
     samples = draw(
         denoiser.to(device),
         noise.to(device),
@@ -139,6 +152,7 @@ def sample(cfg: DictConfig, directory: Path) -> Samples:
     )
     shares = None if denoiser.learned else consistency(samples, denoiser, classes)
     drawn = Samples(cfg.source, cfg.steps, samples.cpu(), labels, shares)
+    write(directory, record)
     drawn.write(directory)
     return drawn
 
@@ -219,6 +233,11 @@ def inherit(cfg: DictConfig, config: dict[str, Any], overrides: Iterable[str]) -
     OmegaConf.set_struct(cfg, True)
 
 
+def _overrides() -> list[str]:
+    """The `key=value` of the command line; in a multirun, those of this job."""
+    return list(HydraConfig.get().overrides.task)
+
+
 def _keys(overrides: Iterable[str]) -> list[str]:
     """The keys that the `key=value` of a command line set."""
     return [override.lstrip("+~").split("=", 1)[0] for override in overrides]
@@ -229,11 +248,16 @@ def _network_and_data(cfg: DictConfig) -> tuple[EpsDenoiser, ImageDataModule]:
     if cfg.checkpoint is None:
         raise InputError(f"elslightning {cfg.verb} needs checkpoint=PATH: a checkpoint file or a run directory")
     network, config = load_network(cfg.checkpoint)
-    overrides = HydraConfig.get().overrides.task
+    overrides = _overrides()
     if "data" not in config and "data" not in _keys(overrides):
         raise InputError(f"checkpoint={cfg.checkpoint} does not say which data it was trained on: give data=NAME")
     inherit(cfg, config, overrides)
     return network, _data(cfg)
+
+
+def _describe(cfg: DictConfig, data: ImageDataModule, device: torch.device) -> dict[str, Any]:
+    """What run.json says: taken before the work begins, and written with its results."""
+    return describe(seed=cfg.seed, data=data, device=device, overrides=_overrides())
 
 
 def _data(cfg: DictConfig) -> ImageDataModule:

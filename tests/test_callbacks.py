@@ -15,11 +15,12 @@ from PIL import Image
 from tiny import digits, network, trainer
 from torch.utils.data import DataLoader
 
-from elslightning.callbacks import ELSComparison, log_figure
+from elslightning.callbacks import ELSComparison
 from elslightning.data import ImageDataModule
 from elslightning.data.module import TensorBank
 from elslightning.data.sources import Split
 from elslightning.errors import InputError
+from elslightning.loggers import log_figure
 from elslightning.machines import BoundaryBrokenScoreMachine, IdealScoreMachine, LocalScoreMachine
 from elslightning.measurement import Measurement
 from elslightning.results import Result

@@ -194,7 +194,7 @@ def test_an_experiment_without_training_leaves_samples_and_their_consistency(nam
     done = cli("sample", f"experiment={name}", "num_samples=3", "steps=2", f"hydra.run.dir={tmp_path / 'run'}")
     assert done.code == 0, done.err
     names = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    written = {"samples.npz", "summary.json", "figures/samples.png"}
+    written = {"run.json", "samples.npz", "summary.json", "figures/samples.png"}
     assert names == written | {f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides")}
 
 
@@ -252,7 +252,7 @@ def test_an_experiment_leaves_every_file_of_a_run(run):
     assert names == {
         *(f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides")),
         *(f"figures/{name}.png" for name in ("scales", "receptive_field", "pairs", "scatter", "training")),
-        *("scales.json", "calibration.csv", "receptive_field.csv"),
+        *("run.json", "scales.json", "calibration.csv", "receptive_field.csv"),
         *("comparison.csv", "consistency.csv", "summary.json", "metrics.csv", "samples.npz"),
         "checkpoints/last.ckpt",
     }

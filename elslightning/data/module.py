@@ -1,5 +1,6 @@
 """ImageDataModule: a data set as tensors, for training loops and for machines alike."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -176,6 +177,15 @@ class ImageDataModule(pl.LightningDataModule):
     def val_labels(self) -> Tensor | None:
         """Classes of the validation set, as `train_labels`."""
         return self._split(self._val).labels
+
+    def checksum(self) -> str:
+        """SHA-256 of the bytes of `train_images`, little-endian, and of `train_labels` if there are any."""
+        found, train = hashlib.sha256(), self._split(self._train)
+        for part in train.images.split(1024):
+            found.update(as_float(part).numpy().astype("<f4", copy=False).tobytes())
+        if train.labels is not None:
+            found.update(train.labels.numpy().astype("<i8", copy=False).tobytes())
+        return found.hexdigest()
 
     def train_dataloader(self) -> DataLoader[Batch]:
         return self._loader(self._split(self._train), shuffle=True)
