@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from elslightning import figures
 from elslightning.errors import InputError
 from elslightning.measurement import Measurement
+from elslightning.processes import Processes, all_or_none
 from elslightning.progress import Bars
 from elslightning.results import Result
 from elslightning.shapes import no_progress
@@ -40,9 +41,9 @@ class ELSComparison(pl.Callback):
     """Calibrates the machines against the network and compares them, while training and at its end.
 
     The network is the one validation sees: place this before a weight-averaging callback in the list of
-    callbacks, and it is the averaged one. The training images are those of the trainer's data module. Every
-    process computes the same, from noise drawn on the CPU, so every one logs the same values; the first one
-    writes the files.
+    callbacks, and it is the averaged one. The training images are those of the trainer's data module. All processes
+    share the work and end with the same result, which does not depend on their number, so every one logs the same
+    values; the first one writes the files. If one fails, all stop.
 
     Args:
         measurement: what to calibrate and compare, and how.
@@ -64,8 +65,9 @@ class ELSComparison(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Checks, before the first step of training, that the comparison will go through."""
         self._step, self._history = -1, {}
-        task, data = self._task(pl_module), self._data(trainer)
-        self.measurement.check(task.denoiser, data.train_images, data.train_labels, task.schedule)
+        with all_or_none(Processes.world().group):
+            task, data = self._task(pl_module), self._data(trainer)
+            self.measurement.check(task.denoiser, data.train_images, data.train_labels, task.schedule)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for name in ("train/loss", "val/loss"):
@@ -96,27 +98,27 @@ class ELSComparison(pl.Callback):
 
     def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Result:
         task, data = self._task(pl_module), self._data(trainer)
-        labels = data.train_labels
+        images, labels, processes = data.train_images, data.train_labels, Processes.world()
+        if not self.measurement.shard_bank:  # or the device is not to hold them all
+            images = images.to(pl_module.device)
         bars = Bars() if self.show_progress and trainer.is_global_zero else None
         training = task.denoiser.training
         task.denoiser.eval()
         try:
-            result = self.measurement.run(
-                task.denoiser,
-                data.train_images.to(pl_module.device),
-                None if labels is None else labels.to(pl_module.device),
-                task.schedule,
-                bars or no_progress,
-            )
+            with all_or_none(processes.group):
+                result = self.measurement.run(
+                    task.denoiser, images, labels, task.schedule, bars or no_progress, processes=processes
+                )
         finally:
             task.denoiser.train(training)
             if bars is not None:
                 bars.close()
         self.result, self._step = result, trainer.global_step
-        if trainer.is_global_zero:
-            drawn = result.figures(task.schedule)
-            result.write(self.directory, drawn)
-            self._log_figures(trainer, drawn)
+        with all_or_none(processes.group):
+            if trainer.is_global_zero:
+                drawn = result.figures(task.schedule)
+                result.write(self.directory, drawn)
+                self._log_figures(trainer, drawn)
         return result
 
     def _log_figures(self, trainer: pl.Trainer, drawn: Mapping[str, Figure]) -> None:

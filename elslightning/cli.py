@@ -123,7 +123,9 @@ def main() -> None:
 
     # Hydra parses what follows the verb.
     flags = [word for word in command_line[2:] if word in ("--multirun", "-m")]
-    sys.argv = [command_line[0], *flags, *(word for word in command_line[2:] if word not in flags)]
+    # The first process of a job writes the configuration.
+    silent = ["hydra.output_subdir=null"] if _follows() else []
+    sys.argv = [command_line[0], *flags, *(word for word in command_line[2:] if word not in flags), *silent]
     debugging = "HYDRA_FULL_ERROR" in os.environ
     # Otherwise Hydra prints errors itself, in many lines.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -137,6 +139,12 @@ def main() -> None:
         sys.argv = command_line
         if not debugging:
             del os.environ["HYDRA_FULL_ERROR"]
+
+
+def _follows() -> bool:
+    """Whether this is not the first process of its job: as torchrun, Lightning, SLURM and MPI say it."""
+    names = ("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+    return any(os.environ.get(name, "0") != "0" for name in (*names, "OMPI_COMM_WORLD_RANK"))
 
 
 def _import(arguments: list[str]) -> None:
@@ -165,6 +173,7 @@ def _one_line(error: CompactHydraException) -> str:
 def _run(cfg: DictConfig) -> float | None:
     """Runs one job; returns what sweepers may maximise: see `elslightning.results`."""
     from elslightning import runs  # imports torch and lightning: not needed for help
+    from elslightning.processes import told
 
     _quieten()
     directory = Path(HydraConfig.get().runtime.output_dir)
@@ -174,21 +183,26 @@ def _run(cfg: DictConfig) -> float | None:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise CompactHydraException(str(error)) from error
         OutputDirectory.restore()
+        if _follows() and told(error):
+            sys.exit(2)  # the first one says it
         _refuse(str(error))
-    if found is not None and (text := found.text()):
-        print(text)
-    print(f"files: {_shown(directory)}")
+    if not _follows():
+        if found is not None and (text := found.text()):
+            print(text)
+        print(f"files: {_shown(directory)}")
     return None if found is None else found.objective
 
 
 def _quieten() -> None:
     """Leaves out what Lightning says in every run, and what does not apply to data held in memory."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric.utilities.distributed"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         "Experiment logs directory .* exists",
         r"`isinstance\(treespec, LeafSpec\)` is deprecated",
         "The '.*_dataloader' does not have many workers",
         "The number of training batches",
+        "It is recommended to use `self.log",  # what every process has the same of is not summed
     ):
         warnings.filterwarnings("ignore", message=message)
 

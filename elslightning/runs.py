@@ -18,6 +18,7 @@ from elslightning.data import ImageDataModule, Split
 from elslightning.denoiser import Denoiser
 from elslightning.errors import InputError
 from elslightning.heldout import HELDOUT
+from elslightning.launch import check_launch
 from elslightning.measurement import Measurement
 from elslightning.networks import EpsDenoiser
 from elslightning.progress import Bars
@@ -46,6 +47,7 @@ def run(cfg: DictConfig, directory: Path) -> Result | Samples | None:
 def train(cfg: DictConfig, directory: Path) -> Result | None:
     """Trains, and then calibrates and compares unless `compare=false`. Returns what the comparison found."""
     _check_whole(cfg, "trainer.max_epochs", minimum=-1)
+    check_launch(build(cfg.trainer, logger=False, enable_checkpointing=False))
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = _data(cfg)
     network = build_network(cfg)
@@ -250,6 +252,7 @@ def _measurement(cfg: DictConfig, data: ImageDataModule, scales: dict[str, Scale
         seed=cfg.seed,
         scales=scales,
         heldout=Split(data.val_images, data.val_labels),
+        shard_bank=cfg.get("shard_bank", False),
     )
 
 
