@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from elslightning import figures
 from elslightning.errors import InputError
 from elslightning.measurement import Measurement
-from elslightning.processes import Processes, all_or_none
+from elslightning.processes import ALONE, Processes, all_or_none
 from elslightning.progress import Bars
 from elslightning.results import Result
 from elslightning.shapes import no_progress
@@ -65,7 +65,7 @@ class ELSComparison(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Checks, before the first step of training, that the comparison will go through."""
         self._step, self._history = -1, {}
-        with all_or_none(Processes.world().group):
+        with all_or_none(self._processes(trainer).group):
             task, data = self._task(pl_module), self._data(trainer)
             self.measurement.check(task.denoiser, data.train_images, data.train_labels, task.schedule)
 
@@ -98,7 +98,7 @@ class ELSComparison(pl.Callback):
 
     def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Result:
         task, data = self._task(pl_module), self._data(trainer)
-        images, labels, processes = data.train_images, data.train_labels, Processes.world()
+        images, labels, processes = data.train_images, data.train_labels, self._processes(trainer)
         if not self.measurement.shard_bank:  # or the device is not to hold them all
             images = images.to(pl_module.device)
         bars = Bars() if self.show_progress and trainer.is_global_zero else None
@@ -125,6 +125,10 @@ class ELSComparison(pl.Callback):
         for name, figure in drawn.items():
             for logger in trainer.loggers:
                 log_figure(logger, name, figure, trainer.global_step)
+
+    def _processes(self, trainer: pl.Trainer) -> Processes:
+        """Those that train together; torch.distributed may know of others."""
+        return Processes.world() if trainer.world_size > 1 else ALONE
 
     def _task(self, pl_module: pl.LightningModule) -> DenoisingTask:
         if not isinstance(pl_module, DenoisingTask):

@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from elslightning import __version__
-from elslightning.errors import InputError
+from elslightning.errors import InputError, LaunchError
 
 VERBS = {
     "train": "train a denoiser, calibrate the machines against it, compare them with it: the main job",
@@ -180,7 +180,7 @@ def _run(cfg: DictConfig) -> float | None:
     try:
         found = runs.run(cfg, directory)
     except InputError as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+        if HydraConfig.get().mode == RunMode.MULTIRUN and not isinstance(error, LaunchError):
             raise CompactHydraException(str(error)) from error
         OutputDirectory.restore()
         if _follows() and told(error):

@@ -4,7 +4,7 @@ import lightning.pytorch as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from elslightning.errors import InputError
+from elslightning.errors import LaunchError
 
 
 def check_launch(trainer: pl.Trainer) -> None:
@@ -15,7 +15,7 @@ def check_launch(trainer: pl.Trainer) -> None:
     with its own time in the name of the run directory.
 
     Raises:
-        InputError: saying what to do instead.
+        LaunchError: saying what to do instead.
     """
     processes = trainer.num_devices * trainer.num_nodes
     environment = getattr(trainer.strategy, "cluster_environment", None)
@@ -24,11 +24,11 @@ def check_launch(trainer: pl.Trainer) -> None:
     try:
         environment.validate_settings(num_devices=trainer.num_devices, num_nodes=trainer.num_nodes)
     except ValueError as error:
-        raise InputError(f"trainer.devices and trainer.num_nodes: {' '.join(str(error).split())}") from error
+        raise LaunchError(f"trainer.devices and trainer.num_nodes: {' '.join(str(error).split())}") from error
     hydra, external = HydraConfig.get(), environment.creates_processes_externally
     several = hydra.mode == RunMode.MULTIRUN
     if several and not external:
-        raise InputError(
+        raise LaunchError(
             f"--multirun cannot start {processes} processes per job, for each would run the whole sweep: start the "
             "processes with srun, torchrun or hydra/launcher=submitit_slurm, or the jobs one by one"
         )
@@ -37,7 +37,7 @@ def check_launch(trainer: pl.Trainer) -> None:
     key = "hydra.sweep.dir" if several else "hydra.run.dir"
     given = any(override.lstrip("+").split("=", 1)[0] == key for override in hydra.overrides.hydra)
     if (external or trainer.num_nodes > 1) and not (given or agreed):
-        raise InputError(
+        raise LaunchError(
             f"the {processes} processes of this job were not started by one, and need a directory in common: give "
             f"{key}=DIRECTORY to all of them"
         )
