@@ -34,7 +34,7 @@ SECONDS = 300
 """After which processes that wait for each other are ended, saying where they wait."""
 
 
-def measurement(pairs: int = 3, samples: int = 3, **options: Any) -> Measurement:
+def measurement(kind: type[Measurement] = Measurement, pairs: int = 3, samples: int = 3, **options: Any) -> Measurement:
     """A measurement of two machines that the number of pairs does not make longer."""
     settings = {
         "machines": {"bbels": BoundaryBrokenScoreMachine, "is": IdealScoreMachine},
@@ -42,7 +42,7 @@ def measurement(pairs: int = 3, samples: int = 3, **options: Any) -> Measurement
         "comparison": ComparisonSettings(steps=2, network_steps=(2, 3), num_pairs=pairs, batch_size=2),
         "seed": 5,
     }
-    return Measurement(**(settings | options))
+    return kind(**(settings | options))
 
 
 def measure(conditional: bool = False, **options: Any) -> dict[str, Any]:
@@ -133,10 +133,7 @@ def broken_fit(folder: Path) -> None:
                 raise InputError("no such pair")
             return super().run(*arguments, **options)
 
-    whole = measurement()
-    callback = ELSComparison(
-        Failing(whole.machines, whole.calibration, whole.comparison), folder / "broken", show_progress=False
-    )
+    callback = ELSComparison(measurement(Failing), folder / "broken", show_progress=False)
     trainer(folder, devices=2, strategy="ddp", callbacks=[callback]).fit(DenoisingTask(network()), digits())
 
 
@@ -165,6 +162,16 @@ class Watched(DenoisingTask):
         return super()._loss(batch, t, noise)
 
 
+class Counted(Measurement):
+    """Remembers how often it was asked."""
+
+    times = 0
+
+    def run(self, *arguments: Any, **options: Any) -> Any:
+        self.times += 1
+        return super().run(*arguments, **options)
+
+
 def fit(folder: Path) -> dict[str, Any]:
     """Two epochs, with averaged weights, a comparison after each, and a checkpoint of the best."""
     torch.manual_seed(0)
@@ -176,7 +183,8 @@ def fit(folder: Path) -> dict[str, Any]:
     }
     task.seen, task.times = [], []
     settings = ComparisonSettings(steps=2, network_steps=2, num_pairs=3, every_n_epochs=1)
-    callback = ELSComparison(measurement(comparison=settings), folder, show_progress=False)
+    measured = measurement(Counted, comparison=settings)
+    callback = ELSComparison(measured, folder, show_progress=False)
     last = ModelCheckpoint(folder / "checkpoints", save_last=True, save_top_k=1, save_on_train_epoch_end=True)
     best = ModelCheckpoint(folder, filename="best", monitor=MEDIAN, mode="max", save_top_k=1)
     fitter = trainer(
@@ -196,6 +204,7 @@ def fit(folder: Path) -> dict[str, Any]:
         "metrics": {name: float(value) for name, value in fitter.callback_metrics.items()},
         "best": (str(best.best_model_path), float(best.best_model_score)),
         "scalars": callback.result.scalars(),
+        "measured": measured.times,
     }
 
 
@@ -329,7 +338,7 @@ def test_every_process_logs_the_same_and_a_checkpoint_monitors_it(folder: Path, 
     assert first["best"] == second["best"]
     with (folder / "fit" / "metrics.csv").open(newline="") as file:
         logged = [float(row[MEDIAN]) for row in csv.DictReader(file) if row[MEDIAN]]
-    assert len(logged) == 2  # none while sanity checking
+    assert len(logged) == first["measured"] == second["measured"] == 2  # none while sanity checking
     assert first["best"] == (str(folder / "fit" / "best.ckpt"), pytest.approx(max(logged), abs=1e-6))
 
 
