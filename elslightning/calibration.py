@@ -12,6 +12,7 @@ from torch.nn.functional import cosine_similarity
 
 from elslightning.denoiser import Denoiser, eps_from_x0
 from elslightning.errors import InputError
+from elslightning.processes import ALONE, Processes, all_or_none
 from elslightning.sampling import Step, reverse_process
 from elslightning.scales import ScaleTable
 from elslightning.schedule import CosineSchedule
@@ -118,8 +119,13 @@ def tune(
     cap: int | None,
     what: str,
     progress: Progress,
+    samples: int,
+    processes: Processes,
 ) -> Calibration:
     """The patch size with which `machine` agrees best, at every one of `steps` states of one noise level each.
+
+    Args:
+        states, labels: of this process's share of all `samples`.
 
     Other arguments as in `calibrate`.
 
@@ -131,17 +137,17 @@ def tune(
     sizes = capped(patch_sizes, cap)
     agreements: list[Tensor] = []
     alpha_bars: list[Tensor] = []
-    best: list[Tensor] = []
-    for state in states:
-        with machine.reporting(lambda fraction: progress(what, len(best) + fraction, steps)):
-            means = machine.sweep(state.x_t, state.alpha_bar, sizes, machine.select_labels(labels))
-        agreements.append(torch.stack([state.agreement(x0) for x0 in means]).cpu())  # (size, sample)
-        alpha_bars.append(state.alpha_bar[0].cpu())
-        best.append(STATISTICS[statistic](agreements[-1], torch.tensor(sizes)))
-        progress(what, len(best), steps)
+    with all_or_none(processes.group):
+        for state in states:
+            with machine.reporting(lambda fraction: progress(what, len(agreements) + fraction, steps)):
+                means = machine.sweep(state.x_t, state.alpha_bar, sizes, machine.select_labels(labels))
+            agreements.append(torch.stack([state.agreement(x0) for x0 in means]).cpu())  # (size, sample)
+            alpha_bars.append(state.alpha_bar[0].cpu())
+            progress(what, len(agreements), steps)
     levels = torch.stack(alpha_bars)
-    scales = ScaleTable(levels, torch.stack(best))
-    return Calibration(scales, levels, tuple(sizes), torch.stack(agreements), objective)
+    agreement = processes.join(torch.stack(agreements), samples, dim=2)
+    best = [STATISTICS[statistic](of_step, torch.tensor(sizes)) for of_step in agreement]
+    return Calibration(ScaleTable(levels, torch.stack(best)), levels, tuple(sizes), agreement, objective)
 
 
 def capped(patch_sizes: Sequence[int], cap: int | None) -> list[int]:
@@ -176,6 +182,7 @@ def calibrate(
     cap: int | None = None,
     what: str = "calibrating",
     progress: Progress = no_progress,
+    processes: Processes = ALONE,
 ) -> Calibration:
     """The patch size per noise level with which `machine` agrees best with `network` (App. C.2, Fig. 4b).
 
@@ -195,6 +202,7 @@ def calibrate(
         cap: the greatest patch size to try; None sets no limit.
         what: what `progress` is told is being done.
         progress: told of every step.
+        processes: each takes a share of the samples, and all get the same result.
 
     Raises:
         InputError: for an unknown objective or statistic, patch sizes that are missing, not increasing, all above
@@ -202,9 +210,10 @@ def calibrate(
     """
     if objective not in OBJECTIVES:
         raise InputError(f"calibration.objective must be one of {', '.join(OBJECTIVES)}, not {objective!r}")
+    mine, labels = processes.share(noise), None if labels is None else processes.share(labels)
     return tune(
         machine,
-        (_state(step, len(noise), objective) for step in reverse_process(network, noise, schedule, steps, labels)),
+        (_state(step, len(mine), objective) for step in reverse_process(network, mine, schedule, steps, labels)),
         objective,
         steps=steps,
         patch_sizes=patch_sizes,
@@ -213,6 +222,8 @@ def calibrate(
         cap=cap,
         what=what,
         progress=progress,
+        samples=len(noise),
+        processes=processes,
     )
 
 

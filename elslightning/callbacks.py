@@ -11,6 +11,7 @@ from elslightning import figures
 from elslightning.errors import InputError
 from elslightning.loggers import log_figure, log_file, log_lines, log_table
 from elslightning.measurement import Measurement
+from elslightning.processes import ALONE, Processes, all_or_none
 from elslightning.progress import Bars
 from elslightning.results import Result
 from elslightning.shapes import no_progress
@@ -21,9 +22,9 @@ class ELSComparison(pl.Callback):
     """Calibrates the machines against the network and compares them, while training and at its end.
 
     The network is the one validation sees: place this before a weight-averaging callback in the list of
-    callbacks, and it is the averaged one. The training images are those of the trainer's data module. Every
-    process computes the same, from noise drawn on the CPU, so every one logs the same values; the first one
-    writes the files.
+    callbacks, and it is the averaged one. The training images are those of the trainer's data module. All processes
+    share the work and end with the same result, which does not depend on their number, so every one logs the same
+    values; the first one writes the files. If one fails, all stop.
 
     Args:
         measurement: what to calibrate and compare, and how.
@@ -55,8 +56,9 @@ class ELSComparison(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Checks, before the first step of training, that the comparison will go through."""
-        task, data = self._task(pl_module), self._data(trainer)
-        self.measurement.check(task.denoiser, data.train_images, data.train_labels, task.schedule)
+        with all_or_none(self._processes(trainer).group):
+            task, data = self._task(pl_module), self._data(trainer)
+            self.measurement.check(task.denoiser, data.train_images, data.train_labels, task.schedule)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for name in ("train/loss", "val/loss"):
@@ -89,29 +91,29 @@ class ELSComparison(pl.Callback):
 
     def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Result:
         task, data = self._task(pl_module), self._data(trainer)
-        labels = data.train_labels
+        images, labels, processes = data.train_images, data.train_labels, self._processes(trainer)
+        if not self.measurement.shard_bank:  # or the device is not to hold them all
+            images = images.to(pl_module.device)
         bars = Bars() if self.show_progress and trainer.is_global_zero else None
         training = task.denoiser.training
         task.denoiser.eval()
         try:
-            result = self.measurement.run(
-                task.denoiser,
-                data.train_images.to(pl_module.device),
-                None if labels is None else labels.to(pl_module.device),
-                task.schedule,
-                bars or no_progress,
-            )
+            with all_or_none(processes.group):
+                result = self.measurement.run(
+                    task.denoiser, images, labels, task.schedule, bars or no_progress, processes=processes
+                )
         finally:
             task.denoiser.train(training)
             if bars is not None:
                 bars.close()
         self.result, self._step = result, trainer.global_step
-        if trainer.is_global_zero:
-            drawn = result.figures(task.schedule)
-            result.write(self.directory, drawn)
-            self._log_figures(trainer, drawn)
-            for logger in trainer.loggers:
-                log_lines(logger, "patch_size", result.lines(), "step", trainer.global_step)
+        with all_or_none(processes.group):
+            if trainer.is_global_zero:
+                drawn = result.figures(task.schedule)
+                result.write(self.directory, drawn)
+                self._log_figures(trainer, drawn)
+                for logger in trainer.loggers:
+                    log_lines(logger, "patch_size", result.lines(), "step", trainer.global_step)
         return result
 
     def _log_figures(self, trainer: pl.Trainer, drawn: Mapping[str, Figure]) -> None:
@@ -125,6 +127,10 @@ class ELSComparison(pl.Callback):
             log_table(logger, "pair_table", result.pair_table(self.measurement.seed), trainer.global_step)
             if result.scales:
                 log_file(logger, self.directory / "scales.json", "scales")
+
+    def _processes(self, trainer: pl.Trainer) -> Processes:
+        """Those that train together; torch.distributed may know of others."""
+        return Processes.world() if trainer.world_size > 1 else ALONE
 
     def _task(self, pl_module: pl.LightningModule) -> DenoisingTask:
         if not isinstance(pl_module, DenoisingTask):

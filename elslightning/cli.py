@@ -12,10 +12,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from elslightning import __version__, multirun
+from elslightning.arguments import follows, for_hydra
 from elslightning.errors import InputError
+from elslightning.tools import TOOLS
 
 VERBS = {
     "train": "train a denoiser, calibrate the machines against it, compare them with it: the main job",
@@ -25,40 +27,14 @@ VERBS = {
 }
 """What is done with a configuration, each in a run directory."""
 
-IMPORT = "import-official"
-REPORT = "sweep-report"
-TOOLS = {
-    IMPORT: "turn a network trained by the paper's code into a checkpoint",
-    REPORT: "make the table and the figure of a multirun from its finished runs",
-}
-"""What is done without a configuration."""
-
-IMPORT_USAGE = f"elslightning {IMPORT} FILE.pt [output=PATH]"
-IMPORT_HELP = f"""\
-{IMPORT_USAGE}: {TOOLS[IMPORT]}
-
-FILE.pt is a whole DDIM around a MinimalResNet or a MinimalUNet, as torch.save wrote it. It is read as data, and
-nothing in it runs. The checkpoint goes to PATH, by default FILE.ckpt; what exists is not overwritten. FILE.pt does not
-say which data the network was trained on, so name them where the checkpoint is used:
-
-  elslightning calibrate checkpoint=FILE.ckpt data=fashion_mnist data.root=FOLDER
-"""
-
-REPORT_USAGE = f"elslightning {REPORT} DIR"
-REPORT_HELP = f"""\
-{REPORT_USAGE}: {TOOLS[REPORT]}
-
-DIR is the directory of a multirun (hydra.sweep.dir), finished or not: whoever waits can see what there is. It gets
-sweep.csv, a row per run, and figures/sweep.png. Runs that failed, or are not finished, are named and left out of the
-figure.
-"""
+_ABOUT = VERBS | {name: tool.about for name, tool in TOOLS.items()}
 
 HELP = f"""\
 elslightning {__version__}: how much of what a convolutional diffusion model creates does a patch theory predict?
 
 usage: elslightning VERB [key=value ...]
 
-{os.linesep.join(f"  {verb:<17}{about}" for verb, about in {**VERBS, **TOOLS}.items())}
+{os.linesep.join(f"  {verb:<17}{about}" for verb, about in _ABOUT.items())}
 
   elslightning VERB --help       what a verb takes, with examples
   elslightning VERB --cfg job    its configuration, without running it
@@ -104,7 +80,7 @@ class OutputDirectory(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Reports, and exits if a job is not finished."""
-        if code := multirun.conclude(config.hydra.sweep.dir):
+        if not follows() and (code := multirun.conclude(config.hydra.sweep.dir)):
             sys.exit(code)
 
     def _check(self, directory: str) -> None:
@@ -130,23 +106,22 @@ def main() -> None:
     # busy processes on two cores, a training step takes ten times as long. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     verb = arguments[0]
-    if verb == IMPORT:
-        return _import(arguments[1:])
-    if verb == REPORT:
-        return _report(arguments[1:])
-    if verb not in VERBS:
-        _refuse(f"there is no verb {verb!r}: choose from {', '.join([*VERBS, *TOOLS])}")
+    if verb not in _ABOUT:
+        _refuse(f"there is no verb {verb!r}: choose from {', '.join(_ABOUT)}")
     command_line = list(sys.argv)
+    try:
+        if verb in TOOLS:
+            return TOOLS[verb](arguments[1:])
+        words = for_hydra(arguments[1:], verb)
+    except InputError as error:
+        _refuse(str(error))
 
     def task(cfg: DictConfig) -> float | None:
         # Lightning starts further processes by running sys.argv again: they need the verb.
         sys.argv = command_line
         return _run(cfg)
 
-    # Hydra parses what follows the verb.
-    words = _resuming(command_line[2:]) if verb == "train" else command_line[2:]
-    flags = [word for word in words if word in ("--multirun", "-m")]
-    sys.argv = [command_line[0], *flags, *(word for word in words if word not in flags)]
+    sys.argv = [command_line[0], *words]  # what Hydra parses
     debugging = "HYDRA_FULL_ERROR" in os.environ
     # Otherwise Hydra prints errors itself, in many lines.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -163,81 +138,6 @@ def main() -> None:
             del os.environ["HYDRA_FULL_ERROR"]
 
 
-def _resuming(words: list[str]) -> list[str]:
-    """With `resume=RUN_DIR`, what that run was started with goes before, and the run directory is that of the run."""
-    given = [word for word in words if word.startswith("resume=")]
-    if not given or given[-1] in ("resume=", "resume=null"):
-        return words
-    name = _unquoted(given[-1].removeprefix("resume="))
-    if any(word in ("--multirun", "-m") for word in words):
-        _refuse(f"resume={name} goes on with one run: --multirun does not go with it")
-    # Lightning, where it starts further processes, says where Hydra's files go.
-    kept = ("resume", "trainer.max_epochs", "logger", *(["hydra"] if "LOCAL_RANK" in os.environ else []))
-    for word in words:
-        key = _key(word)
-        if not word.startswith("-") and not any(key == part or key.startswith(f"{part}.") for part in kept):
-            _refuse(
-                f"resume={name} takes the configuration of that run: only trainer.max_epochs and logger.* can be set, "
-                f"not {key}"
-            )
-    run = Path(name)
-    for file in (".hydra/config.yaml", ".hydra/overrides.yaml", "checkpoints/last.ckpt"):
-        if not (run / file).is_file():
-            _refuse(f"resume={name}: there is no training to go on with, for it has no file {file}")
-    keys = {_key(word) for word in words}
-    earlier = [str(word) for word in OmegaConf.load(run / ".hydra" / "overrides.yaml")]
-    quoted = "'" + name.replace("'", "\\'") + "'"
-    return [
-        *(word for word in earlier if _key(word) not in keys),
-        *(f"resume={quoted}" if word == given[-1] else word for word in words),
-        *(f"hydra.run.dir={quoted}", "hydra.output_subdir=null"),
-    ]
-
-
-def _key(override: str) -> str:
-    return override.lstrip("+~").split("=", 1)[0]
-
-
-def _unquoted(text: str) -> str:
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
-
-
-def _import(arguments: list[str]) -> None:
-    if any(word in ("-h", "--help") for word in arguments):
-        print(IMPORT_HELP, end="")
-        return
-    outputs = [word.removeprefix("output=") for word in arguments if word.startswith("output=")]
-    files = [word for word in arguments if not word.startswith("output=")]
-    if len(files) != 1 or len(outputs) > 1 or "" in outputs or files[0].startswith("-"):
-        _refuse(f"usage: {IMPORT_USAGE}")
-    from elslightning.importing import import_official  # imports torch: not needed for help
-
-    try:
-        written = import_official(files[0], *outputs)
-    except InputError as error:
-        _refuse(str(error))
-    print(f"files: {written}")
-
-
-def _report(arguments: list[str]) -> None:
-    if any(word in ("-h", "--help") for word in arguments):
-        print(REPORT_HELP, end="")
-        return
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        _refuse(f"usage: {REPORT_USAGE}")
-    from elslightning.sweep_report import report  # imports torch: not needed for help
-
-    try:
-        made = report(arguments[0])
-    except InputError as error:
-        _refuse(str(error))
-    except OSError as error:
-        _refuse(f"cannot write the report of {arguments[0]}: {error.strerror}")
-    print(made.text())
-    if (skipped := made.skipped()) is not None:
-        print(f"elslightning: warning: {skipped}", file=sys.stderr)
-
-
 def _one_line(error: CompactHydraException) -> str:
     """What Hydra says, without where it looked and how to see more."""
     lines = str(error).split("Config search path")[0].splitlines()
@@ -246,14 +146,18 @@ def _one_line(error: CompactHydraException) -> str:
 
 def _run(cfg: DictConfig) -> float | None:
     """Runs one job; returns what sweepers may maximise: see `elslightning.results`."""
+    from elslightning.processes import told  # imports torch: not needed for help
+
     _quieten()
     directory = Path(HydraConfig.get().runtime.output_dir)
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        return multirun.run_job(lambda: _work(cfg, directory), directory)
     try:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return multirun.run_job(lambda: _work(cfg, directory), directory)
         return _work(cfg, directory)
     except InputError as error:
         OutputDirectory.restore()
+        if follows() and told(error):
+            sys.exit(2)  # the first one says it
         _refuse(str(error))
 
 
@@ -261,20 +165,23 @@ def _work(cfg: DictConfig, directory: Path) -> float | None:
     from elslightning import runs  # imports torch and lightning: not needed for help
 
     found = runs.run(cfg, directory)
-    if found is not None and (text := found.text()):
-        print(text)
-    print(f"files: {_shown(directory)}")
+    if not follows():
+        if found is not None and (text := found.text()):
+            print(text)
+        print(f"files: {_shown(directory)}")
     return None if found is None else found.objective
 
 
 def _quieten() -> None:
     """Leaves out what Lightning says in every run, and what does not apply to data held in memory."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric.utilities.distributed"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         "Experiment logs directory .* exists",
         r"`isinstance\(treespec, LeafSpec\)` is deprecated",
         "The '.*_dataloader' does not have many workers",
         "The number of training batches",
+        "It is recommended to use `self.log",  # what every process has the same of is not summed
     ):
         warnings.filterwarnings("ignore", message=message)
 

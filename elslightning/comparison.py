@@ -12,6 +12,7 @@ from torch.nn.functional import cosine_similarity
 from elslightning.consistency import consistency
 from elslightning.denoiser import Denoiser
 from elslightning.errors import InputError
+from elslightning.processes import ALONE, Processes, all_or_none
 from elslightning.sampling import sample
 from elslightning.schedule import CosineSchedule
 from elslightning.shapes import Images, Labels, Progress, no_progress
@@ -191,6 +192,7 @@ def compare(
     skip: int = 0,
     batch_size: int = 64,
     progress: Progress = no_progress,
+    processes: Processes = ALONE,
 ) -> Comparison:
     """Samples network and machines from the same noise and measures how well they agree (Tables 1 and 2).
 
@@ -208,6 +210,7 @@ def compare(
         skip: so many of the first times are left out of the machines' process, see `elslightning.sampling.ddim`.
         batch_size: pairs sampled at once.
         progress: told of every step.
+        processes: each takes a share of the pairs, and all get the same result.
 
     Raises:
         InputError: if there is no machine or no pair, and for whatever network or machines do not take.
@@ -216,33 +219,51 @@ def compare(
         raise InputError("a comparison needs at least one machine and one pair")
     counts = [network_steps] if isinstance(network_steps, int) else list(dict.fromkeys(network_steps))
     options: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
-    truths = {
-        count: sample(network, noise, schedule, count, labels, what=f"network, {count} steps", **options)
-        for count in counts
-    }
+    start, classes = processes.share(noise), None if labels is None else processes.share(labels)
     theory = {name: machine for name, machine in machines.items() if not machine.learned}
-    predictions = {
-        name: sample(machine, noise, schedule, steps, labels, skip=skip, what=f"{name}, {steps} steps", **options)
-        for name, machine in theory.items()
-    }
-    peers = {
-        name: {
-            count: sample(peer, noise, schedule, count, labels, what=f"{name}, {count} steps", **options)
+    with all_or_none(processes.group):
+        truths = {
+            count: sample(network, start, schedule, count, classes, what=f"network, {count} steps", **options)
             for count in counts
         }
-        for name, peer in machines.items()
-        if peer.learned
-    }
+        predictions = {
+            name: sample(machine, start, schedule, steps, classes, skip=skip, what=f"{name}, {steps} steps", **options)
+            for name, machine in theory.items()
+        }
+        peers = {
+            name: {
+                count: sample(peer, start, schedule, count, classes, what=f"{name}, {count} steps", **options)
+                for count in counts
+            }
+            for name, peer in machines.items()
+            if peer.learned
+        }
+        shares = {
+            (name, *source): found
+            for name, machine in theory.items()
+            for source, found in _consistencies(
+                name,
+                machine,
+                {(name, steps): predictions[name]} | {(NETWORK, count): truth for count, truth in truths.items()},
+                classes,
+                progress,
+            )
+        }
+
+    def whole(part: Tensor) -> Tensor:
+        return processes.join(part, len(noise))
+
+    truths = {count: whole(part) for count, part in truths.items()}
+    predictions = {name: whole(part) for name, part in predictions.items()}
+    peers = {name: {count: whole(part) for count, part in parts.items()} for name, parts in peers.items()}
     comparison = Comparison([], truths, predictions, labels, peers)
     for name in comparison.names:
         for count, truth in truths.items():
             columns = {"machine": name, "steps": count if name in peers else steps, "network_steps": count}
             comparison.rows.extend(_rows(labels, columns, agreement(comparison.samples(name, count), truth)))
-    for name, machine in theory.items():
-        samples = {(name, steps): predictions[name]} | {(NETWORK, count): truth for count, truth in truths.items()}
-        for (source, taken), shares in _consistencies(name, machine, samples, labels, progress):
-            columns = {"machine": name, "source": source, "steps": taken}
-            comparison.consistency.extend(_rows(labels, columns, {"consistency": shares}))
+    for (name, source, taken), found in shares.items():
+        columns = {"machine": name, "source": source, "steps": taken}
+        comparison.consistency.extend(_rows(labels, columns, {"consistency": whole(found)}))
     return comparison
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from elslightning.calibration import Calibration, State, Sweepable, tune
 from elslightning.data import Split
 from elslightning.errors import InputError
+from elslightning.processes import ALONE, Processes
 from elslightning.schedule import CosineSchedule, add_noise
 from elslightning.shapes import Images, Labels, Progress, no_progress
 
@@ -27,6 +28,7 @@ def heldout(
     cap: int | None = None,
     what: str = "calibrating",
     progress: Progress = no_progress,
+    processes: Processes = ALONE,
 ) -> Calibration:
     """The patch size per noise level with which `machine` denoises images it does not hold best.
 
@@ -51,6 +53,7 @@ def heldout(
         cap: the greatest patch size to try; None sets no limit.
         what: what `progress` is told is being done.
         progress: told of every noise level.
+        processes: each takes a share of the images, and all get the same result.
 
     Raises:
         InputError: for images and noise of different shapes, an unknown statistic, patch sizes that are missing, not
@@ -60,6 +63,8 @@ def heldout(
         raise InputError(
             f"held-out images and noise must have one shape: {tuple(images.shape)} and {tuple(noise.shape)}"
         )
+    samples = len(images)
+    images, noise = processes.share(images), processes.share(noise)
 
     def agreement(x0: Images) -> Tensor:
         return -(x0 - images).square().flatten(1).mean(dim=1)
@@ -75,11 +80,13 @@ def heldout(
         HELDOUT,
         steps=steps,
         patch_sizes=patch_sizes,
-        labels=labels,
+        labels=None if labels is None else processes.share(labels),
         statistic=statistic,
         cap=cap,
         what=what,
         progress=progress,
+        samples=samples,
+        processes=processes,
     )
 
 

@@ -1,9 +1,11 @@
 """Measurement: calibrate the machines against a network, compare them with it, and write down what came out."""
 
 import inspect
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from elslightning.data import Split
 from elslightning.denoiser import Denoiser
 from elslightning.errors import InputError
 from elslightning.heldout import HELDOUT, draw, heldout
+from elslightning.processes import ALONE, Processes
 from elslightning.receptive_field import gradient_field
 from elslightning.results import Result
 from elslightning.scales import ScaleTable
@@ -23,6 +26,14 @@ from elslightning.settings import OFFICIAL, CalibrationSettings, ComparisonSetti
 from elslightning.shapes import Progress, no_progress
 
 MachineFactory = Callable[..., Denoiser]
+
+
+class Bank(NamedTuple):
+    """Training images and labels as the machines of one process get them, and how they share them with others."""
+
+    images: Tensor
+    labels: Tensor | None
+    options: Mapping[str, Any]
 
 
 @dataclass
@@ -36,6 +47,7 @@ class Measurement:
         seed: noises are drawn from it on the CPU: the same on every device.
         scales: given, these are used and nothing is calibrated.
         heldout: images that are not in the machines' bank, for the calibration objective "heldout".
+        shard_bank: where several processes measure, each keeps only its share of the machines' bank on its device.
     """
 
     machines: Mapping[str, MachineFactory]
@@ -44,6 +56,7 @@ class Measurement:
     seed: int = 0
     scales: Mapping[str, ScaleTable] | None = None
     heldout: Split | None = None
+    shard_bank: bool = False
 
     def __post_init__(self) -> None:
         if not self.machines:
@@ -67,7 +80,7 @@ class Measurement:
                 self._check_peer(name, self.machines[name](images, labels), network, images, labels)
         if self.scales is None and self.calibrated:
             if self.calibration.objective == HELDOUT:
-                self._heldout(images, labels)
+                self._heldout(images, labels, images.device)
             sizes = capped(self.calibration.patch_sizes, self._cap(network))
         for name in self.calibrated:
             if self.scales is None:
@@ -110,6 +123,7 @@ class Measurement:
         labels: Tensor | None,
         schedule: CosineSchedule,
         progress: Progress = no_progress,
+        processes: Processes = ALONE,
     ) -> Result:
         """Calibrates every machine that has scales, and measures the network's own receptive field beside them.
 
@@ -117,23 +131,24 @@ class Measurement:
         "heldout" it may be None; the machines are then conditional exactly when there are labels. See `run` for the
         other arguments.
         """
-        settings = self.calibration
+        settings, device = self.calibration, _device(network, images)
         if not self.calibrated:
             return Result({}, {})
         find: Callable[..., Calibration]
         if network is not None:
             labels = network.select_labels(labels)
         if settings.objective == HELDOUT:
-            clean, noise, classes = self._heldout(images, labels)
+            clean, noise, classes = self._heldout(images, labels, device)
             find = partial(heldout, images=clean)
         elif network is not None:
-            noise, classes = self._noise(settings.num_samples, images, labels, stream=1)
+            noise, classes = self._noise(settings.num_samples, images, labels, stream=1, device=device)
             find = partial(calibrate, network, objective=settings.objective)
         else:
             raise InputError(f"calibration.objective={settings.objective} needs a network")
+        bank = self._bank(images, labels, device, processes)
         calibrations = {
             name: find(
-                self.machines[name](images, labels, scales=settings.patch_sizes[0]),
+                self._build(name, bank, scales=settings.patch_sizes[0]),
                 schedule,
                 steps=settings.steps,
                 patch_sizes=settings.patch_sizes,
@@ -143,14 +158,21 @@ class Measurement:
                 cap=self._cap(network),
                 what=f"calibrating {name}",
                 progress=progress,
+                processes=processes,
             )
             for name in self.calibrated
         }
         gradients = None
         if network is not None and network.learned and settings.gradient_samples:
-            noise, classes = self._noise(settings.gradient_samples, images, labels, stream=1)
+            noise, classes = self._noise(settings.gradient_samples, images, labels, stream=1, device=device)
             gradients = gradient_field(
-                network, schedule, steps=settings.steps, noise=noise, labels=classes, progress=progress
+                network,
+                schedule,
+                steps=settings.steps,
+                noise=noise,
+                labels=classes,
+                progress=progress,
+                processes=processes,
             )
         scales = {name: found.scales for name, found in calibrations.items()}
         return Result(calibrations, scales, gradients=gradients)
@@ -162,33 +184,37 @@ class Measurement:
         labels: Tensor | None,
         schedule: CosineSchedule,
         progress: Progress = no_progress,
+        processes: Processes = ALONE,
     ) -> Result:
         """Calibrates, unless scales were given, and compares.
 
         Args:
             network: the denoiser to explain.
-            images: (N, channel, height, width), its training images, on its device.
+            images: (N, channel, height, width), its training images, on any device.
             labels: (N,) int64 or None; used if the network is conditional.
             schedule: gives the noise levels.
             progress: told of every step.
+            processes: who does this together; all call it with the same arguments and get the same result, that of
+                one process alone.
 
         Raises:
-            InputError: see `check`.
+            InputError: see `check`. If one process fails, all raise.
         """
         self.check(network, images, labels, schedule)
         if self.scales is None:
-            result = self.calibrate(network, images, labels, schedule, progress)
+            result = self.calibrate(network, images, labels, schedule, progress, processes)
         else:
             result = Result({}, {name: self._scales_of(name, self.scales) for name in self.calibrated})
-        labels = network.select_labels(labels)
+        labels, device = network.select_labels(labels), _device(network, images)
         settings, scales = self.comparison, result.scales
         late = settings.compatibility == OFFICIAL
         if late:
             scales = {name: table.late(schedule.noise_levels(settings.steps)) for name, table in scales.items()}
-        noise, classes = self._noise(settings.num_pairs, images, labels, stream=2)
+        noise, classes = self._noise(settings.num_pairs, images, labels, stream=2, device=device)
+        bank = self._bank(images, labels, device, processes)
         comparison = compare(
             network,
-            self.build(images, labels, scales),
+            {name: self._build(name, bank, **self._scaled(name, scales)) for name in self.machines},
             schedule,
             steps=settings.steps,
             network_steps=settings.network_steps,
@@ -197,17 +223,31 @@ class Measurement:
             skip=int(late),
             batch_size=settings.batch_size,
             progress=progress,
+            processes=processes,
         )
         return replace(result, comparison=comparison)
 
-    def build(self, images: Tensor, labels: Tensor | None, scales: Mapping[str, ScaleTable]) -> dict[str, Denoiser]:
-        """All machines over a bank, those that take scales with theirs."""
-        return {
-            name: factory(images, labels, scales=self._scales_of(name, scales))
-            if name in self.calibrated
-            else factory(images, labels)
-            for name, factory in self.machines.items()
-        }
+    def _bank(self, images: Tensor, labels: Tensor | None, device: torch.device, processes: Processes) -> Bank:
+        """The training images that this process holds on its device: all, or its share."""
+        if not self.shard_bank or processes.group is None:
+            return Bank(images.to(device), None if labels is None else labels.to(device), {})
+        # Every n-th one: in data sorted by class, all shards have all classes.
+        mine = slice(processes.rank, None, processes.count)
+        options = {"process_group": processes.group, "own_images": True}
+        return Bank(images[mine].to(device), None if labels is None else labels[mine].to(device), options)
+
+    def _build(self, name: str, bank: Bank, **scales: Any) -> Denoiser:
+        """A machine over a bank; another network among the machines has none."""
+        factory = self.machines[name]
+        takes = inspect.signature(factory).parameters
+        options = {option: value for option, value in bank.options.items() if option in takes}
+        machine = factory(bank.images, bank.labels, **scales, **options)
+        if len(options) < len(bank.options) and not machine.learned:
+            raise InputError(f"shard_bank=true, but machines.{name} takes no shard of a bank: it has no process_group")
+        return machine
+
+    def _scaled(self, name: str, scales: Mapping[str, ScaleTable]) -> dict[str, ScaleTable]:
+        return {"scales": self._scales_of(name, scales)} if name in self.calibrated else {}
 
     def _scales_of(self, name: str, scales: Mapping[str, ScaleTable]) -> ScaleTable:
         if name not in scales:
@@ -223,24 +263,34 @@ class Measurement:
             raise InputError("calibration.max_patch_size=network needs a network that states its receptive field")
         return network.receptive_field  # type: ignore[union-attr, return-value]
 
-    def _heldout(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _heldout(
+        self, images: Tensor, labels: Tensor | None, device: torch.device
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Held-out images, their noise, and their classes if there are `labels`; see `elslightning.heldout.draw`."""
         if self.heldout is None:
             raise InputError("calibration.objective=heldout needs held-out images")
         count = self.calibration.num_samples
         clean, classes = draw(self.heldout, count, self._generator(stream=3), images, labels)
-        noise, _ = self._noise(count, images, None, stream=1)
-        return clean, noise, classes
+        noise, _ = self._noise(count, images, None, stream=1, device=device)
+        return clean.to(device), noise, None if classes is None else classes.to(device)
 
-    def _noise(self, count: int, images: Tensor, labels: Tensor | None, stream: int) -> tuple[Tensor, Tensor | None]:
+    def _noise(
+        self, count: int, images: Tensor, labels: Tensor | None, stream: int, device: torch.device
+    ) -> tuple[Tensor, Tensor | None]:
         """Noise for `count` samples, and as labels the classes of the bank in turn."""
-        noise = torch.randn(count, *images.shape[1:], generator=self._generator(stream)).to(images.device)
+        noise = torch.randn(count, *images.shape[1:], generator=self._generator(stream)).to(device)
         if labels is None:
             return noise, None
         present = labels.unique()
-        return noise, present[torch.arange(count, device=labels.device) % len(present)]
+        return noise, present[torch.arange(count, device=labels.device) % len(present)].to(device)
 
     def _generator(self, stream: int) -> torch.Generator:
         """On the CPU: the same on every device."""
         state = np.random.SeedSequence([self.seed, stream]).generate_state(1, np.uint64)
         return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+
+
+def _device(network: Denoiser | None, images: Tensor) -> torch.device:
+    """That of the network; a machine's is where its images are."""
+    tensors = () if network is None else itertools.chain(network.parameters(), network.buffers())
+    return next((tensor.device for tensor in tensors), images.device)

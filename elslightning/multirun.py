@@ -12,7 +12,8 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-from elslightning.errors import InputError
+from elslightning.arguments import follows
+from elslightning.errors import InputError, LaunchError
 
 
 def sweeps_dir() -> Path:
@@ -37,7 +38,7 @@ def register() -> None:
 def run_job(run: Callable[[], float | None], directory: Path) -> float | None:
     """Runs a job of a multirun, unless it is finished; a failure is written down and printed, not raised.
 
-    Hydra has written the job's `.hydra/` already.
+    Hydra has written the job's `.hydra/` already. Where several processes do the job together, the first one writes.
 
     Args:
         run: does it; returns what sweepers may maximise.
@@ -45,6 +46,9 @@ def run_job(run: Callable[[], float | None], directory: Path) -> float | None:
 
     Returns:
         What `run` returned, now or then; NaN if it failed.
+
+    Raises:
+        LaunchError: for what keeps all jobs from being run as they were started.
     """
     from elslightning.jobs import FAILED, FINISHED, RECORD, Job, read_job  # imports torch: not needed for help
 
@@ -52,23 +56,28 @@ def run_job(run: Callable[[], float | None], directory: Path) -> float | None:
     if earlier.status == FINISHED:
         print(f"job {directory.name} is finished already")
         return earlier.objective
-    (directory / RECORD).unlink(missing_ok=True)
-    job = Job(directory, earlier.overrides)
-    print(f"job {directory.name}: {' '.join(job.overrides)}")
+    job, first = Job(directory, earlier.overrides), not follows()
+    if first:
+        (directory / RECORD).unlink(missing_ok=True)
+        print(f"job {directory.name}: {' '.join(job.overrides)}")
     start = time.monotonic()
     try:
         objective = run()
+    except LaunchError:
+        raise
     except Exception as error:
         refused = isinstance(error, InputError)
         reason = " ".join((str(error) if refused else f"{type(error).__name__}: {error}").split())
         if not refused:
             traceback.print_exc()
-        print(f"elslightning: error: {reason}", file=sys.stderr)
+        if first:
+            print(f"elslightning: error: {reason}", file=sys.stderr)
         job = replace(job, status=FAILED, error=reason, refused=refused)
         objective = math.nan
     else:
         job = replace(job, status=FINISHED, objective=objective)
-    replace(job, seconds=round(time.monotonic() - start, 3)).write()
+    if first:
+        replace(job, seconds=round(time.monotonic() - start, 3)).write()
     return objective
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from elslightning.denoiser import Denoiser, x0_from_eps
 from elslightning.errors import InputError
+from elslightning.processes import ALONE, Processes, all_or_none
 from elslightning.sampling import reverse_process
 from elslightning.schedule import CosineSchedule
 from elslightning.shapes import Images, Labels, Progress, no_progress
@@ -93,6 +94,7 @@ def gradient_field(
     labels: Labels | None = None,
     what: str = "receptive field",
     progress: Progress = no_progress,
+    processes: Processes = ALONE,
 ) -> GradientField:
     """The gradients of a network's eps and x0 at the centre pixel, along its own reverse process (Fig. 4a).
 
@@ -107,6 +109,7 @@ def gradient_field(
         labels: (samples,) int64, used if the network is conditional.
         what: what `progress` is told is being done.
         progress: told of every step.
+        processes: each takes a share of the samples, and all get the same result.
 
     Raises:
         InputError: for a denoiser without gradients, such as a machine, and whatever the network does not take.
@@ -116,10 +119,11 @@ def gradient_field(
     fields: list[Tensor] = []
     # Validation runs without gradients, perhaps in inference mode, whose tensors autograd does not take: of these,
     # copies made outside of it will do.
-    with torch.inference_mode(False), torch.enable_grad():
-        start, labels = noise.clone(), network.select_labels(None if labels is None else labels.clone())
+    with all_or_none(processes.group), torch.inference_mode(False), torch.enable_grad():
+        start = processes.share(noise.clone())
+        labels = network.select_labels(None if labels is None else processes.share(labels.clone()))
         for step in reverse_process(network, start, schedule, steps, labels):
-            x_t, alpha_bar = step.x_t.clone().requires_grad_(), step.alpha_bar.expand(len(noise))
+            x_t, alpha_bar = step.x_t.clone().requires_grad_(), step.alpha_bar.expand(len(start))
             if not fields:
                 _check_differentiable(network, x_t, alpha_bar, labels)
             # Images do not influence each other, so the sum over samples has the gradient of each.
@@ -131,10 +135,11 @@ def gradient_field(
                 itself[:, channel, row, column] = 1
                 each.append(torch.stack([eps, x0_from_eps(itself, eps, alpha_bar)]).abs())
             # (output channel, eps or x0, sample, input channel, height, width)
-            fields.append(torch.stack(each).sum(dim=3).mean(dim=(0, 2)).cpu())
+            fields.append(torch.stack(each).sum(dim=3).mean(dim=0).cpu())
             alpha_bars.append(step.alpha_bar)
             progress(what, len(fields), steps)
-    of_eps, of_x0 = torch.stack(fields, dim=1)
+    # (eps or x0, step, sample, height, width)
+    of_eps, of_x0 = processes.join(torch.stack(fields, dim=1), len(noise), dim=2).mean(dim=2)
     return GradientField(torch.stack(alpha_bars), of_eps, of_x0, getattr(network, "receptive_field", None))
 
 

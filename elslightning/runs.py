@@ -16,6 +16,7 @@ from elslightning.data import ImageDataModule, Split
 from elslightning.denoiser import Denoiser
 from elslightning.errors import InputError
 from elslightning.heldout import HELDOUT
+from elslightning.launch import check_launch
 from elslightning.loggers import build_loggers, identify, session
 from elslightning.measurement import Measurement
 from elslightning.networks import EpsDenoiser
@@ -53,6 +54,7 @@ def train(cfg: DictConfig, directory: Path) -> Result | None:
     if resume:
         cfg, step = resumed(cfg, directory)
     _check_whole(cfg, "trainer.max_epochs", minimum=-1)
+    check_launch(build(cfg.trainer, logger=False, enable_checkpointing=False))
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = _data(cfg)
     network = build_network(cfg)
@@ -274,6 +276,7 @@ def _measurement(cfg: DictConfig, data: ImageDataModule, scales: dict[str, Scale
         seed=cfg.seed,
         scales=scales,
         heldout=Split(data.val_images, data.val_labels),
+        shard_bank=cfg.get("shard_bank", False),
     )
 
 

@@ -54,7 +54,7 @@ class Counted(Measurement):
     def check(self, network, images, labels, schedule):
         pass
 
-    def run(self, network, images, labels, schedule, progress=None):
+    def run(self, network, *arguments, **options):
         self.training.append(network.training)
         return reported(VALUES[len(self.training) - 1])
 

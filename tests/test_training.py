@@ -257,7 +257,7 @@ class Captured(Measurement):
     def check(self, network, images, labels, schedule):
         pass
 
-    def run(self, network, images, labels, schedule, progress=None):
+    def run(self, network, *arguments, **options):
         self.weights.append({name: value.clone() for name, value in network.state_dict().items()})
         return Result({}, {})
 

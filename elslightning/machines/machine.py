@@ -12,6 +12,7 @@ from elslightning.denoiser import Denoiser
 from elslightning.errors import InputError
 from elslightning.machines.kernels import Partial, empty_partial, full_precision, merge, merge_over, posterior_mean
 from elslightning.machines.memory import default_budget, fitting
+from elslightning.processes import all_or_none, gather, meet
 from elslightning.shapes import AlphaBar, Bank, Images, Labels
 
 
@@ -30,7 +31,9 @@ class ScoreMachine(Denoiser):
             worked on at once, and does not change what comes out.
         process_group: given, the bank is one shard of a larger one, and every process of the group holds
             another, perhaps an empty one. All call the machine with the same images at the same time and get
-            the same result, that of the whole bank.
+            the same result, that of the whole bank. If one fails, all raise.
+        own_images: with a process group, every process calls the machine with noisy images of its own instead, as
+            many as every other, and gets the result for them.
 
     Raises:
         InputError: for an empty bank, pixels that are not finite, labels that do not match, or a budget below 1.
@@ -46,6 +49,7 @@ class ScoreMachine(Denoiser):
         *,
         memory_budget: int | None = None,
         process_group: dist.ProcessGroup | None = None,
+        own_images: bool = False,
     ) -> None:
         super().__init__()
         name = type(self).__name__
@@ -63,6 +67,7 @@ class ScoreMachine(Denoiser):
         self.register_buffer("labels", labels, persistent=False)
         self.memory_budget = memory_budget
         self.process_group = process_group
+        self.own_images = own_images
         self.conditional = labels is not None
         self.image_shape = tuple(images.shape[1:])  # type: ignore[assignment]
 
@@ -91,7 +96,20 @@ class ScoreMachine(Denoiser):
         """The average of these chunks of training images, (batch, height, width), for each patch size."""
 
     def _evaluate(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None, patch_sizes: Tensor) -> Tensor:
-        """The posterior means (size, batch, channel, height, width) for patch sizes (batch, size).
+        """The posterior means (size, batch, channel, height, width) for patch sizes (batch, size)."""
+        group = self.process_group
+        if group is None or not self.own_images:
+            return self._evaluate_same(x_t, alpha_bar, labels, patch_sizes)
+        # Every process evaluates the images of all, against its shard of the bank.
+        meet(group)  # whoever has failed meanwhile is not coming
+        everyones = [
+            None if part is None else torch.cat(gather(part, group)) for part in (x_t, alpha_bar, labels, patch_sizes)
+        ]
+        result = self._evaluate_same(*everyones)  # type: ignore[arg-type]
+        return result.narrow(1, dist.get_rank(group) * len(x_t), len(x_t))
+
+    def _evaluate_same(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None, patch_sizes: Tensor) -> Tensor:
+        """The same, for images that all processes of the group have in common.
 
         Images of the same label and patch sizes together: they share their candidates.
         """
@@ -104,17 +122,18 @@ class ScoreMachine(Denoiser):
             for key in keys.unique(dim=0):
                 label, *sizes = key.tolist()
                 rows = (keys == key).all(dim=1).nonzero()[:, 0]
-                members = self._members(label if self.conditional else None)
-                at_once = fitting(budget // 2, self._image_bytes(x_t, sizes), len(rows), "one noisy image")
                 parts = []
-                for part in rows.split(at_once):
+                with all_or_none(self.process_group):
+                    members = self._members(label if self.conditional else None)
+                    at_once = fitting(budget // 2, self._image_bytes(x_t, sizes), len(rows), "one noisy image")
+                    for part in rows.split(at_once):
 
-                    def tick(fraction: float, start: int = done, count: int = len(part)) -> None:
-                        self.on_progress((start + fraction * count) / len(x_t))
+                        def tick(fraction: float, start: int = done, count: int = len(part)) -> None:
+                            self.on_progress((start + fraction * count) / len(x_t))
 
-                    chunks = Chunks(self.images, members, budget // 2, tick)
-                    parts.append(self._partials(x_t[part.to(x_t.device)], alpha_bar.cpu()[part], chunks, sizes))
-                    done += len(part)
+                        chunks = Chunks(self.images, members, budget // 2, tick)
+                        parts.append(self._partials(x_t[part.to(x_t.device)], alpha_bar.cpu()[part], chunks, sizes))
+                        done += len(part)
                 for mean, pieces in zip(result, zip(*parts, strict=True), strict=True):
                     partial = Partial(*(torch.cat(tensors) for tensors in zip(*pieces, strict=True)))
                     if self.process_group is not None:

@@ -76,7 +76,7 @@ class PatchMachine(ScoreMachine):
     """A machine that sees P×P patches and paints each pixel with the centres of training patches.
 
     Args:
-        images, labels, memory_budget, process_group: as in `ScoreMachine`.
+        images, labels, memory_budget, process_group, own_images: as in `ScoreMachine`.
         scales: the patch size: one odd integer for all noise levels, or a `ScaleTable`.
 
     Raises:
@@ -98,8 +98,11 @@ class PatchMachine(ScoreMachine):
         scales: int | ScaleTable,
         memory_budget: int | None = None,
         process_group: dist.ProcessGroup | None = None,
+        own_images: bool = False,
     ) -> None:
-        super().__init__(images, labels, memory_budget=memory_budget, process_group=process_group)
+        super().__init__(
+            images, labels, memory_budget=memory_budget, process_group=process_group, own_images=own_images
+        )
         self.scales = scales
         for size in [scales] if isinstance(scales, int) else scales.patch_size.unique().tolist():
             self.check_patch_size(size)
