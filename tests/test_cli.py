@@ -18,9 +18,10 @@ from tiny import MEASUREMENT, TRAIN, cli, compose_config, snapshot, train, write
 
 from elslightning import __version__, figures
 from elslightning.checkpoints import load_network
-from elslightning.cli import HELP, TOOLS, VERBS, conf_dir
-from elslightning.runs import INHERITED, inherit
+from elslightning.cli import HELP, VERBS, conf_dir
+from elslightning.parts import INHERITED, inherit
 from elslightning.scales import load_scales
+from elslightning.tools import TOOLS
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -80,7 +81,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_help_lists_every_verb(argument):
     done = cli(argument)
     assert (done.code, done.out, done.err) == (0, HELP, "")
-    for verb, about in {**VERBS, **TOOLS}.items():
+    for verb, about in {**VERBS, **{name: tool.about for name, tool in TOOLS.items()}}.items():
         assert verb in done.out
         assert about in done.out
 
@@ -189,7 +190,7 @@ def test_calibrating_again_finds_the_scales_of_the_training(trained, tmp_path):
         name: table.to_dict() for name, table in first.items()
     }
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"scales.json", "calibration.csv", "receptive_field.csv", "figures", ".hydra"}
+    assert names == {"scales.json", "calibration.csv", "receptive_field.csv", "figures", ".hydra", "run.json"}
     sizes = [int(row["x0_size_90"]) for row in rows(tmp_path / "run" / "receptive_field.csv")]
     assert f"network: windows with 90 % of the gradient of x0, from noise to image: {sizes}" in done.out
     for name, table in again.items():
@@ -263,6 +264,7 @@ def test_machines_are_calibrated_on_held_out_images_without_a_checkpoint(tmp_pat
     done = cli("calibrate", *options, f"hydra.run.dir={tmp_path / 'run'}")
     assert done.code == 0, done.err
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "run.json",
         "scales.json",
         "calibration.csv",
         "figures",

@@ -407,7 +407,7 @@ def refused(*arguments: str) -> str:
 
 
 def test_a_multirun_of_several_processes_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("elslightning.runs._data", lambda cfg: pytest.fail("work has begun"))
+    monkeypatch.setattr("elslightning.runs.load_data", lambda cfg: pytest.fail("work has begun"))
     said = refused(*TWO, "--multirun", "seed=0,1", f"hydra.sweep.dir={tmp_path}")
     assert said.startswith("--multirun cannot start 2 processes per job")
     assert "srun, torchrun or hydra/launcher=submitit_slurm" in said
