@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from functools import partial
 
 import numpy as np
@@ -12,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
 from matplotlib.figure import Figure
 from PIL import Image
-from tiny import digits, network, trainer
+from tiny import digits, network, train, trainer
 from torch.utils.data import DataLoader
 
 from elslightning.callbacks import ELSComparison
@@ -170,6 +171,15 @@ def test_a_checkpoint_can_monitor_a_scalar(tmp_path):
     fit(tmp_path, callbacks, max_epochs=3, enable_checkpointing=True)
     assert float(best.best_model_score) == pytest.approx(max(VALUES[:3]))
     assert best.best_model_path.endswith("epoch=1.ckpt")
+
+
+@pytest.mark.parametrize("name", ["best", "checkpoint"])
+def test_the_name_of_a_metric_makes_no_folder_in_that_of_a_checkpoint(tmp_path, name):
+    filename = f"callbacks.{name}.filename='epoch-{{epoch}}-{{val/loss:.0f}}'"
+    run = train(tmp_path / "run", "callbacks=[checkpoint,best]", filename, "compare=false")
+    checkpoints = run / "checkpoints"
+    assert all(path.is_file() for path in checkpoints.iterdir())
+    assert any(re.fullmatch(r"epoch-0-\d+\.ckpt", path.name) for path in checkpoints.iterdir())
 
 
 def test_files_are_written_and_the_result_is_kept(tmp_path):

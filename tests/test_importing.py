@@ -11,11 +11,12 @@ from tiny import MEASUREMENT, cli, snapshot
 
 from elslightning import figures
 from elslightning.checkpoints import load_network
-from elslightning.cli import HELP, IMPORT_HELP
+from elslightning.cli import HELP
 from elslightning.errors import InputError
 from elslightning.importing import import_official
 from elslightning.networks import load_official
 from elslightning.scales import load_scales
+from elslightning.tools import TOOLS
 
 DATA = ["data=digits", "data.train_size=40", "data.val_size=10"]
 
@@ -78,7 +79,8 @@ def test_the_help_lists_it():
     assert "import-official  turn a network trained by the paper's code into a checkpoint" in HELP
     for flag in ("--help", "-h"):
         done = cli("import-official", flag)
-        assert (done.code, done.out, done.err) == (0, IMPORT_HELP, "")
+        assert (done.code, done.err) == (0, "")
+        assert TOOLS["import-official"].help in done.out
 
 
 def test_it_says_where_the_checkpoint_is(official, tmp_path, monkeypatch):
