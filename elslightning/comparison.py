@@ -1,7 +1,9 @@
 """Comparison: what a network and the machines make of the same noise, pair by pair."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -116,6 +118,10 @@ class Comparison:
         - `consistency`, `network_consistency`: the median share of pixels of the machine's samples, and of the
           network's, that are consistent with the machine; see `elslightning.consistency`.
         """
+        return copy.deepcopy(self._summary)
+
+    @cached_property
+    def _summary(self) -> dict[str, Any]:
         machines: dict[str, Any] = {}
         for machine in self.names:
             machines[machine] = {}
