@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from contract import LOCAL, MACHINES, TABLE, levels, random_images, random_noise, resnet
+from contract import DEVICES, LOCAL, MACHINES, TABLE, levels, random_images, random_noise, resnet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import candidates, window
@@ -248,6 +248,16 @@ def test_places_are_as_near_as_the_shorter_way_around_says(name, dtype):
     assert_close(found.weight, torch.full_like(found.weight, 1 / 20))
     assert_close(found.entropy, torch.full_like(found.entropy, math.log(20)))
     assert_close(found.effective, torch.full_like(found.entropy, 20))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@every_machine
+def test_every_device_finds_the_same_and_answers_on_the_cpu(name, device):
+    images, x_t, _ = problem(name, 3)
+    expected = attribute(MACHINES[name](images, scales=3), x_t, ALPHA_BAR)
+    found = attribute(MACHINES[name](images, scales=3).to(device), x_t.to(device).requires_grad_(), ALPHA_BAR)
+    assert found.image.device.type == found.weight.device.type == "cpu"
+    assert same(found, expected)
 
 
 def test_ideal_machine_names_one_image_at_every_pixel():
