@@ -1,6 +1,7 @@
 """Attribution against brute force: which patches, how much of them, and the entropy of all."""
 
 import functools
+import itertools
 import math
 
 import pytest
@@ -75,43 +76,47 @@ def posterior(name, x_t, alpha_bar, images, patch_size, row, column):
 
 @functools.cache
 def problem(name, patch_size):
-    """Images, noisy images, and for each of these (row, column): sources, weights, entropy."""
+    """Images, noisy images, and for all pixels of these: sources (pixel, candidate, 3), weights (pixel, candidate) and
+    entropies (pixel,); -1 and 0 where a pixel has fewer candidates than others."""
     images = random_images(4, *SHAPE)
     clean = torch.cat([random_images(2, *SHAPE, seed=3), images[:2]])
     x_t = add_noise(clean, random_noise(*clean.shape), ALPHA_BAR).float().double()
-    truth = []
-    for x, alpha_bar in zip(x_t, ALPHA_BAR.tolist(), strict=True):
-        for row in range(SHAPE[1]):
-            for column in range(SHAPE[2]):
-                found = posterior(name, x, alpha_bar, images, patch_size, row, column)
-                logits = torch.tensor([-each[0] / (2 * (1 - alpha_bar)) for each in found], dtype=torch.float64)
-                weight = logits.softmax(dim=0)
-                entropy = -(weight * logits.log_softmax(dim=0)).sum()
-                truth.append(([each[1:] for each in found], weight, entropy))
-    return images, x_t, truth
+    most, pixels = (4 if name in ("is", "ls") else 120), SHAPE[1] * SHAPE[2] * len(x_t)
+    places = torch.full((pixels, most, 3), -1)
+    weight, entropy = torch.zeros(pixels, most, dtype=torch.float64), torch.empty(pixels, dtype=torch.float64)
+    grid = itertools.product(range(len(x_t)), range(SHAPE[1]), range(SHAPE[2]))
+    for pixel, (n, row, column) in enumerate(grid):
+        alpha_bar = ALPHA_BAR[n].item()
+        found = posterior(name, x_t[n], alpha_bar, images, patch_size, row, column)
+        logits = torch.tensor([-each[0] / (2 * (1 - alpha_bar)) for each in found], dtype=torch.float64)
+        places[pixel, : len(found)] = torch.tensor([each[1:] for each in found])
+        weight[pixel, : len(found)] = logits.softmax(dim=0)
+        entropy[pixel] = -(logits.softmax(dim=0) * logits.log_softmax(dim=0)).sum()
+    return images, x_t, (places, weight, entropy)
 
 
 @every_path
-@pytest.mark.parametrize("top", [1, 3, 200])
+@pytest.mark.parametrize("top", [1, 3, 125])
 @pytest.mark.parametrize(("name", "patch_size"), CASES)
 def test_equals_brute_force(name, patch_size, top, dtype):
-    images, x_t, truth = problem(name, patch_size)
+    images, x_t, (places, weight, entropy) = problem(name, patch_size)
+    count = min(top, places.shape[1])
     found = attribute(MACHINES[name](images.to(dtype), scales=patch_size), x_t.to(dtype), ALPHA_BAR, top=top)
     assert found.patch_size.tolist() == [0 if name in ("is", "es") else patch_size] * len(x_t)
     assert found.weight.dtype == found.entropy.dtype == torch.float32
-    for places, weight, entropy, (expected, probability, nats) in zip(
-        sources(found).flatten(0, 2).tolist(), found.weight.flatten(0, 2), found.entropy.flatten(), truth, strict=True
-    ):
-        count = min(top, len(expected))
-        if dtype == torch.float64:
-            assert [tuple(place) for place in places[:count]] == expected[:count]
-        else:  # two candidates may be closer to each other than float32 can tell
-            swapped = [expected.index(tuple(place)) for place in places[:count]]
-            assert (probability[swapped] - probability[:count]).abs().max() < 1e-5
-        assert places[count:] == [[-1, -1, -1]] * (top - count)
-        assert_close(weight[:count].double(), probability[:count], rtol=1e-4, atol=1e-6)
-        assert (weight[count:] == 0).all()
-        assert_close(entropy.double(), nats, rtol=1e-4, atol=1e-5)
+    assert_close(found.entropy.double().flatten(), entropy, rtol=1e-4, atol=1e-5)
+    weights, named = found.weight.double().flatten(0, 2), sources(found).flatten(0, 2)
+    assert_close(weights[:, :count], weight[:, :count], rtol=1e-4, atol=1e-6)
+    assert (weights[:, count:] == 0).all()
+    assert (named[:, count:] == -1).all()
+    if dtype == torch.float64:
+        assert torch.equal(named[:, :count], places[:, :count])
+        return
+    # Two candidates may be closer to each other than float32 can tell: what is named must have the weight all the same.
+    equal = (named[:, :count, None] == places[:, None]).all(dim=-1)  # (pixel, rank, rank in float64)
+    assert equal.any(dim=-1).all()
+    assert_close(weight.gather(1, equal.int().argmax(dim=-1)), weight[:, :count], rtol=1e-4, atol=1e-6)
+    assert (named[:, :count] == places[:, :count]).all(dim=-1).double().mean() > 0.99
 
 
 def source_pixels(images, attribution):
@@ -150,7 +155,7 @@ def test_only_images_of_the_class_are_named_by_their_place_in_the_whole_bank(nam
 
 
 @functools.cache
-def large(count=150):
+def large(count=140):
     """More images than fit side by side, some of them twice, and noisy images."""
     images = random_images(count, 1, 6, 8)
     images[count // 2 :: 7] = images[: len(images[count // 2 :: 7])]
@@ -167,11 +172,11 @@ def test_result_depends_neither_on_the_memory_nor_on_the_batch_nor_on_the_thread
     found = attribute(tight, x_t, alpha_bar, progress=lambda what, done, total: told.append(done / total))
     assert same(found, whole)
     assert told == sorted(told)
-    assert (len(told), told[-1]) >= (8, 1)
+    assert (len(told), told[-1]) >= (7, 1)
     threads = torch.get_num_threads()
     torch.set_num_threads(3 - threads)
     try:
-        for k in range(4):
+        for k in (1, 2):
             one = attribute(MACHINES[name](images, scales=TABLE), x_t[k : k + 1], alpha_bar[k : k + 1])
             assert torch.equal(sources(one), sources(whole)[k : k + 1])
             assert_close(one.entropy, whole.entropy[k : k + 1], rtol=1e-4, atol=1e-5)
