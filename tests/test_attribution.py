@@ -385,7 +385,8 @@ def test_attributions_of_a_process_are_those_of_its_states_and_settle(digits):
         machine, noise, schedule, 8, top=2, progress=lambda what, done, total: told.append((done, total))
     )
     trajectory = ddim(machine, noise, schedule, 8)
-    assert told == [(k, 8) for k in range(1, 9)]
+    assert told == sorted(told)
+    assert {(k, 8) for k in range(1, 9)} <= {*told}
     assert torch.equal(process.samples, trajectory.samples)
     assert torch.equal(process.alpha_bar, trajectory.alpha_bar[:-1])
     for k, step in enumerate(process.steps):
