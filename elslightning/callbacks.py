@@ -1,10 +1,12 @@
 """ELSComparison: the measurement as a validation callback."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import Logger
 from matplotlib.figure import Figure
 
 from elslightning import figures
@@ -16,6 +18,17 @@ from elslightning.progress import Bars
 from elslightning.results import Result
 from elslightning.shapes import no_progress
 from elslightning.training import DenoisingTask
+
+
+class Place(NamedTuple):
+    """Where a measurement is done: its device, the step of the training, who is told, and the processes that share it,
+    of which the first one writes."""
+
+    device: torch.device
+    step: int
+    loggers: Sequence[Logger]
+    first: bool = True
+    processes: Processes = ALONE
 
 
 class ELSComparison(pl.Callback):
@@ -56,7 +69,7 @@ class ELSComparison(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Checks, before the first step of training, that the comparison will go through."""
-        with all_or_none(self._processes(trainer).group):
+        with all_or_none(self._place(trainer).processes.group):
             task, data = self._task(pl_module), self._data(trainer)
             self.measurement.check(task.denoiser, data.train_images, data.train_labels, task.schedule)
 
@@ -71,66 +84,76 @@ class ELSComparison(pl.Callback):
         every = self.measurement.comparison.every_n_epochs
         fitting = trainer.state.fn == "fit" and not trainer.sanity_checking
         if fitting and every is not None and (trainer.current_epoch + 1) % every == 0:
-            result = self._measure(trainer, pl_module)
+            result = self._measure(self._task(pl_module), self._data(trainer), self._place(trainer))
             pl_module.log_dict(result.scalars(), rank_zero_only=False, sync_dist=False)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compares at the end, with the weights that the checkpoint has, unless just done."""
-        if self._step != trainer.global_step:
-            scalars = self._measure(trainer, pl_module).scalars()
-            for logger in trainer.loggers:
-                logger.log_metrics(scalars, step=trainer.global_step)
+        self.conclude(self._task(pl_module), self._data(trainer), self._place(trainer))
+
+    def conclude(self, task: DenoisingTask, data: Any, place: Place) -> None:
+        """What is done when the training is: compares, unless just done, and draws and logs what there is to show."""
+        if self._step != place.step:
+            scalars = self._measure(task, data, place).scalars()
+            for logger in place.loggers:
+                logger.log_metrics(scalars, step=place.step)
                 logger.save()
-        if self._history and trainer.is_global_zero:
+        if self._history and place.first:
             figure = figures.training_curves(self._history)
             figures.save(figure, self.directory / "figures" / "training.png")
-            for logger in trainer.loggers:
-                log_figure(logger, "training", figure, trainer.global_step)
-        if self.result is not None and trainer.is_global_zero:
-            self._log_evidence(trainer, self.result)
+            for logger in place.loggers:
+                log_figure(logger, "training", figure, place.step)
+        if self.result is not None and place.first:
+            self._log_evidence(self.result, place)
 
-    def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Result:
-        task, data = self._task(pl_module), self._data(trainer)
-        images, labels, processes = data.train_images, data.train_labels, self._processes(trainer)
+    def _measure(self, task: DenoisingTask, data: Any, place: Place) -> Result:
+        images, labels, group = data.train_images, data.train_labels, place.processes.group
         if not self.measurement.shard_bank:  # or the device is not to hold them all
-            images = images.to(pl_module.device)
-        bars = Bars() if self.show_progress and trainer.is_global_zero else None
+            images = images.to(place.device)
+        bars = Bars() if self.show_progress and place.first else None
         training = task.denoiser.training
         task.denoiser.eval()
         try:
-            with all_or_none(processes.group):
+            with all_or_none(group):
                 result = self.measurement.run(
-                    task.denoiser, images, labels, task.schedule, bars or no_progress, processes=processes
+                    task.denoiser, images, labels, task.schedule, bars or no_progress, processes=place.processes
                 )
         finally:
             task.denoiser.train(training)
             if bars is not None:
                 bars.close()
-        self.result, self._step = result, trainer.global_step
-        with all_or_none(processes.group):
-            if trainer.is_global_zero:
+        self.result, self._step = result, place.step
+        with all_or_none(group):
+            if place.first:
                 drawn = result.figures(task.schedule)
                 result.write(self.directory, drawn)
-                self._log_figures(trainer, drawn)
-                for logger in trainer.loggers:
-                    log_lines(logger, "patch_size", result.lines(), "step", trainer.global_step)
+                self._log_measured(result, drawn, place)
+                if self.measurement.keep is not None:
+                    self.measurement.keep.clear()
         return result
 
-    def _log_figures(self, trainer: pl.Trainer, drawn: Mapping[str, Figure]) -> None:
-        for name, figure in drawn.items():
-            for logger in trainer.loggers:
-                log_figure(logger, name, figure, trainer.global_step)
+    def _log_measured(self, result: Result, drawn: Mapping[str, Figure], place: Place) -> None:
+        for logger in place.loggers:
+            for name, figure in drawn.items():
+                log_figure(logger, name, figure, place.step)
+            log_lines(logger, "patch_size", result.lines(), "step", place.step)
 
-    def _log_evidence(self, trainer: pl.Trainer, result: Result) -> None:
+    def _log_evidence(self, result: Result, place: Place) -> None:
         """What is worth logging of the last comparison only: every pair, and the scales as a file."""
-        for logger in trainer.loggers:
-            log_table(logger, "pair_table", result.pair_table(self.measurement.seed), trainer.global_step)
+        for logger in place.loggers:
+            log_table(logger, "pair_table", result.pair_table(self.measurement.seed), place.step)
             if result.scales:
                 log_file(logger, self.directory / "scales.json", "scales")
 
-    def _processes(self, trainer: pl.Trainer) -> Processes:
-        """Those that train together; torch.distributed may know of others."""
-        return Processes.world() if trainer.world_size > 1 else ALONE
+    def _place(self, trainer: pl.Trainer) -> Place:
+        return Place(
+            trainer.strategy.root_device,
+            trainer.global_step,
+            trainer.loggers,
+            trainer.is_global_zero,
+            # torch.distributed may know of others than those that train together.
+            Processes.world() if trainer.world_size > 1 else ALONE,
+        )
 
     def _task(self, pl_module: pl.LightningModule) -> DenoisingTask:
         if not isinstance(pl_module, DenoisingTask):

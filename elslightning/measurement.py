@@ -17,6 +17,7 @@ from elslightning.data import Split
 from elslightning.denoiser import Denoiser
 from elslightning.errors import InputError
 from elslightning.heldout import HELDOUT, draw, heldout
+from elslightning.keeping import Kept
 from elslightning.processes import ALONE, Processes
 from elslightning.receptive_field import gradient_field
 from elslightning.results import Result
@@ -47,6 +48,8 @@ class Measurement:
         seed: noises are drawn from it on the CPU: the same on every device.
         scales: given, these are used and nothing is calibrated.
         heldout: images that are not in the machines' bank, for the calibration objective "heldout".
+        keep: given, evaluations of the machines are kept there until it is cleared, and found again by a measurement
+            that starts anew.
         shard_bank: where several processes measure, each keeps only its share of the machines' bank on its device.
     """
 
@@ -57,6 +60,7 @@ class Measurement:
     scales: Mapping[str, ScaleTable] | None = None
     heldout: Split | None = None
     shard_bank: bool = False
+    keep: Kept | None = None
 
     def __post_init__(self) -> None:
         if not self.machines:
@@ -242,6 +246,8 @@ class Measurement:
         takes = inspect.signature(factory).parameters
         options = {option: value for option, value in bank.options.items() if option in takes}
         machine = factory(bank.images, bank.labels, **scales, **options)
+        if not machine.learned:
+            machine.keep = self.keep  # type: ignore[assignment]
         if len(options) < len(bank.options) and not machine.learned:
             raise InputError(f"shard_bank=true, but machines.{name} takes no shard of a bank: it has no process_group")
         return machine

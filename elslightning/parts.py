@@ -12,6 +12,7 @@ from elslightning.checkpoints import build, find_checkpoint, load_network
 from elslightning.data import ImageDataModule, Split
 from elslightning.denoiser import Denoiser
 from elslightning.errors import InputError
+from elslightning.keeping import Kept
 from elslightning.measurement import Measurement
 from elslightning.networks import EpsDenoiser
 from elslightning.scales import ScaleTable, load_scales
@@ -127,7 +128,7 @@ def load_data(cfg: DictConfig) -> ImageDataModule:
 
 
 def build_measurement(
-    cfg: DictConfig, data: ImageDataModule, scales: dict[str, ScaleTable] | None = None
+    cfg: DictConfig, data: ImageDataModule, scales: dict[str, ScaleTable] | None = None, keep: Kept | None = None
 ) -> Measurement:
     """The measurement of a configuration; without `scales` it calibrates."""
     return Measurement(
@@ -138,6 +139,7 @@ def build_measurement(
         scales=scales,
         heldout=Split(data.val_images, data.val_labels),
         shard_bank=cfg.get("shard_bank", False),
+        keep=keep,
     )
 
 

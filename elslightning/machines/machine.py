@@ -2,7 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar
+from functools import cached_property
+from typing import ClassVar, TypeAlias
 
 import torch
 import torch.distributed as dist
@@ -10,10 +11,14 @@ from torch import Tensor
 
 from elslightning.denoiser import Denoiser
 from elslightning.errors import InputError
+from elslightning.keeping import Part, digest
 from elslightning.machines.kernels import Partial, empty_partial, full_precision, merge, merge_over, posterior_mean
 from elslightning.machines.memory import default_budget, fitting
 from elslightning.processes import all_or_none, gather, meet
 from elslightning.shapes import AlphaBar, Bank, Images, Labels
+
+Keep: TypeAlias = Callable[[Sequence[Part], Callable[[], Tensor]], Tensor]
+"""Returns what is made from some parts, by making it or from an earlier time."""
 
 
 class ScoreMachine(Denoiser):
@@ -41,6 +46,8 @@ class ScoreMachine(Denoiser):
 
     images: Tensor
     labels: Tensor | None
+    keep: Keep | None = None
+    """Given, finds results that were made earlier: see `elslightning.keeping.Kept`."""
     padding_mode: ClassVar[str] = "zeros"
     """What is beyond the border of an image: "zeros" or "circular"."""
     pooled: ClassVar[bool] = False
@@ -103,7 +110,13 @@ class ScoreMachine(Denoiser):
         """The posterior means (size, batch, channel, height, width) for patch sizes (batch, size)."""
         group = self.process_group
         if group is None or not self.own_images:
-            return self._evaluate_same(x_t, alpha_bar, labels, patch_sizes)
+
+            def compute() -> Tensor:
+                return self._evaluate_same(x_t, alpha_bar, labels, patch_sizes)
+
+            if self.keep is None or group is not None:  # processes that share a bank have to meet
+                return compute()
+            return self.keep((x_t, alpha_bar, labels, patch_sizes, self._identity), compute)
         # Every process evaluates the images of all, against its shard of the bank.
         meet(group)  # whoever has failed meanwhile is not coming
         everyones = [
@@ -111,6 +124,11 @@ class ScoreMachine(Denoiser):
         ]
         result = self._evaluate_same(*everyones)  # type: ignore[arg-type]
         return result.narrow(1, dist.get_rank(group) * len(x_t), len(x_t))
+
+    @cached_property
+    def _identity(self) -> str:
+        """What tells this machine from all others, but for its patch sizes."""
+        return digest((type(self).__qualname__, self.images, self.labels))
 
     def _evaluate_same(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None, patch_sizes: Tensor) -> Tensor:
         """The same, for images that all processes of the group have in common.
