@@ -61,17 +61,23 @@ class ELSComparison(pl.Callback):
             self._step, self._history = -1, {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The curves so far: a training that is resumed draws them whole."""
-        return {"history": self._history}
+        """The curves so far, for a training that is resumed draws them whole; and the step that was measured last."""
+        return {"history": self._history, "step": self._step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._history = {name: list(points) for name, points in state_dict["history"].items()}
+        self._step = state_dict.get("step", -1)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Checks, before the first step of training, that the comparison will go through."""
         with all_or_none(self._place(trainer).processes.group):
             task, data = self._task(pl_module), self._data(trainer)
             self.measurement.check(task.denoiser, data.train_images, data.train_labels, task.schedule)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forgets what was kept for the last measurement, which nothing can interrupt any more."""
+        if self._step == trainer.global_step and trainer.is_global_zero and self.measurement.keep is not None:
+            self.measurement.keep.clear()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for name in ("train/loss", "val/loss"):
@@ -93,9 +99,10 @@ class ELSComparison(pl.Callback):
 
     def conclude(self, task: DenoisingTask, data: Any, place: Place) -> None:
         """What is done when the training is: compares, unless just done, and draws and logs what there is to show."""
-        if self._step != place.step:
+        logged = self._step == place.step
+        if self.result is None or not logged:
             scalars = self._measure(task, data, place).scalars()
-            for logger in place.loggers:
+            for logger in () if logged else place.loggers:
                 logger.log_metrics(scalars, step=place.step)
                 logger.save()
         if self._history and place.first:
@@ -128,8 +135,6 @@ class ELSComparison(pl.Callback):
                 drawn = result.figures(task.schedule)
                 result.write(self.directory, drawn)
                 self._log_measured(result, drawn, place)
-                if self.measurement.keep is not None:
-                    self.measurement.keep.clear()
         return result
 
     def _log_measured(self, result: Result, drawn: Mapping[str, Figure], place: Place) -> None:

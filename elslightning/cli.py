@@ -17,7 +17,11 @@ from omegaconf import DictConfig
 from elslightning import __version__, multirun
 from elslightning.arguments import follows, for_hydra
 from elslightning.errors import InputError
+from elslightning.locking import Locks
 from elslightning.tools import TOOLS
+
+PROBE = 2**16
+"""Bytes that must fit into a run directory, or it is not begun with."""
 
 VERBS = {
     "train": "train a denoiser, calibrate the machines against it, compare them with it: the main job",
@@ -65,7 +69,7 @@ class OutputDirectory(Callback):
     earlier: ClassVar[dict[Path, bytes]] = {}
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self._check(config.hydra.run.dir)
+        self._take(config.hydra.run.dir)
         files = (Path(config.hydra.run.dir) / str(config.hydra.output_subdir)).glob("*.yaml")
         OutputDirectory.earlier = {path: path.read_bytes() for path in files}
 
@@ -76,19 +80,26 @@ class OutputDirectory(Callback):
             path.write_bytes(content)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self._check(config.hydra.sweep.dir)
+        self._take(config.hydra.sweep.dir)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Reports, and exits if a job is not finished."""
         if not follows() and (code := multirun.conclude(config.hydra.sweep.dir)):
             sys.exit(code)
 
-    def _check(self, directory: str) -> None:
+    def _take(self, directory: str) -> None:
+        """Makes sure that this run, which several processes may share, has the directory to itself."""
         try:
             Path(directory).mkdir(parents=True, exist_ok=True)
+            if not follows():
+                Locks.take(directory)
             probe = Path(directory) / f".{os.getpid()}.probe"
-            probe.touch()
-            probe.unlink()
+            try:
+                probe.write_bytes(bytes(PROBE))
+            finally:
+                probe.unlink(missing_ok=True)
+        except InputError as error:
+            _refuse(str(error))
         except OSError as error:
             _refuse(f"cannot write to the run directory {directory}: {error.strerror}")
 
@@ -133,6 +144,7 @@ def main() -> None:
             raise
         _refuse(_one_line(error))
     finally:
+        Locks.release()
         sys.argv = command_line
         if not debugging:
             del os.environ["HYDRA_FULL_ERROR"]

@@ -13,6 +13,9 @@ from torch import Tensor
 from elslightning import __version__
 from elslightning.files import replacing
 
+KEPT = ".kept"
+"""The folder of a run directory that results are kept in while it is at work."""
+
 Part: TypeAlias = Tensor | str | None
 """Something that a result depends on."""
 

@@ -33,9 +33,7 @@ class Locks:
                     return
             except BlockingIOError as error:
                 os.close(descriptor)
-                raise InputError(
-                    f"another run is at work in {directory}: wait for it, or choose another one"
-                ) from error
+                raise InputError(f"another run is at work in {directory}: wait, or choose another one") from error
             except FileNotFoundError:
                 pass
             os.close(descriptor)  # whoever had it has just taken the file away

@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 
 from elslightning.checkpoints import build
 from elslightning.errors import InputError
+from elslightning.writers import MetricsFile
 
 MODES = ("offline", "online", "disabled")
 # W&B cuts longer names.
@@ -52,7 +53,7 @@ def build_loggers(
             unnamed = {key: value for key, value in identity.items() if key in part and part[key] is None}
             loggers.append(build(part, **unnamed))
     if loggers and not any(isinstance(logger, CSVLogger) for logger in loggers):
-        loggers.append(CSVLogger(str(directory), name="", version=""))
+        loggers.append(MetricsFile(str(directory), name="", version=""))
     return loggers
 
 

@@ -43,7 +43,7 @@ def describe(
     """
     where = {"device": str(device), "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None}
     return {
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": _now(),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "overrides": list(overrides),
         "seed": seed,
@@ -91,6 +91,10 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip()
 
 
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def write(directory: Path, content: Mapping[str, Any]) -> None:
     """Writes run.json, whole or not at all."""
     write_json(directory / FILE, content)
@@ -108,6 +112,16 @@ def wandb_identity(directory: Path) -> dict[str, Any] | None:
     content = read(directory)
     known = [part["wandb"] for part in (content, *content.get("resumed", [])) if part.get("wandb")]
     return known[-1] if known else None
+
+
+def finish(directory: Path) -> None:
+    """Adds to run.json when the run was finished."""
+    write(directory, read(directory) | {"finished": _now()})
+
+
+def is_finished(directory: Path) -> bool:
+    """Whether a run says that it is finished, and has not been resumed since."""
+    return read(directory).get("finished") is not None
 
 
 class RunRecord(pl.Callback):
@@ -137,7 +151,7 @@ class RunRecord(pl.Callback):
         device = trainer.strategy.root_device
         content = describe(device=device, processes=trainer.world_size, **self.description)
         if self.resumed and (earlier := read(self.directory)):
-            content = earlier | {"resumed": [*earlier.get("resumed", []), content]}
+            content = earlier | {"finished": None, "resumed": [*earlier.get("resumed", []), content]}
         write(self.directory, content)
         for logger in trainer.loggers:
             log_config(logger, self.config)

@@ -4,7 +4,7 @@ import csv
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from elslightning.checkpoints import read_checkpoint
 from elslightning.errors import InputError
+from elslightning.provenance import is_finished
 
 
 class RandomState(pl.Callback):
@@ -28,15 +29,33 @@ class RandomState(pl.Callback):
         torch.set_rng_state(state_dict["torch"])
 
 
-def resumed(cfg: DictConfig, directory: Path) -> tuple[DictConfig, int]:
-    """The configuration of the training in `directory`, and the number of optimizer steps it has taken.
+class Losses(pl.Callback):
+    """Keeps what an epoch of training has found in its checkpoint: Lightning logs it after that is written."""
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
+        checkpoint["elslightning_epoch"] = {"epoch": trainer.current_epoch, "step": trainer.global_step - 1, **found}
+
+
+class Stand(NamedTuple):
+    """How far a training has come: its optimizer steps, its last checkpoint, and whether only the comparison lacks."""
+
+    step: int
+    checkpoint: dict[str, Any]
+    trained: bool
+
+
+def resumed(cfg: DictConfig, directory: Path) -> tuple[DictConfig, Stand]:
+    """The configuration of the training in `directory`, and how far it has come.
 
     Args:
         cfg: composed from what the command line of that training set, and what this one does.
         directory: of the run.
 
     Raises:
-        InputError: if there is no such training, it has no checkpoint, or cannot go on from it.
+        InputError: if there is no such training, it has no checkpoint, cannot go on from it, or is finished.
     """
     saved = OmegaConf.load(directory / ".hydra" / "config.yaml")
     if not isinstance(saved, DictConfig) or saved.get("verb") != "train":
@@ -55,24 +74,30 @@ def resumed(cfg: DictConfig, directory: Path) -> tuple[DictConfig, int]:
         (done, saved.trainer.max_epochs, "epochs"),
         (step, saved.trainer.get("max_steps", -1), "steps"),
     ):
-        # Lightning would not swap in the averaged weights if there is nothing left to train.
         if 0 <= wanted <= taken:
+            if saved.compare and not is_finished(directory):
+                return saved, Stand(step, content, trained=True)
             raise InputError(
                 f"resume={directory}: {taken} of {wanted} {what} are done; set trainer.max_epochs to go on, "
                 f"or compare again with elslightning compare checkpoint={directory}"
             )
-    return saved, step
+    return saved, Stand(step, content, trained=False)
 
 
-def keep_metrics(loggers: Iterable[Logger], directory: Path, step: int) -> None:
-    """Keeps the rows of metrics.csv up to a step, which the logger would otherwise begin anew."""
+def keep_metrics(loggers: Iterable[Logger], directory: Path, stand: Stand) -> None:
+    """Keeps the rows of metrics.csv up to a checkpoint, which the logger would otherwise begin anew."""
     path = directory / "metrics.csv"
-    if not path.is_file():
-        return
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
+    rows: list[dict[str, Any]] = []
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
+    # What was logged after the last step comes from a comparison that is done again.
+    rows = [row for row in rows if int(row["step"]) < stand.step + (not stand.trained)]
+    epoch = stand.checkpoint.get("elslightning_epoch", {})
+    if not any(epoch.keys() <= row.keys() and int(row["step"]) == epoch["step"] for row in rows) and epoch:
+        rows.append(epoch)
     for logger in loggers:
-        if isinstance(logger, CSVLogger):
+        if isinstance(logger, CSVLogger) and rows:
             # Making the writer takes the file away.
-            logger.experiment.metrics = [row for row in rows if int(row["step"]) <= step]
+            logger.experiment.metrics = rows
             logger.save()

@@ -9,12 +9,14 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from elslightning.callbacks import ELSComparison
+from elslightning.arguments import follows
+from elslightning.callbacks import ELSComparison, Place
 from elslightning.checkpoints import build, build_network, find_checkpoint
 from elslightning.consistency import consistency
 from elslightning.data import ImageDataModule
 from elslightning.errors import InputError
 from elslightning.heldout import HELDOUT
+from elslightning.keeping import KEPT, Kept
 from elslightning.launch import check_launch
 from elslightning.loggers import build_loggers, identify, session
 from elslightning.networks import EpsDenoiser
@@ -34,11 +36,12 @@ from elslightning.parts import (
     source,
 )
 from elslightning.progress import Bars
-from elslightning.provenance import RunRecord, describe, wandb_identity, write
+from elslightning.provenance import RunRecord, describe, finish, wandb_identity, write
 from elslightning.results import Result, Samples
-from elslightning.resuming import RandomState, keep_metrics, resumed
+from elslightning.resuming import Losses, RandomState, Stand, keep_metrics, resumed
 from elslightning.sampling import sample as draw
 from elslightning.training import DenoisingTask
+from elslightning.writers import WholeCheckpoints
 
 
 def run(cfg: DictConfig, directory: Path) -> Result | Samples | None:
@@ -59,15 +62,16 @@ def train(cfg: DictConfig, directory: Path) -> Result | None:
 
     With `resume`, `directory` is that of an earlier training, which goes on from its last checkpoint.
     """
-    resume, step = cfg.resume is not None, 0
-    if resume:
-        cfg, step = resumed(cfg, directory)
+    stand: Stand | None = None
+    if cfg.resume is not None:
+        cfg, stand = resumed(cfg, directory)
     check_whole(cfg, "trainer.max_epochs", minimum=-1)
     check_launch(build(cfg.trainer, logger=False, enable_checkpointing=False))
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = load_data(cfg)
     network = build_network(cfg)
-    measurement = build_measurement(cfg, data)
+    keep = Kept(directory / KEPT)
+    measurement = build_measurement(cfg, data, keep=keep)
     measurement.check(network, data.train_images, data.train_labels, network.schedule)
     task = DenoisingTask(
         network,
@@ -81,17 +85,27 @@ def train(cfg: DictConfig, directory: Path) -> Result | None:
     comparison = ELSComparison(measurement, directory)
     callbacks = [build(part) for part in (cfg.get("callbacks") or {}).values()]
     config = primitives(cfg)
-    identity = (wandb_identity(directory) if resume else None) or identify(directory)
+    identity = (wandb_identity(directory) if stand else None) or identify(directory)
     loggers = build_loggers(config.get("logger") or {}, directory, identity)
     wandb = identity if any(hasattr(logger, "use_artifact") for logger in loggers) else None
     about = {"seed": cfg.seed, "data": data, "overrides": overrides_given(), "wandb": wandb}
-    record = RunRecord(directory, config, resumed=resume, **about)
-    callbacks = [record, RandomState(), *([comparison] if cfg.compare else []), *callbacks]
+    record = RunRecord(directory, config, resumed=stand is not None, **about)
+    callbacks = [record, RandomState(), Losses(), *([comparison] if cfg.compare else []), *callbacks]
     with session(directory):
-        trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers)
-        if resume:
-            keep_metrics(loggers, directory, step)
-        trainer.fit(task, data, ckpt_path=find_checkpoint(directory) if resume else None, weights_only=True)
+        trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers, plugins=[WholeCheckpoints()])
+        if stand is not None:
+            keep_metrics(loggers, directory, stand)
+        if stand is not None and stand.trained:
+            # Not by the trainer, which would not swap in the averaged weights if there is nothing left to train.
+            task.load_state_dict(stand.checkpoint["state_dict"])
+            comparison.load_state_dict(stand.checkpoint["callbacks"]["ELSComparison"])
+            device = trainer.strategy.root_device
+            comparison.conclude(task.to(device), data, Place(device, stand.step, loggers, first=not follows()))
+        else:
+            trainer.fit(task, data, ckpt_path=find_checkpoint(directory) if stand else None, weights_only=True)
+    if not follows():
+        finish(directory)
+        keep.clear()
     return comparison.result
 
 
@@ -105,7 +119,8 @@ def calibrate(cfg: DictConfig, directory: Path) -> Result:
     else:
         network, data = network_and_data(cfg)
         labels, schedule = data.train_labels, network.schedule
-    measurement = build_measurement(cfg, data)
+    keep = Kept(directory / KEPT)
+    measurement = build_measurement(cfg, data, keep=keep)
     measurement.check(network, data.train_images, labels, schedule)
     device = find_device(cfg.device)
     record = _describe(cfg, data, device)
@@ -118,6 +133,7 @@ def calibrate(cfg: DictConfig, directory: Path) -> Result:
     )
     write(directory, record)
     result.write(directory, result.figures(schedule))
+    keep.clear()
     return result
 
 
@@ -126,7 +142,8 @@ def compare(cfg: DictConfig, directory: Path) -> Result:
     network, data = network_and_data(cfg)
     # Whoever sets how to calibrate wants it done, and not the scales that lie beside the checkpoint.
     anew = cfg.scales is None and any(key.split(".")[0] == "calibration" for key in keys_of(overrides_given()))
-    measurement = build_measurement(cfg, data, None if anew else find_scales(cfg))
+    keep = Kept(directory / KEPT)
+    measurement = build_measurement(cfg, data, None if anew else find_scales(cfg), keep)
     device, labels = find_device(cfg.device), data.train_labels
     record = _describe(cfg, data, device)
     result = measurement.run(
@@ -138,6 +155,7 @@ def compare(cfg: DictConfig, directory: Path) -> Result:
     )
     write(directory, record)
     result.write(directory, result.figures(network.schedule))
+    keep.clear()
     return result
 
 

@@ -147,6 +147,7 @@ def test_the_run_of_wandb_goes_on(resumed):
 def test_run_json_keeps_the_first_start_and_adds_the_second(resumed, before):
     first, now = json.loads(before["run.json"]), json.loads((resumed / "run.json").read_text())
     (again,) = now.pop("resumed")
+    assert now.pop("finished") >= again["started"] >= now["started"]
     assert now == first
     assert again["command"].startswith("elslightning train ")
     assert "resume=" in again["command"]

@@ -1,0 +1,172 @@
+"""Kills runs at random moments, starts them again, and counts what is lost or wrong.
+
+    python benchmarks/faults.py [--faults 200] [--seed 0]
+
+Every run of a verb is killed with SIGKILL at a random moment of its usual time, once to three times, and after each
+kill every file that it left must be whole. Then it is started again, a training with `resume=RUN_DIR` as soon as it has
+a checkpoint, and must end with the files of a run that nobody killed: weights and tables bit for bit.
+
+A file is *lost* if it cannot be read to its end, or is missing at the end; a run is *wrong* if it ends with anything
+else, or does not end. Small networks on digits, one thread each, processes forked from one that has imported the
+package.
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+import victims
+from tiny import TRAIN
+
+KILLS = 3
+SMALL = [word for word in TRAIN if "max_epochs" not in word]
+# When, how fast and how often: the only files in which two runs of the same differ.
+VOLATILE = {"run.json", "report.html", "report.md"}
+
+
+def unreadable(directory: Path) -> list[str]:
+    """The files that cannot be read to their end."""
+    found = []
+    for path in sorted(directory.rglob("*")):
+        if not path.is_file() or path.name.startswith("."):
+            continue
+        try:
+            read(path)
+        except Exception as error:
+            found.append(f"{path.relative_to(directory)}: {type(error).__name__}: {error}")
+    return found
+
+
+def read(path: Path) -> object:
+    """What is in a file, by its kind."""
+    if path.suffix == ".json":
+        return json.loads(path.read_text("utf-8"))
+    if path.suffix == ".csv":
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        if any(None in row or None in row.values() for row in rows):
+            raise ValueError("a row of another length")
+        return rows
+    if path.suffix == ".ckpt":
+        content = torch.load(path, weights_only=True)
+        return {name: content[name] for name in ("state_dict", "current_model_state", "averaging_state", "global_step")}
+    if path.suffix == ".npz":
+        with np.load(path) as arrays:
+            return {name: arrays[name] for name in arrays}
+    return path.read_bytes()
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two contents are equal, bit for bit."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return np.array_equal(one, other)
+    return one == other
+
+
+def files(directory: Path) -> dict[str, Path]:
+    """The results of a run, by name."""
+    paths = (path for path in directory.rglob("*") if path.is_file() and ".hydra" not in path.parts)
+    return {str(path.relative_to(directory)): path for path in paths if path.suffix != ".png"}
+
+
+class Case:
+    """A command, what it leaves when nobody kills it, and how long that takes."""
+
+    def __init__(self, verb: str, words: list[str], folder: Path) -> None:
+        self.verb, self.words, self.folder = verb, words, folder
+        self.reference, self.log = folder / f"{verb}_reference", folder / "log"
+        victims.finish(*self.command(folder / "warm"), output=self.log)
+        start = time.monotonic()
+        if victims.finish(*self.command(self.reference), output=self.log) != 0:
+            raise SystemExit(f"{verb} does not work:\n{self.log.read_text()}")
+        self.seconds = time.monotonic() - start
+        shutil.rmtree(folder / "warm")
+
+    def command(self, run: Path) -> list[str]:
+        if self.verb == "train" and (run / "checkpoints" / "last.ckpt").is_file():
+            return ["train", f"resume={run}"]
+        return [self.verb, *self.words, f"hydra.run.dir={run}"]
+
+    def fault(self, dice: random.Random) -> Counter[str]:
+        """A run that is killed once or more; what became of it."""
+        run, tally = self.folder / "run", Counter(faults=1)
+        shutil.rmtree(run, ignore_errors=True)
+        for _ in range(dice.randint(1, KILLS)):
+            process = victims.start(*self.command(run), output=self.log)
+            process.join(dice.uniform(0, self.seconds))
+            process.kill()
+            process.join()
+            if process.exitcode == 0:
+                break
+            tally["kills"] += 1
+            for complaint in unreadable(run):
+                print(f"lost: {self.verb}: {complaint}")
+                tally["lost"] += 1
+        else:
+            code = victims.finish(*self.command(run), output=self.log)
+            last = self.log.read_text().strip().splitlines()[-1]
+            if code != 0 and "epochs are done" not in last:  # it was killed after its last word
+                print(f"wrong: {self.verb} ended with {code}: {last}")
+                return tally + Counter(wrong=1)
+        found, expected = files(run), files(self.reference)
+        for name in sorted(expected.keys() - found.keys()):
+            print(f"lost: {self.verb}: {name} is missing")
+            tally["lost"] += 1
+        common = found.keys() & expected.keys() - VOLATILE
+        different = {name for name in common if not same(read(found[name]), read(expected[name]))}
+        different |= found.keys() - expected.keys()
+        if different:
+            print(f"wrong: {self.verb}: {', '.join(sorted(different))}")
+            tally["wrong"] += 1
+        return tally
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faults", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    dice = random.Random(options.seed)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        cases = [Case("train", [*SMALL, "trainer.max_epochs=6", "comparison.every_n_epochs=3"], folder)]
+        measured = [f"checkpoint={cases[0].reference}", "calibration.steps=8", "calibration.num_samples=8"]
+        compared = [*measured, "comparison.num_pairs=8", "comparison.steps=8", "comparison.network_steps=8"]
+        cases += [Case("calibrate", measured, folder), Case("compare", compared, folder)]
+        tallies = {case.verb: Counter[str]() for case in cases}
+        start = time.monotonic()
+        for number in range(options.faults):
+            case = cases[number % len(cases)]
+            tallies[case.verb] += case.fault(dice)
+        minutes = (time.monotonic() - start) / 60
+        print(f"{platform.machine()}, {os.cpu_count()} cores; seed {options.seed}; {minutes:.0f} minutes")
+        print(f"{'verb':<10}{'seconds':>8}{'faults':>8}{'kills':>8}{'lost':>8}{'wrong':>8}")
+        for case in cases:
+            tally = tallies[case.verb]
+            counts = "".join(f"{tally[key]:>8}" for key in ("faults", "kills", "lost", "wrong"))
+            print(f"{case.verb:<10}{case.seconds:>8.1f}{counts}")
+        whole = sum(tallies.values(), Counter())
+        print(f"{whole['faults']} faults, {whole['kills']} kills: {whole['lost']} lost, {whole['wrong']} wrong")
+        sys.exit(1 if whole["lost"] or whole["wrong"] else 0)
+
+
+if __name__ == "__main__":
+    main()
