@@ -40,6 +40,7 @@ _STYLE = {
     "xtick.color": INK,
     "ytick.color": INK,
     "legend.frameon": False,
+    "text.parse_math": False,
     "legend.fontsize": 9,
     "lines.linewidth": 1.6,
 }

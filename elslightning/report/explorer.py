@@ -140,7 +140,7 @@ def _spread(total: int, count: int) -> list[int]:
 
 
 def explore(
-    run: Run, experiment: Experiment, *, pairs: int = 9, work: float = 1.2e9, progress: Progress = no_progress
+    run: Run, experiment: Experiment, *, pairs: int = 9, work: float = 4e10, progress: Progress = no_progress
 ) -> Explorer:
     """Walks some pairs of a run from noise to image again, and attributes every pixel to training patches.
 
