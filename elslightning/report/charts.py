@@ -131,10 +131,11 @@ def agreement_curves(run: Run, machine: str, schedule: CosineSchedule) -> Figure
     for row in run.calibration:
         if row["machine"] == machine:
             found.setdefault(row["patch_size"], {}).setdefault(row["alpha_bar"], []).append(row["agreement"])
-    shades = matplotlib.colormaps["cividis"](np.linspace(0.0, 0.95, len(found)))
-    for (size, by_level), shade in zip(sorted(found.items()), shades, strict=True):
+    shades = matplotlib.colormaps["cividis"](np.linspace(0.3, 0.85, len(found)))
+    dashes = itertools.cycle(("-", "--", "-.", ":"))
+    for (size, by_level), shade, dash in zip(sorted(found.items()), shades, dashes, strict=False):
         t, medians = _times(schedule, list(by_level)), [float(np.median(values)) for values in by_level.values()]
-        axes.plot(t, medians, color=shade, linewidth=1.2, label=f"P = {size}")
+        axes.plot(t, medians, color=shade, linestyle=dash, linewidth=1.2, label=f"P = {size}")
     table = run.scales.get(machine)
     if table is not None:
         for level, size in zip(table.alpha_bar.tolist(), table.patch_size.tolist(), strict=True):

@@ -14,7 +14,7 @@
   try {
     data = await unpack($("explorer-data").textContent);
   } catch (error) {
-    $("explorer-off").textContent = `The explorer needs a browser that can unpack its data (${error.message}).`;
+    $("ex-off").textContent = `The explorer needs a browser that can unpack its data (${error.message}).`;
     return;
   }
   const keptAt = new Map(Array.from(data.kept, (image, place) => [image, place]));
@@ -383,8 +383,8 @@
     }, matchMedia("(prefers-reduced-motion: reduce)").matches ? 1500 : 350);
   }
 
-  $("explorer-off").remove();
-  $("explorer").hidden = false;
+  $("ex-off").remove();
+  $("ex-root").hidden = false;
   choices($("ex-pairs"), "ex-pair", meta.pairs.map((pair, place) => [place, card(pair, place)]), state.pair, (place) => { state.pair = Number(place); update(); });
   choices($("ex-views"), "ex-view", VIEWS, 0, (view) => { state.view = view; update(); });
   $("ex-step").max = last();
