@@ -1,6 +1,6 @@
 """Attribution: which training patches a machine paints every pixel with, and how sure it is of them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,10 @@ from torch import Tensor
 
 from elslightning.denoiser import Denoiser
 from elslightning.errors import InputError
-from elslightning.machines.candidates import candidates
+from elslightning.machines.candidates import Candidates, candidates
 from elslightning.machines.machine import Chunks, ScoreMachine
 from elslightning.machines.memory import default_budget, fitting
+from elslightning.machines.patches import PatchMachine
 from elslightning.machines.ranking import Ranking, power_of, rank, ranking_bytes
 from elslightning.machines.ranking_compiled import rank_compiled
 from elslightning.sampling import reverse_process
@@ -60,6 +61,7 @@ class Attribution:
         return self.entropy.exp()
 
 
+@torch.no_grad()
 def attribute(
     machine: Denoiser,
     x_t: Images,
@@ -67,6 +69,8 @@ def attribute(
     labels: Labels | None = None,
     *,
     top: int = 5,
+    patch_size: int | None = None,
+    prefer: Int64[Tensor, " batch"] | None = None,
     progress: Progress = no_progress,
 ) -> Attribution:
     """The most responsible training patches of every pixel of some noisy images.
@@ -80,6 +84,9 @@ def attribute(
         alpha_bar: (batch,) float64 in (0, 1), the noise level to see each image at.
         labels: (batch,) int64, given exactly when the machine is conditional.
         top: how many patches to name, at least 1.
+        patch_size: instead of the machine's own; odd, positive.
+        prefer: (batch,) for each image a training image that comes first among equals at the same place, of those
+            that count for its label; others are not preferred.
         progress: told the number of images done.
 
     Raises:
@@ -100,24 +107,32 @@ def attribute(
     bank.check_inputs(x_t, alpha_bar, labels)
     if not bool(torch.isfinite(x_t).all()):
         raise InputError("the images to attribute contain a pixel that is not finite")
-    patch_size = bank.patch_size_at(alpha_bar)
-    classes = torch.zeros(len(x_t), dtype=torch.int64) if labels is None else labels.cpu()
-    keys = torch.stack([classes, patch_size.cpu()], dim=1)  # (batch, 2)
-    height, width = x_t.shape[2:]
-    sources = torch.empty((3, len(x_t), height, width, top), dtype=torch.int64)
-    weight, entropy = torch.empty((len(x_t), height, width, top)), torch.empty((len(x_t), height, width))
+    sizes = _patch_sizes(bank, alpha_bar, patch_size)
+    batch, _, height, width = x_t.shape
+    classes = torch.zeros(batch, dtype=torch.int64) if labels is None else labels.cpu()
+    first = torch.full((batch,), -1) if prefer is None else prefer.cpu()
+    keys = torch.stack([classes, sizes, first], dim=1)  # (batch, 3)
+    sources = torch.empty((3, batch, height, width, top), dtype=torch.int64)
+    weight, entropy = torch.empty((batch, height, width, top)), torch.empty((batch, height, width))
     done = 0
+
+    def tell(fraction: float) -> None:
+        progress("attribution", done + fraction, batch)
+
     for key in keys.unique(dim=0):
-        label, size = key.tolist()
-        same = (keys == key).all(dim=1).nonzero()[:, 0]
-        for part, ranking, offsets in _rankings(bank, x_t, alpha_bar.cpu(), same, label, size, top, done, progress):
+        label, size, preferred = key.tolist()
+        group = (keys == key).all(dim=1).nonzero()[:, 0]
+        members = bank._members(label if bank.conditional else None)
+        members = torch.cat([members[members == preferred], members[members != preferred]])
+        found = candidates(height, width, size, pooled=bank.pooled, padding_mode=bank.padding_mode)
+        for part, ranking in _rankings(bank, x_t, alpha_bar.cpu(), group, members, found, top, tell):
             power = power_of(alpha_bar.cpu()[part], ranking.weight.device)
             probability, nats = ranking.posterior(power)
             weight[part], entropy[part] = probability.float().cpu(), nats.float().cpu()
-            sources[:, part] = _sources(ranking, offsets, height, width)
+            sources[:, part] = _sources(ranking, members.cpu(), torch.from_numpy(found.offsets()), height, width)
             done += len(part)
     image, row, column = sources
-    return Attribution(alpha_bar.cpu(), patch_size.cpu(), image, row, column, weight, entropy)
+    return Attribution(alpha_bar.cpu(), sizes, image, row, column, weight, entropy)
 
 
 def check_attributable(machine: Denoiser, top: int = 1) -> ScoreMachine:
@@ -135,47 +150,50 @@ def check_attributable(machine: Denoiser, top: int = 1) -> ScoreMachine:
     return machine
 
 
+def _patch_sizes(machine: ScoreMachine, alpha_bar: AlphaBar, patch_size: int | None) -> Tensor:
+    """The patch size for each noise level, (batch,) on the CPU."""
+    if patch_size is None:
+        return machine.patch_size_at(alpha_bar).cpu()
+    if not isinstance(machine, PatchMachine):
+        raise InputError(f"{type(machine).__name__} sees whole images: it takes no patch size")
+    machine.check_patch_size(patch_size)
+    return torch.full(alpha_bar.shape, patch_size)
+
+
 def _rankings(
     machine: ScoreMachine,
     x_t: Images,
     alpha_bar: AlphaBar,
-    same: Tensor,
-    label: int,
-    patch_size: int,
+    group: Tensor,
+    members: Tensor,
+    found: Candidates,
     top: int,
-    done: int,
-    progress: Progress,
-) -> Iterator[tuple[Tensor, Ranking, Tensor]]:
-    """The rankings of the images `same`, which share their candidates, in parts that fit into the memory budget."""
-    found = candidates(x_t.shape[2], x_t.shape[3], patch_size, pooled=machine.pooled, padding_mode=machine.padding_mode)
+    tell: Callable[[float], None],
+) -> Iterator[tuple[Tensor, Ranking]]:
+    """The rankings of the images of `group`, which share their candidates, in parts that fit into the memory budget."""
     budget = machine.memory_budget or default_budget(x_t.device)
-    members = machine._members(label if machine.conditional else None)
-    at_once = fitting(budget // 2, ranking_bytes(x_t, found, top), len(same), "one noisy image")
-    offsets = torch.from_numpy(found.offsets())
-    for part in same.split(at_once):
+    at_once = fitting(budget // 2, ranking_bytes(x_t, found, top), len(group), "one noisy image")
+    for part in group.split(at_once):
 
-        def tick(fraction: float, start: int = done, count: int = len(part)) -> None:
-            progress("attribution", start + fraction * count, len(x_t))
+        def tick(fraction: float, count: int = len(part)) -> None:
+            tell(fraction * count)
 
         chunks = Chunks(machine.images, members, budget // 2, tick)
         queries, levels = x_t[part.to(x_t.device)], alpha_bar[part]
         if COMPILED and x_t.device.type == "cpu" and x_t.dtype == torch.float32:
-            ranking = rank_compiled(queries, levels, chunks, found, top, torch.get_num_threads())
+            yield part, rank_compiled(queries, levels, chunks, found, top, torch.get_num_threads())
         else:
-            ranking = rank(queries, levels, chunks, found, top)
-        yield part, ranking, offsets
-        done += len(part)
+            yield part, rank(queries, levels, chunks, found, top)
 
 
-def _sources(ranking: Ranking, offsets: Tensor, height: int, width: int) -> Tensor:
+def _sources(ranking: Ranking, members: Tensor, offsets: Tensor, height: int, width: int) -> Tensor:
     """Image, row and column (3, batch, height, width, top) of what a ranking names."""
-    image, displacement = ranking.image.cpu(), ranking.displacement.cpu()
+    position, displacement = ranking.image.cpu(), ranking.displacement.cpu()
     down, right = offsets[displacement.clamp(min=0)].unbind(dim=-1)  # (batch, height or 1, width or 1, top)
     rows, columns = torch.arange(height)[:, None, None], torch.arange(width)[:, None]
-    row, column = (rows + down) % height, (columns + right) % width
-    shape = torch.broadcast_shapes(image.shape, row.shape, column.shape)
-    there = image.expand(shape) >= 0
-    return torch.stack([torch.where(there, tensor, -1) for tensor in (image.expand(shape), row, column)])
+    image = members[position.clamp(min=0)]
+    sources = torch.broadcast_tensors(image, (rows + down) % height, (columns + right) % width)
+    return torch.where(position >= 0, torch.stack(sources), -1)
 
 
 @dataclass(frozen=True)

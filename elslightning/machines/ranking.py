@@ -26,7 +26,7 @@ class Ranking(NamedTuple):
     displacement: Int64[Tensor, "*query top"]
     """Where each lies, as an index of `Candidates.pairs`."""
     image: Int64[Tensor, "*query top"]
-    """Which training image each is of; -1 where there is none."""
+    """Which training image each is of, by its position among those that count; -1 where there is none."""
     weight: Float[Tensor, "*query"]
     """`Σ exp(-power (distance - nearest))`."""
     moment: Float[Tensor, "*query"]
@@ -101,7 +101,7 @@ def rank(x_t: Images, alpha_bar: AlphaBar, chunks: Chunks, candidates: Candidate
     each = compared * batch * (6 * x_t.dtype.itemsize + 40) + x_t.dtype.itemsize * 4 * x_t[0].numel()
     start = 0
     for images in chunks.of(x_t.dtype, each):
-        numbers = chunks.members[start : start + len(images)]
+        numbers = torch.arange(start, start + len(images), device=x_t.device)
         start += len(images)
         images = F.pad(images, (0, 1, 0, 1))
         for displacement, (k, m) in enumerate(candidates.pairs.tolist()):

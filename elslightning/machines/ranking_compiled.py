@@ -6,7 +6,6 @@ summed anew at every pixel, first along columns, then along rows, where `compile
 so do equal patches come out equally far to the last digit.
 """
 
-import functools
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -92,7 +91,7 @@ def rank_compiled(
     first = 0
     with ThreadPoolExecutor(threads) as pool:
         for images in chunks.of(torch.float32, 3 * 4 * x_t[0].numel(), threads * workspace):
-            numbers = chunks.members[first : first + len(images)].numpy()
+            numbers = np.arange(first, first + len(images))
             first += len(images)
             starts = np.arange(0, len(images), LANES)
             image_parts = np.array_split(starts, min(len(starts), -(-threads // len(query_parts))))
@@ -100,10 +99,12 @@ def rank_compiled(
                 [pool.submit(work, part, blocks, images.numpy(), numbers) for blocks in image_parts]
                 for part in query_parts
             ]
-            lines = [
-                functools.reduce(lambda a, b, at=part: merge(a, b, power[at]), [future.result() for future in line])
-                for part, line in zip(query_parts, futures, strict=True)
-            ]
+            lines = []
+            for part, line in zip(query_parts, futures, strict=True):
+                ranking = line[0].result()
+                for future in line[1:]:
+                    ranking = merge(ranking, future.result(), power[part])
+                lines.append(ranking)
             found: list[Tensor] = [torch.cat(tensors) for tensors in zip(*lines, strict=True)]
             result = merge(result, Ranking(*found), power)
     return result

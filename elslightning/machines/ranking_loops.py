@@ -111,7 +111,7 @@ def rank_block(
 ) -> None:
     """Adds a block of training images (channel, height, width, LANES) for every query and displacement.
 
-    `numbers` says which image of the bank is in each lane, `count` how many lanes are in use, and `absent` is added to
+    `numbers` says which image is in each lane, `count` how many lanes are in use, and `absent` is added to
     the distances: 0 in these, and too far to have weight in the others. The candidates are those of
     `candidates.Candidates`, their tables padded to one length. For every query and pixel (row, column), `kept`,
     `place` and `image` list distances, displacements and images of the nearest candidates, `sums` the weight and
