@@ -9,9 +9,11 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch import Tensor
 
 from elslightning.comparison import BASELINE, NETWORK
@@ -21,7 +23,7 @@ from elslightning.schedule import CosineSchedule
 
 INK, FAINT = "#0a0b0c", "#0d0e0f"
 """Stand-ins, replaced by the page's own colours of text and of rules."""
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -82,13 +84,14 @@ def _figure(width: float, height: float) -> Figure:
 
 def scatter(run: Run, machine: str) -> Figure:
     """Pearson r of one machine against that of the ideal score machine, a point per pair."""
-    figure = _figure(4.6, 4.4)
+    figure = _figure(6.4, 4.8)
     axes = figure.subplots()
     for marker, steps in zip(itertools.cycle(_MARKERS), run.network_steps, strict=False):
         theory, ideal = run.values(machine, steps), run.values(BASELINE, steps)
-        look = {"facecolor": COLOURS.get(machine, INK)} if marker == "o" else {"facecolor": "none"}
+        colour = COLOURS.get(machine, INK)
+        filled = colour if marker == "o" else "none"
         label = f"network, {steps} steps: {np.mean(theory > ideal):.0%} above IS"
-        axes.scatter(ideal, theory, s=22, marker=marker, edgecolor=COLOURS.get(machine, INK), label=label, **look)
+        axes.scatter(ideal, theory, s=22, marker=marker, edgecolor=colour, facecolor=filled, label=label)
     low = min(0.0, *axes.get_xlim(), *axes.get_ylim())
     axes.plot([low, 1], [low, 1], color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set_xlim(low, 1.02)
@@ -96,7 +99,7 @@ def scatter(run: Run, machine: str) -> Figure:
     axes.set_aspect("equal")
     axes.set_xlabel("r of IS with the network")
     axes.set_ylabel(f"r of {display_name(machine)} with the network")
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper center")
     return figure
 
 
@@ -161,7 +164,7 @@ def trajectory(alpha_bar: Tensor, curves: Mapping[str, Tensor], schedule: Cosine
     axes.set_xlabel("time t (1: noise, 0: image)")
     axes.set_ylabel("Pearson r of x0")
     axes.invert_xaxis()
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
@@ -201,12 +204,15 @@ def training(losses: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
     axes.set_yscale("log")
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("mean squared error of eps")
-    axes.grid(which="minor", visible=False)
+    for axis, subs in ((axes.xaxis, (1,)), (axes.yaxis, (1, 2, 3, 5))):
+        axis.set_major_locator(LogLocator(subs=subs))
+        axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+        axis.set_minor_formatter(NullFormatter())
     axes.legend()
     return figure
 
 
-def side_by_side(runs: Sequence[Run]) -> Figure:
+def side_by_side(runs: Sequence[Run], names: Sequence[str]) -> Figure:
     """Medians with their intervals, a row per run and a mark per machine."""
     figure = _figure(7, 1.2 + 0.5 * len(runs))
     axes: Axes = figure.subplots()
@@ -227,7 +233,7 @@ def side_by_side(runs: Sequence[Run]) -> Figure:
         axes.errorbar(
             medians, heights, xerr=np.maximum(spread, 0), fmt=marker, color=colour, ms=6, label=display_name(machine)
         )
-    axes.set_yticks(range(len(runs)), [run.name for run in runs])
+    axes.set_yticks(range(len(runs)), names)
     axes.set_ylim(len(runs) - 0.5, -0.5)
     axes.set_xlabel("median r with the network, 95 % interval")
     axes.grid(axis="y", visible=False)
@@ -236,6 +242,4 @@ def side_by_side(runs: Sequence[Run]) -> Figure:
 
 
 def _times(schedule: CosineSchedule, levels: Sequence[float]) -> list[float]:
-    import torch
-
     return schedule.time(torch.tensor(list(levels), dtype=torch.float64)).tolist()

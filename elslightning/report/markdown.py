@@ -37,7 +37,12 @@ def escape(text: str) -> str:
 def table(content: Table) -> str:
     """A table, its caption above; the strong column in bold."""
     side = ":--" if content.words else "--:"
-    lines = [escape(content.caption), "", _row(content.head), _row([":--", *[side] * (len(content.head) - 1)], raw=True)]
+    lines = [
+        escape(content.caption),
+        "",
+        _row(content.head),
+        _row([":--", *[side] * (len(content.head) - 1)], raw=True),
+    ]
     for row in content.rows:
         cells = [escape(cell) for cell in row]
         if content.strong is not None:

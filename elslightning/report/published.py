@@ -33,8 +33,9 @@ class Published:
     def text(self) -> str:
         """Which row it is, in words."""
         network = {"resnet": "ResNet", "unet": "UNet"}[self.network]
+        padding = "zero" if self.padding == "zeros" else self.padding
         kind = "class-conditional" if self.conditional else "unconditional"
-        return f"{TITLES[self.data]}, {kind} {network}, {self.padding} padding"
+        return f"{TITLES[self.data]}, {kind} {network}, {padding} padding"
 
 
 TITLES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "fashion_mnist": "Fashion-MNIST", "celeba": "CelebA"}

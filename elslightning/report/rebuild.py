@@ -74,7 +74,9 @@ def _complete(run: Run) -> DictConfig:
     overrides = run.overrides if run.setting("verb") not in ("train", None) else []
     keys = [override.lstrip("+~").split("=", 1)[0] for override in overrides]
     for section in [section for section in SECTIONS if section in content and section not in keys]:
-        changes = [(override, key) for override, key in zip(overrides, keys, strict=True) if key.startswith(f"{section}.")]
+        changes = [
+            (override, key) for override, key in zip(overrides, keys, strict=True) if key.startswith(f"{section}.")
+        ]
         asked = {key: run.setting(key) for _, key in changes}
         config[section] = content[section]
         for override, key in changes:

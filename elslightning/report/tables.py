@@ -13,6 +13,7 @@ from elslightning.report.rebuild import formal_receptive_field, parameter_count
 from elslightning.report.run import Run
 
 ABSENT = "–"
+PADDINGS = {"zeros": "zero padding", "circular": "circular padding"}
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def command(run: Run) -> str | None:
 
 def facts(run: Run) -> Table:
     """What was run: data, network, command, versions; only what the files say."""
-    record, table = run.record, Table("What was run.", ["", ""], words=True)
+    record, table = run.record, Table("Data, network, command and versions.", ["", ""], words=True)
 
     def add(title: str, *parts: Any) -> None:
         text = ", ".join(str(part) for part in parts if part not in (None, ""))
@@ -146,7 +147,9 @@ def facts(run: Run) -> Table:
 
     size, side = run.setting("data.train_size"), run.setting("data.image_size")
     shown = next(iter(run.samples.values()), None)
-    shape = None if shown is None else f"{shown.shape[2]}×{shown.shape[3]} pixels, {_counted(shown.shape[1], 'channel')}"
+    shape = (
+        None if shown is None else f"{shown.shape[2]}×{shown.shape[3]} pixels, {_counted(shown.shape[1], 'channel')}"
+    )
     add(
         "data",
         run.setting("data.dataset"),
@@ -160,7 +163,7 @@ def facts(run: Run) -> Table:
         network,
         None if width is None else f"width {width}",
         None if weights is None else f"{weights:,} weights",
-        None if run.setting("denoiser.padding_mode") is None else f"{run.setting('denoiser.padding_mode')} padding",
+        PADDINGS.get(run.setting("denoiser.padding_mode")),
         {True: "class-conditional", False: "unconditional"}.get(run.setting("denoiser.conditional")),
     )
     formal = formal_receptive_field(run)

@@ -162,7 +162,7 @@
   /** A rectangle of pixels in two lines, dark and light, so that it shows on every ground; it may leave the image. */
   function frame(canvas, side, x, y, w, h, dashed = false) {
     const context = canvas.getContext("2d");
-    const thick = Math.max(2, side / 7);
+    const thick = Math.max(1.5, side / 8);
     for (const [colour, extra, dash] of [["#000", thick, []], ["#ffd23f", 0, dashed ? [thick * 2, thick * 2] : []]]) {
       context.setLineDash(dash);
       context.strokeStyle = colour;
@@ -236,10 +236,12 @@
   const percent = (weight) => (weight >= 0.001 ? `${(100 * weight).toPrecision(2)} %` : "less than 0.1 %");
   const count = (value) => (value < 10 ? value.toFixed(1) : Math.round(value).toLocaleString("en"));
 
-  function describe(source) {
+  function named(source) {
     const label = meta.keptLabels && keptAt.has(source.image) ? `, class ${meta.keptLabels[keptAt.get(source.image)]}` : "";
-    return `training image ${source.image}${label}`;
+    return `${source.image}${label}`;
   }
+
+  const describe = (source) => `training image ${named(source)}`;
 
   function tell() {
     const found = sources(state.x, state.y);
@@ -281,7 +283,7 @@
     canvas.setAttribute("aria-hidden", "true");
     drawSource(canvas, source, 64);
     const words = document.createElement("span");
-    words.textContent = `${describe(source)}, row ${source.row}, column ${source.column}`;
+    words.textContent = `${named(source)} · row ${source.row}, column ${source.column}`;
     const bar = document.createElement("span");
     bar.className = "bar";
     bar.style.setProperty("--share", source.weight);
