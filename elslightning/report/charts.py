@@ -92,7 +92,7 @@ def scatter(run: Run, machine: str) -> Figure:
         filled = colour if marker == "o" else "none"
         label = f"network, {steps} steps: {np.mean(theory > ideal):.0%} above IS"
         axes.scatter(ideal, theory, s=22, marker=marker, edgecolor=colour, facecolor=filled, label=label)
-    low = min(0.0, *axes.get_xlim(), *axes.get_ylim())
+    low = min(axes.get_xlim()[0], axes.get_ylim()[0], 0.9)
     axes.plot([low, 1], [low, 1], color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set_xlim(low, 1.02)
     axes.set_ylim(low, 1.02)
@@ -199,7 +199,8 @@ def training(losses: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
     for name, points in losses.items():
         colour, style = looks.get(name, (INK, ":"))
         steps, values = zip(*points, strict=True)
-        axes.plot(steps, values, color=colour, linestyle=style, label=name)
+        # Logarithms have no place for step 0.
+        axes.plot([max(step, 1) for step in steps], values, color=colour, linestyle=style, label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("optimizer step")

@@ -3,26 +3,9 @@
 import html
 import re
 from collections.abc import Sequence
-from typing import Protocol
 
+from elslightning.report.sections import Section
 from elslightning.report.tables import Table
-
-
-class Part(Protocol):
-    """What a section of a report has of words and tables."""
-
-    @property
-    def title(self) -> str: ...
-    @property
-    def missing(self) -> str: ...
-    @property
-    def texts(self) -> Sequence[str]: ...
-    @property
-    def points(self) -> Sequence[str]: ...
-    @property
-    def tables(self) -> Sequence[Table]: ...
-    @property
-    def details(self) -> Sequence[Table]: ...
 
 
 def escape(text: str) -> str:
@@ -55,7 +38,7 @@ def _row(cells: Sequence[str], raw: bool = False) -> str:
     return f"| {' | '.join(cells if raw else map(escape, cells))} |"
 
 
-def document(title: str, lead: str, sections: Sequence[Part]) -> str:
+def document(title: str, lead: str, sections: Sequence[Section]) -> str:
     """The words and tables of a report; sections with pictures only are left to its HTML."""
     parts = [f"# {escape(title)}", escape(lead)]
     for section in sections:

@@ -11,6 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from elslightning.comparison import BASELINE, NETWORK
 from elslightning.errors import InputError
@@ -181,7 +182,7 @@ def _config(path: Path, absent: Any = None) -> Any:
         return OmegaConf.create() if absent is None else absent
     try:
         return OmegaConf.load(path)
-    except (OSError, OmegaConfBaseException, ValueError) as error:
+    except (OSError, OmegaConfBaseException, YAMLError, ValueError) as error:
         raise InputError(f"cannot read {path}: {' '.join(str(error).split())}") from error
 
 
