@@ -242,6 +242,8 @@ def test_the_keyboard_alone_reaches_and_operates_everything(page):
     for _ in range(60):
         press(page, Keys.TAB)
         name = active()
+        if name == "BODY":  # round to the start
+            break
         if name not in reached:
             reached.append(name)
         outline = page.execute_script(

@@ -120,7 +120,9 @@ def _flatten(run: Run) -> dict[str, str]:
         if isinstance(value, dict):
             for name, part in value.items():
                 collect(part, f"{key}.{name}" if key else str(name))
-        else:
+        elif key.endswith("._target_"):
+            found[key.removesuffix("._target_")] = str(value).rpartition(".")[2]
+        elif not key.endswith("._partial_"):
             found[key] = str(value)
 
     # Unresolved: an interpolation says the same in every run, and what it refers to is listed itself.

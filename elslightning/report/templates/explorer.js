@@ -3,12 +3,19 @@
 
 (async () => {
   const $ = (id) => document.getElementById(id);
+  const make = (tag, properties = {}) => Object.assign(document.createElement(tag), properties);
   const meta = JSON.parse($("explorer-meta").textContent);
   const { width, height, channels } = meta;
   const area = width * height;
   // Okabe and Ito's colours; neighbouring tiles never share one.
   const PALETTE = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442"];
   const VIEWS = [["theory", meta.machine], ["network", "Network"], ["difference", "Difference"], ["mosaic", "Mosaic"]];
+  const NOTES = {
+    theory: "What the theory makes of its state.",
+    network: "What the network makes of its own state.",
+    difference: "Theory less network: grey where they agree, lighter where the theory is brighter.",
+    mosaic: "Tiles. Neighbours differ in colour; the colours mean nothing else.",
+  };
   const state = { pair: Math.max(0, meta.pairs.findIndex((pair) => pair.mark === "median")), step: meta.steps.length - 1, view: "theory", x: width >> 1, y: height >> 1 };
   let data;
   try {
@@ -162,7 +169,7 @@
   /** A rectangle of pixels in two lines, dark and light, so that it shows on every ground; it may leave the image. */
   function frame(canvas, side, x, y, w, h, dashed = false) {
     const context = canvas.getContext("2d");
-    const thick = Math.max(1.5, side / 8);
+    const thick = Math.max(2, side / 9);
     for (const [colour, extra, dash] of [["#000", thick, []], ["#ffd23f", 0, dashed ? [thick * 2, thick * 2] : []]]) {
       context.setLineDash(dash);
       context.strokeStyle = colour;
@@ -174,7 +181,7 @@
 
   function borders(context, side, tile, only) {
     context.fillStyle = only === undefined ? "rgba(0,0,0,.75)" : "#ffd23f";
-    const thick = Math.max(1, side / (only === undefined ? 14 : 7));
+    const thick = Math.max(1, side / (only === undefined ? 24 : 7));
     for (let i = 0; i < area; i++) {
       if (only !== undefined && tile[i] !== only) continue;
       const x = i % width, y = Math.floor(i / width);
@@ -200,7 +207,7 @@
     const context = canvas.getContext("2d");
     const tiles = tiling();
     if (state.view === "mosaic" && tiles) {
-      context.globalAlpha = 0.55;
+      context.globalAlpha = 0.5;
       for (let i = 0; i < area; i++) {
         context.fillStyle = PALETTE[tiles.colours[tiles.tile[i]]];
         context.fillRect((i % width) * side, Math.floor(i / width) * side, side, side);
@@ -278,18 +285,13 @@
   }
 
   function runnerUp(source) {
-    const item = document.createElement("li");
-    const canvas = document.createElement("canvas");
-    canvas.setAttribute("aria-hidden", "true");
+    const canvas = make("canvas", { ariaHidden: "true" });
     drawSource(canvas, source, 64);
-    const words = document.createElement("span");
-    words.textContent = `${named(source)} · row ${source.row}, column ${source.column}`;
-    const bar = document.createElement("span");
-    bar.className = "bar";
+    const words = make("span", { textContent: `${named(source)} · row ${source.row}, column ${source.column}` });
+    const weight = make("span", { className: "weight", textContent: percent(source.weight) });
+    const bar = make("span", { className: "bar" });
     bar.style.setProperty("--share", source.weight);
-    const weight = document.createElement("span");
-    weight.className = "weight";
-    weight.textContent = percent(source.weight);
+    const item = make("li");
     item.append(canvas, words, weight, bar);
     return item;
   }
@@ -315,16 +317,15 @@
     const view = VIEWS.find(([name]) => name === state.view)[1];
     const missing = ["network", "difference"].includes(state.view) && !image("network");
     $("ex-canvas-box").setAttribute("aria-label", `${view} of pair ${pair.pair}, ${width} by ${height} pixels${missing ? ", not available at this step" : ""}`);
-    $("ex-canvas-box").classList.toggle("empty", missing);
+    $("ex-note").textContent = missing ? "The network's state at this step is not known." : NOTES[state.view];
     clearTimeout(speaking); // whoever crosses ten pixels hears of the last
     if (speak) speaking = setTimeout(() => { $("ex-live").textContent = text; }, 250);
   }
 
   function choices(box, name, entries, chosen, choose) {
     entries.forEach(([value, content], place) => {
-      const label = document.createElement("label");
-      const input = document.createElement("input");
-      Object.assign(input, { type: "radio", name, value, checked: place === chosen });
+      const label = make("label");
+      const input = make("input", { type: "radio", name, value, checked: place === chosen });
       input.addEventListener("change", () => choose(value));
       label.append(input, content);
       box.append(label);
@@ -332,19 +333,14 @@
   }
 
   function card(pair, place) {
-    const content = document.createElement("span");
-    content.className = "card";
-    const canvas = document.createElement("canvas");
-    canvas.setAttribute("aria-hidden", "true");
+    const content = make("span", { className: "card" });
+    const canvas = make("canvas", { ariaHidden: "true" });
     const before = { pair: state.pair, step: state.step };
     Object.assign(state, { pair: place, step: last() });
     show(canvas, image("theory"), 64);
     Object.assign(state, before);
-    const r = document.createElement("span");
-    r.textContent = `r ${pair.r.toFixed(2)}`;
-    const mark = document.createElement("b");
-    mark.textContent = pair.mark || `#${pair.pair}`;
-    content.append(canvas, mark, r);
+    const mark = make("b", { textContent: pair.mark || `#${pair.pair}` });
+    content.append(canvas, mark, make("span", { textContent: `r ${pair.r.toFixed(2)}` }));
     return content;
   }
 
@@ -388,6 +384,8 @@
   $("ex-off").remove();
   $("ex-root").hidden = false;
   choices($("ex-pairs"), "ex-pair", meta.pairs.map((pair, place) => [place, card(pair, place)]), state.pair, (place) => { state.pair = Number(place); update(); });
+  const chosen = $("ex-pairs").children[state.pair];
+  $("ex-pairs").scrollLeft = chosen.offsetLeft - ($("ex-pairs").clientWidth - chosen.clientWidth) / 2;
   choices($("ex-views"), "ex-view", VIEWS, 0, (view) => { state.view = view; update(); });
   $("ex-step").max = last();
   $("ex-step").value = state.step;
