@@ -214,11 +214,10 @@ class Measurement:
         late = settings.compatibility == OFFICIAL
         if late:
             scales = {name: table.late(schedule.noise_levels(settings.steps)) for name, table in scales.items()}
-        noise, classes = self._noise(settings.num_pairs, images, labels, stream=2, device=device)
-        bank = self._bank(images, labels, device, processes)
+        noise, classes = self.pairs(images, labels, device)
         comparison = compare(
             network,
-            {name: self._build(name, bank, **self._scaled(name, scales)) for name in self.machines},
+            self.build(images, labels, scales, device, processes),
             schedule,
             steps=settings.steps,
             network_steps=settings.network_steps,
@@ -230,6 +229,29 @@ class Measurement:
             processes=processes,
         )
         return replace(result, comparison=comparison)
+
+    def pairs(
+        self, images: Tensor, labels: Tensor | None, device: torch.device | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Where every pair of the comparison starts, and its class if there are `labels`."""
+        return self._noise(self.comparison.num_pairs, images, labels, stream=2, device=device or images.device)
+
+    def build(
+        self,
+        images: Tensor,
+        labels: Tensor | None,
+        scales: Mapping[str, ScaleTable],
+        device: torch.device | None = None,
+        processes: Processes = ALONE,
+    ) -> dict[str, Denoiser]:
+        """All machines over a bank, or this process's share of it; those that take scales with theirs."""
+        bank = self._bank(images, labels, device or images.device, processes)
+        return {
+            name: self._build(
+                name, bank, **({"scales": self._scales_of(name, scales)} if name in self.calibrated else {})
+            )
+            for name in self.machines
+        }
 
     def _bank(self, images: Tensor, labels: Tensor | None, device: torch.device, processes: Processes) -> Bank:
         """The training images that this process holds on its device: all, or its share."""
@@ -251,9 +273,6 @@ class Measurement:
         if len(options) < len(bank.options) and not machine.learned:
             raise InputError(f"shard_bank=true, but machines.{name} takes no shard of a bank: it has no process_group")
         return machine
-
-    def _scaled(self, name: str, scales: Mapping[str, ScaleTable]) -> dict[str, ScaleTable]:
-        return {"scales": self._scales_of(name, scales)} if name in self.calibrated else {}
 
     def _scales_of(self, name: str, scales: Mapping[str, ScaleTable]) -> ScaleTable:
         if name not in scales:

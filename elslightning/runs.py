@@ -1,5 +1,6 @@
 """What each verb does: compose the parts that a configuration names, and run them."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,7 @@ def train(cfg: DictConfig, directory: Path) -> Result | None:
         else:
             trainer.fit(task, data, ckpt_path=find_checkpoint(directory) if stand else None, weights_only=True)
     if not follows():
+        _report(cfg, directory)
         finish(directory)
         keep.clear()
     return comparison.result
@@ -134,6 +136,7 @@ def calibrate(cfg: DictConfig, directory: Path) -> Result:
     write(directory, record)
     result.write(directory, result.figures(schedule))
     keep.clear()
+    _report(cfg, directory)
     return result
 
 
@@ -156,6 +159,7 @@ def compare(cfg: DictConfig, directory: Path) -> Result:
     write(directory, record)
     result.write(directory, result.figures(network.schedule))
     keep.clear()
+    _report(cfg, directory)
     return result
 
 
@@ -184,6 +188,18 @@ def sample(cfg: DictConfig, directory: Path) -> Samples:
     write(directory, record)
     drawn.write(directory)
     return drawn
+
+
+def _report(cfg: DictConfig, directory: Path) -> None:
+    """Writes the report, unless `report=false`; the results stand without it."""
+    if not cfg.report:
+        return
+    from elslightning.report import write_report
+
+    try:
+        write_report(directory, progress=Bars())
+    except InputError as error:
+        print(f"elslightning: warning: there is no report: {error}", file=sys.stderr)
 
 
 def _describe(cfg: DictConfig, data: ImageDataModule, device: torch.device) -> dict[str, Any]:

@@ -57,7 +57,37 @@ def _sweep_report(words: list[str]) -> None:
         print(f"elslightning: warning: {skipped}", file=sys.stderr)
 
 
+def _report(words: list[str]) -> None:
+    outputs = [word.removeprefix("output=") for word in words if word.startswith("output=")]
+    runs = [word for word in words if not word.startswith("output=")]
+    if not runs or len(outputs) > 1 or "" in outputs or any(word.startswith("-") for word in runs):
+        raise TOOLS["report"].misused()
+    from elslightning.progress import Bars  # imports torch: not needed for help
+    from elslightning.report import write_comparison, write_report
+
+    if len(runs) == 1 and outputs:
+        raise InputError("the report of one run lies in its directory: output=PATH is for several runs")
+    try:
+        if len(runs) == 1:
+            written = write_report(runs[0], progress=Bars())
+        else:
+            written = write_comparison(runs, *outputs or ["comparison.html"])
+    except OSError as error:
+        raise InputError(f"cannot write the report: {error}") from error
+    print(f"report: {', '.join(map(str, written))}")
+
+
 TOOLS = {
+    "report": Tool(
+        "write a run's report, with the mosaic explorer; or compare several runs",
+        "elslightning report RUN_DIR [RUN_DIR ...] [output=PATH.html]",
+        """\
+For one run, report.html and report.md go into its directory: what `train`, `calibrate` and `compare` leave at their end.
+report.html is one file that opens from disk, without a server or a network. For several runs, their tables side by
+side go to output=PATH.html, by default comparison.html, and as Markdown beside it.
+""",
+        _report,
+    ),
     "import-official": Tool(
         "turn a network trained by the paper's code into a checkpoint",
         "elslightning import-official FILE.pt [output=PATH]",

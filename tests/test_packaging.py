@@ -114,6 +114,12 @@ def test_the_sweeps_are_inside_the_package(installation):
         assert inside == texts(CHECKOUT / "sweeps", "*")
 
 
+def test_the_templates_of_reports_are_inside_the_package(installation):
+    inside = texts(installation.package / "report" / "templates", "*")
+    assert {"report.html", "report.css", "explorer.html", "explorer.js"} <= inside.keys()
+    assert inside == texts(Path(elslightning.__file__).parent / "report" / "templates", "*")
+
+
 def test_the_installed_package_is_the_one_that_runs(installation, tmp_path):
     code = "import elslightning, elslightning.cli as cli; print(elslightning.__file__, cli.conf_dir(), sep='\\n')"
     python = "python" if IN_CHECKOUT else sys.executable

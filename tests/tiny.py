@@ -28,6 +28,7 @@ MEASUREMENT = [
     f"comparison.num_pairs={PAIRS}",
     "comparison.steps=2",
     "comparison.network_steps=2",
+    "report=false",
 ]
 TRAIN = [
     "data.train_size=40",

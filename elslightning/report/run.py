@@ -1,0 +1,237 @@
+"""A finished run, read from its directory: what was measured, and what is not there."""
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from elslightning.comparison import BASELINE, NETWORK
+from elslightning.errors import InputError
+from elslightning.files import read_json
+from elslightning.scales import ScaleTable, load_scales
+
+Row = dict[str, Any]
+
+WHOLE = ("pair", "label", "steps", "network_steps", "step", "patch_size", "sample")
+"""Columns of whole numbers; the others that are read hold real numbers, but for those of `NAMES`."""
+NAMES = ("machine", "source")
+COLUMNS = {
+    "comparison.csv": ("pair", "machine", "steps", "network_steps", "pearson_r"),
+    "consistency.csv": ("pair", "machine", "source", "steps", "consistency"),
+    "calibration.csv": ("machine", "step", "alpha_bar", "patch_size", "sample", "agreement"),
+    "receptive_field.csv": ("step", "alpha_bar", "x0_size_50", "x0_size_90", "x0_size_99"),
+}
+"""What a table must have to be of use; one that lacks a column was written by an older version, and is left out."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run directory holds; what it lacks is empty.
+
+    Attributes:
+        directory: where it lies.
+        config: of the run, unresolved; interpolations are resolved section by section, where they are needed.
+        overrides: what its command line set.
+        record: the content of run.json.
+        summary: the content of summary.json.
+        comparison, consistency, calibration, receptive_field: the rows of the CSV files, with numbers as numbers.
+        scales: patch sizes by machine.
+        losses: by name, (optimizer step, value) in order.
+        samples: arrays (pairs, channel, height, width) by name.
+    """
+
+    directory: Path
+    config: DictConfig
+    overrides: list[str]
+    record: dict[str, Any]
+    summary: dict[str, Any]
+    comparison: list[Row]
+    consistency: list[Row]
+    calibration: list[Row]
+    receptive_field: list[Row]
+    scales: dict[str, ScaleTable]
+    losses: dict[str, list[tuple[int, float]]]
+    samples: dict[str, np.ndarray] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The name of its directory."""
+        return self.directory.resolve().name
+
+    @property
+    def machines(self) -> list[str]:
+        """All that were compared with the network, in the order of the summary."""
+        return list(self.summary.get("machines", {}))
+
+    @property
+    def theories(self) -> list[str]:
+        """Those among them that are machines, and not other networks."""
+        return [name for name in self.machines if not _is_network(self.setting(f"machines.{name}._target_"))]
+
+    @property
+    def theory(self) -> str | None:
+        """The machine that the report is about: the first that is not the baseline, or else the baseline."""
+        return next((name for name in self.theories if name != BASELINE), next(iter(self.theories), None))
+
+    @property
+    def network_steps(self) -> list[int]:
+        """The numbers of steps that the network was sampled with."""
+        return list(dict.fromkeys(row["network_steps"] for row in self.comparison))
+
+    @property
+    def steps(self) -> int | None:
+        """The number of steps of the machines."""
+        return self.summary.get("steps")
+
+    @property
+    def reference_steps(self) -> int | None:
+        """The number of network steps that pairs are shown and sorted with: that of the machines if there is one."""
+        return self.steps if self.steps in self.network_steps else next(iter(self.network_steps), None)
+
+    def values(self, machine: str, network_steps: int, measure: str = "pearson_r") -> np.ndarray:
+        """One measure of a machine for all pairs, in their order."""
+        rows = [row for row in self.comparison if (row["machine"], row["network_steps"]) == (machine, network_steps)]
+        return np.array([row[measure] for row in sorted(rows, key=lambda row: row["pair"])], dtype=np.float64)
+
+    def images(self, machine: str, network_steps: int) -> np.ndarray | None:
+        """The samples of a machine, of another network, or of the network itself; None if they are not kept."""
+        return self.samples.get(machine, self.samples.get(f"{machine}_{network_steps}"))
+
+    def network_images(self, network_steps: int) -> np.ndarray | None:
+        """The network's samples; None if they are not kept."""
+        return self.samples.get(f"{NETWORK}_{network_steps}")
+
+    def labels(self) -> list[int | None]:
+        """The class of every pair; None for an unconditional network."""
+        return [label for _, label in sorted({row["pair"]: row.get("label") for row in self.comparison}.items())]
+
+    def setting(self, key: str) -> Any:
+        """What the configuration says for a key; None if it says nothing or what it says cannot be resolved."""
+        try:
+            value = OmegaConf.select(self.config, key)
+            return OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig | ListConfig) else value
+        except OmegaConfBaseException:
+            return None
+
+
+def _is_network(target: Any) -> bool:
+    return str(target).endswith(".Checkpoint")
+
+
+def read_run(directory: str | Path) -> Run:
+    """Reads what there is of a run of `train`, `calibrate` or `compare`.
+
+    Raises:
+        InputError: for a directory that is none, and naming a file that cannot be read.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise InputError(f"{directory} is not a directory")
+    summary = _summary(directory)
+    if not (directory / ".hydra" / "config.yaml").is_file() and not summary:
+        raise InputError(f"{directory} is no finished run: it has neither .hydra/config.yaml nor summary.json")
+    config = _config(directory / ".hydra" / "config.yaml")
+    overrides = _config(directory / ".hydra" / "overrides.yaml", ListConfig([]))
+    tables = {name: _rows(directory / name, columns) for name, columns in COLUMNS.items()}
+    if not tables["comparison.csv"]:
+        summary = {}
+    return Run(
+        directory=directory,
+        config=config,
+        overrides=[str(part) for part in overrides],
+        record=_object(directory / "run.json"),
+        summary=summary,
+        comparison=tables["comparison.csv"] if summary else [],
+        consistency=tables["consistency.csv"],
+        calibration=tables["calibration.csv"],
+        receptive_field=tables["receptive_field.csv"],
+        scales=load_scales(directory / "scales.json") if (directory / "scales.json").is_file() else {},
+        losses=_losses(directory / "metrics.csv"),
+        samples=_arrays(directory / "samples.npz"),
+    )
+
+
+def _summary(directory: Path) -> dict[str, Any]:
+    content = _object(directory / "summary.json")
+    if "source" in content:
+        raise InputError(f"{directory} is a run of elslightning sample, which compares nothing that could be reported")
+    if content and not isinstance(content.get("machines"), dict):
+        raise InputError(f"{directory / 'summary.json'} has no section machines")
+    return content
+
+
+def _object(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is not a JSON object")
+    return content
+
+
+def _config(path: Path, absent: Any = None) -> Any:
+    if not path.is_file():
+        return OmegaConf.create() if absent is None else absent
+    try:
+        return OmegaConf.load(path)
+    except (OSError, OmegaConfBaseException, YAMLError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+
+
+def _rows(path: Path, columns: Sequence[str]) -> list[Row]:
+    """The rows of a table; none if it is not there, or lacks a column."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not set(columns) <= rows[0].keys():
+        return []
+    try:
+        return [{name: _value(name, text) for name, text in row.items() if name is not None} for row in rows]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+
+
+def _value(name: str, text: str | None) -> Any:
+    if name in NAMES:
+        return text
+    if name == "label" and text == "":
+        return None
+    value = int(text or "") if name in WHOLE else float(text or "")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {text}")
+    return value
+
+
+def _losses(path: Path) -> dict[str, list[tuple[int, float]]]:
+    if not path.is_file():
+        return {}
+    found: dict[str, list[tuple[int, float]]] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            for name in ("train/loss", "val/loss"):
+                try:
+                    point = int(row["step"]), float(row[name])
+                except (KeyError, TypeError, ValueError):  # most cells are empty
+                    continue
+                if math.isfinite(point[1]):
+                    found.setdefault(name, []).append(point)
+    return found
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return {name: content[name] for name in content.files}
+    except (OSError, ValueError, BadZipFile, EOFError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
