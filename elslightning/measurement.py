@@ -246,12 +246,8 @@ class Measurement:
     ) -> dict[str, Denoiser]:
         """All machines over a bank, or this process's share of it; those that take scales with theirs."""
         bank = self._bank(images, labels, device or images.device, processes)
-        return {
-            name: self._build(
-                name, bank, **({"scales": self._scales_of(name, scales)} if name in self.calibrated else {})
-            )
-            for name in self.machines
-        }
+        options = {name: {"scales": self._scales_of(name, scales)} for name in self.calibrated}
+        return {name: self._build(name, bank, **options.get(name, {})) for name in self.machines}
 
     def _bank(self, images: Tensor, labels: Tensor | None, device: torch.device, processes: Processes) -> Bank:
         """The training images that this process holds on its device: all, or its share."""

@@ -192,7 +192,7 @@ def sample(cfg: DictConfig, directory: Path) -> Samples:
 
 def _report(cfg: DictConfig, directory: Path) -> None:
     """Writes the report, unless `report=false`; the results stand without it."""
-    if not cfg.report:
+    if not cfg.get("report", True):
         return
     from elslightning.report import write_report
 

@@ -82,7 +82,7 @@ TOOLS = {
         "write a run's report, with the mosaic explorer; or compare several runs",
         "elslightning report RUN_DIR [RUN_DIR ...] [output=PATH.html]",
         """\
-For one run, report.html and report.md go into its directory: what `train`, `calibrate` and `compare` leave at their end.
+For one run, report.html and report.md go into its directory, as train, calibrate and compare leave them there.
 report.html is one file that opens from disk, without a server or a network. For several runs, their tables side by
 side go to output=PATH.html, by default comparison.html, and as Markdown beside it.
 """,
