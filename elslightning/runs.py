@@ -1,5 +1,6 @@
 """What each verb does: compose the parts that a configuration names, and run them."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from elslightning.callbacks import ELSComparison
-from elslightning.checkpoints import build, build_network, find_checkpoint
+from elslightning.checkpoints import build, build_network, find_checkpoint, written_checkpoint
 from elslightning.consistency import consistency
 from elslightning.data import ImageDataModule
 from elslightning.errors import InputError
+from elslightning.finite import FiniteCheck
 from elslightning.heldout import HELDOUT
 from elslightning.launch import check_launch
 from elslightning.loggers import build_loggers, identify, session
@@ -38,6 +40,7 @@ from elslightning.provenance import RunRecord, describe, wandb_identity, write
 from elslightning.results import Result, Samples
 from elslightning.resuming import RandomState, keep_metrics, resumed
 from elslightning.sampling import sample as draw
+from elslightning.stopping import STOPS, undisguised
 from elslightning.training import DenoisingTask
 
 
@@ -86,13 +89,28 @@ def train(cfg: DictConfig, directory: Path) -> Result | None:
     wandb = identity if any(hasattr(logger, "use_artifact") for logger in loggers) else None
     about = {"seed": cfg.seed, "data": data, "overrides": overrides_given(), "wandb": wandb}
     record = RunRecord(directory, config, resumed=resume, **about)
-    callbacks = [record, RandomState(), *([comparison] if cfg.compare else []), *callbacks]
+    callbacks = [record, RandomState(), FiniteCheck(), *([comparison] if cfg.compare else []), *callbacks]
     with session(directory):
         trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers)
         if resume:
             keep_metrics(loggers, directory, step)
-        trainer.fit(task, data, ckpt_path=find_checkpoint(directory) if resume else None, weights_only=True)
+        checkpoint = find_checkpoint(directory) if resume else None
+        try:
+            with undisguised():
+                trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
+        except STOPS as stop:
+            stop.add_note(_how_to_go_on(directory, trainer))
+            raise
     return comparison.result
+
+
+def _how_to_go_on(directory: Path, trainer: pl.Trainer) -> str:
+    """What to do after a training was stopped."""
+    if written_checkpoint(trainer) is None:
+        return "there is no checkpoint to go on from"
+    if trainer.fit_loop.done:
+        return f"the training itself was finished: elslightning compare {shlex.quote(f'checkpoint={directory}')}"
+    return f"go on with: elslightning train {shlex.quote(f'resume={directory}')}"
 
 
 def calibrate(cfg: DictConfig, directory: Path) -> Result:
