@@ -61,7 +61,7 @@ def build(config: Any, **arguments: Any) -> Any:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, InputError):
             cause = cause.__cause__
-        raise InputError(str(cause) if cause else " ".join(str(error).split())) from error
+        raise InputError(*(cause.problems if cause else [" ".join(str(error).split())])) from error
 
 
 def build_network(config: Mapping[str, Any]) -> EpsDenoiser:

@@ -1,5 +1,6 @@
 """What goes wrong and can be said in one line to whoever started it."""
 
+import sys
 from typing import ClassVar
 
 
@@ -39,3 +40,8 @@ class LaunchError(InputError):
 
 class DivergedError(ElslightningError):
     """A training came to numbers that are not finite."""
+
+
+def warn(message: str) -> None:
+    """Says, in a line on stderr, what is doubtful but no error."""
+    print(f"elslightning: warning: {message}", file=sys.stderr)

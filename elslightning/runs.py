@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from elslightning.callbacks import ELSComparison
 from elslightning.checkpoints import build, build_network, find_checkpoint, written_checkpoint
+from elslightning.configuration import check
 from elslightning.consistency import consistency
 from elslightning.data import ImageDataModule
 from elslightning.errors import InputError
@@ -22,17 +23,15 @@ from elslightning.loggers import build_loggers, identify, session
 from elslightning.networks import EpsDenoiser
 from elslightning.parts import (
     build_measurement,
-    check_whole,
     find_device,
-    find_scales,
+    find_network,
     inheritance,
-    keys_of,
     labels_for,
     load_data,
-    network_and_data,
     overrides_given,
     primitives,
     sample_labels,
+    scales_to_compare_with,
     source,
 )
 from elslightning.progress import Bars
@@ -53,7 +52,7 @@ def run(cfg: DictConfig, directory: Path) -> Result | Samples | None:
     verb = HydraConfig.get().job.config_name
     if cfg.verb != verb:
         raise InputError(f"the configuration is for elslightning {cfg.verb}, and does not work with {verb}")
-    check_whole(cfg, "seed", minimum=0)
+    check(cfg)
     return VERBS[cfg.verb](cfg, directory)
 
 
@@ -65,7 +64,6 @@ def train(cfg: DictConfig, directory: Path) -> Result | None:
     resume, step = cfg.resume is not None, 0
     if resume:
         cfg, step = resumed(cfg, directory)
-    check_whole(cfg, "trainer.max_epochs", minimum=-1)
     check_launch(build(cfg.trainer, logger=False, enable_checkpointing=False))
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = load_data(cfg)
@@ -121,7 +119,7 @@ def calibrate(cfg: DictConfig, directory: Path) -> Result:
         labels = labels_for(data, cfg.conditional)
         schedule = build(cfg.schedule)
     else:
-        network, data = network_and_data(cfg)
+        network, data = _network_and_data(cfg)
         labels, schedule = data.train_labels, network.schedule
     measurement = build_measurement(cfg, data)
     measurement.check(network, data.train_images, labels, schedule)
@@ -141,10 +139,8 @@ def calibrate(cfg: DictConfig, directory: Path) -> Result:
 
 def compare(cfg: DictConfig, directory: Path) -> Result:
     """Compares the machines with the network of a checkpoint."""
-    network, data = network_and_data(cfg)
-    # Whoever sets how to calibrate wants it done, and not the scales that lie beside the checkpoint.
-    anew = cfg.scales is None and any(key.split(".")[0] == "calibration" for key in keys_of(overrides_given()))
-    measurement = build_measurement(cfg, data, None if anew else find_scales(cfg))
+    network, data = _network_and_data(cfg)
+    measurement = build_measurement(cfg, data, scales_to_compare_with(cfg))
     device, labels = find_device(cfg.device), data.train_labels
     record = _describe(cfg, data, device)
     result = measurement.run(
@@ -161,10 +157,9 @@ def compare(cfg: DictConfig, directory: Path) -> Result:
 
 def sample(cfg: DictConfig, directory: Path) -> Samples:
     """Draws samples from a network or a machine, and measures the consistency of a machine's."""
-    for key in ("num_samples", "steps"):
-        check_whole(cfg, key, minimum=1)
     device = find_device(cfg.device)
-    denoiser, data = source(cfg)
+    network, data = (None, load_data(cfg)) if cfg.checkpoint is None else _network_and_data(cfg)
+    denoiser = source(cfg, network, data)
     generator = torch.Generator().manual_seed(cfg.seed)
     noise = torch.randn(cfg.num_samples, *data.train_images.shape[1:], generator=generator)
     labels = sample_labels(cfg, denoiser, data)
@@ -184,6 +179,13 @@ def sample(cfg: DictConfig, directory: Path) -> Samples:
     write(directory, record)
     drawn.write(directory)
     return drawn
+
+
+def _network_and_data(cfg: DictConfig) -> tuple[EpsDenoiser, ImageDataModule]:
+    """The network of `checkpoint`, and the data it was trained on."""
+    network = find_network(cfg)
+    check(cfg, network)  # again, for the sections are those of the checkpoint now
+    return network, load_data(cfg)
 
 
 def _describe(cfg: DictConfig, data: ImageDataModule, device: torch.device) -> dict[str, Any]:
