@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -60,7 +61,7 @@ def build(config: Any, **arguments: Any) -> Any:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, InputError):
             cause = cause.__cause__
-        raise InputError(str(cause) if cause else " ".join(str(error).split())) from error
+        raise InputError(*(cause.problems if cause else [" ".join(str(error).split())])) from error
 
 
 def build_network(config: Mapping[str, Any]) -> EpsDenoiser:
@@ -79,6 +80,13 @@ def find_checkpoint(path: str | Path) -> Path:
     if not found.is_file():
         raise InputError(f"checkpoint={path}: there is no file {found}")
     return found.resolve()
+
+
+def written_checkpoint(trainer: pl.Trainer) -> Path | None:
+    """The checkpoint that a trainer wrote last and that is still there, or None."""
+    paths = [Path(getattr(callback, "best_model_path", "") or "none") for callback in trainer.checkpoint_callbacks]
+    there = [path for path in paths if path.is_file()]
+    return max(there, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

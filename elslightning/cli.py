@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import sys
+import traceback
 import warnings
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -16,8 +18,9 @@ from omegaconf import DictConfig
 
 from elslightning import __version__, multirun
 from elslightning.arguments import follows, for_hydra
-from elslightning.errors import InputError
+from elslightning.errors import ElslightningError, InputError
 from elslightning.locking import Locks
+from elslightning.stopping import EXIT_CODES, Terminated, terminable
 from elslightning.tools import TOOLS
 
 PROBE = 2**16
@@ -31,6 +34,10 @@ VERBS = {
 }
 """What is done with a configuration, each in a run directory."""
 
+DEBUG = "--debug"
+# Set beside HYDRA_FULL_ERROR where that is not the user's, for processes that this one starts.
+_NOT_ASKED_FOR = "ELSLIGHTNING_HYDRA_FULL_ERROR"
+
 _ABOUT = VERBS | {name: tool.about for name, tool in TOOLS.items()}
 
 HELP = f"""\
@@ -42,13 +49,15 @@ usage: elslightning VERB [key=value ...]
 
   elslightning VERB --help       what a verb takes, with examples
   elslightning VERB --cfg job    its configuration, without running it
+  elslightning VERB ... --debug  tracebacks of errors, as with HYDRA_FULL_ERROR=1
   elslightning --version
 
 Start here, a few minutes on two CPU cores, nothing to download:
 
   elslightning train experiment=digits
 
-Exit codes: 0 done; 1 the run failed; 2 the input cannot be worked with: one line says why.
+Exit codes: 0 done; 1 the run failed; 2 the input cannot be worked with: a line for each problem says why;
+130 interrupted (Ctrl-C); 143 terminated (SIGTERM).
 """
 
 
@@ -106,7 +115,17 @@ class OutputDirectory(Callback):
 
 def main() -> None:
     """The console script."""
-    arguments = sys.argv[1:]
+    try:
+        with terminable():
+            _main()
+    except KeyboardInterrupt as stop:
+        _stopped(stop, "interrupted", signal.SIGINT)
+    except Terminated as stop:
+        _stopped(stop, "terminated", signal.SIGTERM)
+
+
+def _main() -> None:
+    arguments = [word for word in sys.argv[1:] if word != DEBUG]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         sys.exit(0 if arguments else 2)
@@ -116,38 +135,44 @@ def main() -> None:
     # Threads that wait by spinning take the cores from each other as soon as anything else runs: with two other
     # busy processes on two cores, a training step takes ten times as long. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    debugging = DEBUG in sys.argv or ("HYDRA_FULL_ERROR" in os.environ and _NOT_ASKED_FOR not in os.environ)
     verb = arguments[0]
     if verb not in _ABOUT:
         _refuse(f"there is no verb {verb!r}: choose from {', '.join(_ABOUT)}")
-    command_line = list(sys.argv)
     try:
         if verb in TOOLS:
-            return TOOLS[verb](arguments[1:])
-        words = for_hydra(arguments[1:], verb)
-    except InputError as error:
-        _refuse(str(error))
+            TOOLS[verb](arguments[1:])
+        else:
+            _hydra(verb, for_hydra(arguments[1:], verb), debugging)
+    except CompactHydraException as error:
+        if debugging:
+            traceback.print_exception(error)
+        _refuse(_one_line(error))
+    except Exception as error:
+        _fail(error, debugging)
+
+
+def _hydra(verb: str, words: list[str], debugging: bool) -> None:
+    """Runs a verb as a Hydra application."""
+    command_line = list(sys.argv)
 
     def task(cfg: DictConfig) -> float | None:
         # Lightning starts further processes by running sys.argv again: they need the verb.
         sys.argv = command_line
-        return _run(cfg)
+        return _run(cfg, debugging)
 
     sys.argv = [command_line[0], *words]  # what Hydra parses
-    debugging = "HYDRA_FULL_ERROR" in os.environ
     # Otherwise Hydra prints errors itself, in many lines.
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    added = {"HYDRA_FULL_ERROR": "1", _NOT_ASKED_FOR: "1"} if "HYDRA_FULL_ERROR" not in os.environ else {}
+    os.environ |= added
     multirun.register()
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(task)()
-    except CompactHydraException as error:
-        if debugging:
-            raise
-        _refuse(_one_line(error))
     finally:
         Locks.release()
         sys.argv = command_line
-        if not debugging:
-            del os.environ["HYDRA_FULL_ERROR"]
+        for name in added:
+            del os.environ[name]
 
 
 def _one_line(error: CompactHydraException) -> str:
@@ -156,7 +181,7 @@ def _one_line(error: CompactHydraException) -> str:
     return " ".join(" ".join(lines).split())
 
 
-def _run(cfg: DictConfig) -> float | None:
+def _run(cfg: DictConfig, debugging: bool) -> float | None:
     """Runs one job; returns what sweepers may maximise: see `elslightning.results`."""
     from elslightning.processes import told  # imports torch: not needed for help
 
@@ -164,13 +189,14 @@ def _run(cfg: DictConfig) -> float | None:
     directory = Path(HydraConfig.get().runtime.output_dir)
     try:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return multirun.run_job(lambda: _work(cfg, directory), directory)
+            return multirun.run_job(lambda: _work(cfg, directory), directory, debugging=debugging)
         return _work(cfg, directory)
-    except InputError as error:
-        OutputDirectory.restore()
-        if follows() and told(error):
-            sys.exit(2)  # the first one says it
-        _refuse(str(error))
+    except Exception as error:  # here, for Hydra would add a line of its own
+        if isinstance(error, InputError):
+            OutputDirectory.restore()
+        if isinstance(error, ElslightningError) and follows() and told(error):
+            sys.exit(error.exit_code)  # the first one says it
+        _fail(error, debugging)
 
 
 def _work(cfg: DictConfig, directory: Path) -> float | None:
@@ -186,6 +212,8 @@ def _work(cfg: DictConfig, directory: Path) -> float | None:
 
 def _quieten() -> None:
     """Leaves out what Lightning says in every run, and what does not apply to data held in memory."""
+    import lightning.pytorch  # noqa: F401  it sets these levels when it is imported
+
     for name in ("lightning.pytorch", "lightning.fabric.utilities.distributed"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
@@ -207,5 +235,24 @@ def _shown(directory: Path) -> str:
 
 
 def _refuse(message: str) -> NoReturn:
-    print(f"elslightning: error: {message}", file=sys.stderr)
-    sys.exit(2)
+    _fail(InputError(message), debugging=False)
+
+
+def _fail(error: Exception, debugging: bool) -> NoReturn:
+    """Says what went wrong, and ends with the exit code that stands for it."""
+    if debugging:
+        traceback.print_exception(error)
+    if isinstance(error, ElslightningError):
+        print(f"elslightning: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    more = "" if debugging else f" ({DEBUG} shows where it came from)"
+    print(f"elslightning: error: {reason}{more}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _stopped(stop: BaseException, what: str, number: signal.Signals) -> NoReturn:
+    """Says that it was stopped, and how to go on if that is known."""
+    if not follows():
+        print("; ".join([f"elslightning: {what}", *getattr(stop, "__notes__", ())]), file=sys.stderr)
+    sys.exit(EXIT_CODES[number])

@@ -1,9 +1,47 @@
-"""The exceptions for input that cannot be worked with."""
+"""What goes wrong and can be said in one line to whoever started it."""
+
+import sys
+from typing import ClassVar
 
 
-class InputError(ValueError):
-    """Bad input, described in one line: the value, the place, and what would be right."""
+class ElslightningError(Exception):
+    """Something went wrong, and the message says to people what, in one line: no traceback is needed.
+
+    Attributes:
+        exit_code: what the command line ends with.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+
+class InputError(ElslightningError, ValueError):
+    """Bad input, described in one line per problem: the value, the place, and what would be right.
+
+    Args:
+        problems: one or several; several become a first line with their number, and a line each.
+
+    >>> print(InputError("a must be odd, not 2", "b is missing"))
+    there are 2 problems:
+      a must be odd, not 2
+      b is missing
+    """
+
+    exit_code = 2
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        one = len(problems) == 1
+        super().__init__("\n  ".join(problems if one else (f"there are {len(problems)} problems:", *problems)))
 
 
 class LaunchError(InputError):
     """What keeps not only this job but the whole command from being run as it was started."""
+
+
+class DivergedError(ElslightningError):
+    """A training came to numbers that are not finite."""
+
+
+def warn(message: str) -> None:
+    """Says, in a line on stderr, what is doubtful but no error."""
+    print(f"elslightning: warning: {message}", file=sys.stderr)

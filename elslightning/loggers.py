@@ -22,7 +22,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from elslightning.checkpoints import build
-from elslightning.errors import InputError
+from elslightning.checks import one_of, raise_for
 from elslightning.writers import MetricsFile
 
 MODES = ("offline", "online", "disabled")
@@ -45,16 +45,21 @@ def build_loggers(
     Raises:
         InputError: for a `mode` that there is not, and whatever the loggers do not take.
     """
+    raise_for(*mode_problems(parts))
     loggers: list[Logger] = []
-    for name, part in parts.items():
-        if part.get("mode", MODES[0]) not in MODES:
-            raise InputError(f"logger.{name}.mode must be one of {', '.join(MODES)}, not {part['mode']!r}")
+    for part in parts.values():
         if part.get("mode") != "disabled":
             unnamed = {key: value for key, value in identity.items() if key in part and part[key] is None}
             loggers.append(build(part, **unnamed))
     if loggers and not any(isinstance(logger, CSVLogger) for logger in loggers):
         loggers.append(MetricsFile(str(directory), name="", version=""))
     return loggers
+
+
+def mode_problems(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What is wrong with the `mode` of the loggers that have one."""
+    modes = {f"logger.{name}.mode": part["mode"] for name, part in parts.items() if "mode" in part}
+    return [line for key, mode in modes.items() for line in one_of(key, mode, MODES)]
 
 
 def identify(directory: Path) -> dict[str, str | None]:

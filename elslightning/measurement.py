@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from elslightning.calibration import Calibration, calibrate, capped
+from elslightning.checks import raise_for
 from elslightning.comparison import compare
 from elslightning.data import Split
 from elslightning.denoiser import Denoiser
@@ -82,18 +83,33 @@ class Measurement:
             self._check_network(network, images, labels)
             for name in [name for name in self.machines if name not in self.calibrated]:
                 self._check_peer(name, self.machines[name](images, labels), network, images, labels)
-        if self.scales is None and self.calibrated:
-            if self.calibration.objective == HELDOUT:
-                self._heldout(images, labels, images.device)
-            sizes = capped(self.calibration.patch_sizes, self._cap(network))
+        if self.scales is None and self.calibrated and self.calibration.objective == HELDOUT:
+            self._heldout(images, labels, images.device)
+        self.check_scales(network, images, labels, schedule)
+
+    def check_scales(
+        self, network: Denoiser | None, images: Tensor, labels: Tensor | None, schedule: CosineSchedule
+    ) -> None:
+        """Finds out whether the machines can work with the patch sizes that they are to try, or were given.
+
+        Raises:
+            InputError: naming every machine that cannot.
+        """
+        tried = self.scales is None and self.calibrated
+        sizes = capped(self.calibration.patch_sizes, self._cap(network)) if tried else []
+        problems: list[str] = []
         for name in self.calibrated:
-            if self.scales is None:
-                for size in sizes:
-                    self.machines[name](images, labels, scales=size)
-            else:
-                table = self._scales_of(name, self.scales)
-                table.at(schedule.noise_levels(self.comparison.steps))
-                self.machines[name](images, labels, scales=table)
+            try:
+                if self.scales is None:
+                    for size in sizes:
+                        self.machines[name](images, labels, scales=size)
+                else:
+                    table = self._scales_of(name, self.scales)
+                    table.at(schedule.noise_levels(self.comparison.steps))
+                    self.machines[name](images, labels, scales=table)
+            except InputError as error:
+                problems += error.problems
+        raise_for(*problems)
 
     def _check_network(self, network: Denoiser, images: Tensor, labels: Tensor | None) -> None:
         if network.conditional and labels is None:

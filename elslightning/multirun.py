@@ -13,7 +13,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from elslightning.arguments import follows
-from elslightning.errors import InputError, LaunchError
+from elslightning.errors import ElslightningError, InputError, LaunchError
 
 
 def sweeps_dir() -> Path:
@@ -35,7 +35,7 @@ def register() -> None:
     Plugins.instance().register(SweepsPath)
 
 
-def run_job(run: Callable[[], float | None], directory: Path) -> float | None:
+def run_job(run: Callable[[], float | None], directory: Path, *, debugging: bool = False) -> float | None:
     """Runs a job of a multirun, unless it is finished; a failure is written down and printed, not raised.
 
     Hydra has written the job's `.hydra/` already. Where several processes do the job together, the first one writes.
@@ -43,6 +43,7 @@ def run_job(run: Callable[[], float | None], directory: Path) -> float | None:
     Args:
         run: does it; returns what sweepers may maximise.
         directory: the job's.
+        debugging: print the tracebacks of failures.
 
     Returns:
         What `run` returned, now or then; NaN if it failed.
@@ -67,8 +68,9 @@ def run_job(run: Callable[[], float | None], directory: Path) -> float | None:
         raise
     except Exception as error:
         refused = isinstance(error, InputError)
-        reason = " ".join((str(error) if refused else f"{type(error).__name__}: {error}").split())
-        if not refused:
+        named = str(error) if isinstance(error, ElslightningError) else f"{type(error).__name__}: {error}"
+        reason = " ".join(named.split())
+        if debugging:
             traceback.print_exc()
         if first:
             print(f"elslightning: error: {reason}", file=sys.stderr)

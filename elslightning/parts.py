@@ -16,29 +16,42 @@ from elslightning.keeping import Kept
 from elslightning.measurement import Measurement
 from elslightning.networks import EpsDenoiser
 from elslightning.scales import ScaleTable, load_scales
+from elslightning.settings import NETWORK
 
 # The sections of a run's configuration that later verbs start from.
 INHERITED = ("seed", "data", "denoiser", "schedule", "machines", "calibration", "comparison")
 
 
-def source(cfg: DictConfig) -> tuple[Denoiser, ImageDataModule]:
-    """The denoiser to sample from, and the data that gives the shape of images."""
-    network, data = network_and_data(cfg) if cfg.checkpoint is not None else (None, load_data(cfg))
-    if cfg.source == "network":
-        if network is None:
-            raise InputError("source=network needs checkpoint=PATH")
-        return network, data
-    if cfg.source not in (cfg.get("machines") or {}):
-        raise InputError(f"source must be network or one of {', '.join(cfg.machines)}, not {cfg.source!r}")
+def source(cfg: DictConfig, network: EpsDenoiser | None, data: ImageDataModule) -> Denoiser:
+    """The denoiser to sample from: the network, or the machine that `source` names.
+
+    Args:
+        cfg: its `source` is one that there is.
+        network: that of the checkpoint, if there is one.
+        data: gives machines their images.
+    """
+    if cfg.source == NETWORK:
+        assert network is not None
+        return network
     labels = labels_for(data, network.conditional if network is not None else cfg.conditional)
     measurement = build_measurement(cfg, data)
     if cfg.source not in measurement.calibrated:
-        return measurement.machines[cfg.source](data.train_images, labels), data
+        return measurement.machines[cfg.source](data.train_images, labels)
+    scales = scales_of_source(cfg)
+    scales.at(build(cfg.schedule).noise_levels(cfg.steps))
+    return measurement.machines[cfg.source](data.train_images, labels, scales=scales)
+
+
+def scales_of_source(cfg: DictConfig) -> ScaleTable:
+    """The scales of the local machine that `source` names.
+
+    Raises:
+        InputError: if there are none.
+    """
     scales = (find_scales(cfg) or {}).get(cfg.source)
     if scales is None:
         raise InputError(f"source={cfg.source} needs scales=PATH, or one odd patch size")
-    scales.at(build(cfg.schedule).noise_levels(cfg.steps))
-    return measurement.machines[cfg.source](data.train_images, labels, scales=scales), data
+    return scales
 
 
 def labels_for(data: ImageDataModule, conditional: bool) -> torch.Tensor | None:
@@ -51,14 +64,19 @@ def labels_for(data: ImageDataModule, conditional: bool) -> torch.Tensor | None:
 def sample_labels(cfg: DictConfig, denoiser: Denoiser, data: ImageDataModule) -> torch.Tensor | None:
     """The label of every sample: the one asked for, or the classes of the data in turn; None without a condition."""
     if not denoiser.conditional or data.train_labels is None:
-        if cfg.label is not None:
-            raise InputError(f"label={cfg.label}, but {cfg.source} is unconditional")
+        refuse_label(cfg)
         return None
     present = data.train_labels.unique()
     if cfg.label is not None and cfg.label not in present.tolist():
         raise InputError(f"label={cfg.label} is not a class of the data: {present.tolist()}")
     classes = present if cfg.label is None else torch.tensor([cfg.label])
     return classes[torch.arange(cfg.num_samples) % len(classes)]
+
+
+def refuse_label(cfg: DictConfig) -> None:
+    """Raises InputError if a label is asked for."""
+    if cfg.label is not None:
+        raise InputError(f"label={cfg.label}, but {cfg.source} is unconditional")
 
 
 def inheritance(cfg: DictConfig) -> dict[str, Any]:
@@ -108,16 +126,14 @@ def keys_of(overrides: Iterable[str]) -> list[str]:
     return [override.lstrip("+~").split("=", 1)[0] for override in overrides]
 
 
-def network_and_data(cfg: DictConfig) -> tuple[EpsDenoiser, ImageDataModule]:
-    """The network of `checkpoint`, and the data it was trained on."""
-    if cfg.checkpoint is None:
-        raise InputError(f"elslightning {cfg.verb} needs checkpoint=PATH: a checkpoint file or a run directory")
+def find_network(cfg: DictConfig) -> EpsDenoiser:
+    """The network of `checkpoint`; `cfg` gets what it does not override from the run that made it."""
     network, config = load_network(cfg.checkpoint)
     overrides = overrides_given()
     if "data" not in config and "data" not in keys_of(overrides):
         raise InputError(f"checkpoint={cfg.checkpoint} does not say which data it was trained on: give data=NAME")
     inherit(cfg, config, overrides)
-    return network, load_data(cfg)
+    return network
 
 
 def load_data(cfg: DictConfig) -> ImageDataModule:
@@ -160,6 +176,15 @@ def find_scales(cfg: DictConfig) -> dict[str, ScaleTable] | None:
     return None
 
 
+def scales_to_compare_with(cfg: DictConfig) -> dict[str, ScaleTable] | None:
+    """The scales of a comparison; None if it is to calibrate.
+
+    Whoever sets how to calibrate wants it done, and not the scales that lie beside the checkpoint.
+    """
+    anew = cfg.scales is None and any(key.split(".")[0] == "calibration" for key in keys_of(overrides_given()))
+    return None if anew else find_scales(cfg)
+
+
 def find_device(name: str | None) -> torch.device:
     """The device of this name; "auto" is the GPU if there is one.
 
@@ -174,13 +199,6 @@ def find_device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device={name} cannot be used: {str(error).splitlines()[0]}") from error
     return device
-
-
-def check_whole(cfg: DictConfig, key: str, minimum: int) -> None:
-    """Raises InputError unless the value of a key is a whole number of at least `minimum`."""
-    value = OmegaConf.select(cfg, key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        raise InputError(f"{key} must be a whole number, at least {minimum}, not {value!r}")
 
 
 def primitives(config: Any) -> Any:

@@ -1,5 +1,6 @@
 """What each verb does: compose the parts that a configuration names, and run them."""
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,12 @@ from omegaconf import DictConfig
 
 from elslightning.arguments import follows
 from elslightning.callbacks import ELSComparison, Place
-from elslightning.checkpoints import build, build_network, find_checkpoint
+from elslightning.checkpoints import build, build_network, find_checkpoint, written_checkpoint
+from elslightning.configuration import check
 from elslightning.consistency import consistency
 from elslightning.data import ImageDataModule
 from elslightning.errors import InputError
+from elslightning.finite import FiniteCheck
 from elslightning.heldout import HELDOUT
 from elslightning.keeping import KEPT, Kept
 from elslightning.launch import check_launch
@@ -23,17 +26,15 @@ from elslightning.loggers import build_loggers, identify, session
 from elslightning.networks import EpsDenoiser
 from elslightning.parts import (
     build_measurement,
-    check_whole,
     find_device,
-    find_scales,
+    find_network,
     inheritance,
-    keys_of,
     labels_for,
     load_data,
-    network_and_data,
     overrides_given,
     primitives,
     sample_labels,
+    scales_to_compare_with,
     source,
 )
 from elslightning.progress import Bars
@@ -41,6 +42,7 @@ from elslightning.provenance import RunRecord, describe, finish, wandb_identity,
 from elslightning.results import Result, Samples
 from elslightning.resuming import Losses, RandomState, Stand, keep_metrics, resumed
 from elslightning.sampling import sample as draw
+from elslightning.stopping import STOPS, undisguised
 from elslightning.training import DenoisingTask
 from elslightning.writers import WholeCheckpoints
 
@@ -54,7 +56,7 @@ def run(cfg: DictConfig, directory: Path) -> Result | Samples | None:
     verb = HydraConfig.get().job.config_name
     if cfg.verb != verb:
         raise InputError(f"the configuration is for elslightning {cfg.verb}, and does not work with {verb}")
-    check_whole(cfg, "seed", minimum=0)
+    check(cfg)
     return VERBS[cfg.verb](cfg, directory)
 
 
@@ -66,7 +68,6 @@ def train(cfg: DictConfig, directory: Path) -> Result | None:
     stand: Stand | None = None
     if cfg.resume is not None:
         cfg, stand = resumed(cfg, directory)
-    check_whole(cfg, "trainer.max_epochs", minimum=-1)
     check_launch(build(cfg.trainer, logger=False, enable_checkpointing=False))
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = load_data(cfg)
@@ -91,24 +92,37 @@ def train(cfg: DictConfig, directory: Path) -> Result | None:
     wandb = identity if any(hasattr(logger, "use_artifact") for logger in loggers) else None
     about = {"seed": cfg.seed, "data": data, "overrides": overrides_given(), "wandb": wandb}
     record = RunRecord(directory, config, resumed=stand is not None, **about)
-    callbacks = [record, RandomState(), Losses(), *([comparison] if cfg.compare else []), *callbacks]
+    own = [record, RandomState(), Losses(), FiniteCheck(), *([comparison] if cfg.compare else [])]
     with session(directory):
-        trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers, plugins=[WholeCheckpoints()])
+        trainer = build(cfg.trainer, callbacks=[*own, *callbacks], logger=loggers, plugins=[WholeCheckpoints()])
         if stand is not None:
             keep_metrics(loggers, directory, stand)
-        if stand is not None and stand.trained:
-            # Not by the trainer, which would not swap in the averaged weights if there is nothing left to train.
-            task.load_state_dict(stand.checkpoint["state_dict"])
-            comparison.load_state_dict(stand.checkpoint["callbacks"]["ELSComparison"])
-            device = trainer.strategy.root_device
-            comparison.conclude(task.to(device), data, Place(device, stand.step, loggers, first=not follows()))
-        else:
-            trainer.fit(task, data, ckpt_path=find_checkpoint(directory) if stand else None, weights_only=True)
+        try:
+            with undisguised():
+                if stand is not None and stand.trained:
+                    # The trainer would not swap in the averaged weights if there is nothing left to train.
+                    task.load_state_dict(stand.checkpoint["state_dict"])
+                    comparison.load_state_dict(stand.checkpoint["callbacks"]["ELSComparison"])
+                    device = trainer.strategy.root_device
+                    comparison.conclude(task.to(device), data, Place(device, stand.step, loggers, first=not follows()))
+                else:
+                    checkpoint = find_checkpoint(directory) if stand else None
+                    trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
+        except STOPS as stop:
+            stop.add_note(_how_to_go_on(directory, trainer, stand))
+            raise
     if not follows():
         _report(cfg, directory)
         finish(directory)
         keep.clear()
     return comparison.result
+
+
+def _how_to_go_on(directory: Path, trainer: pl.Trainer, stand: Stand | None) -> str:
+    """What to do after a training was stopped."""
+    if stand is None and written_checkpoint(trainer) is None:
+        return "there is no checkpoint to go on from"
+    return f"go on with: elslightning train {shlex.quote(f'resume={directory}')}"
 
 
 def calibrate(cfg: DictConfig, directory: Path) -> Result:
@@ -119,7 +133,7 @@ def calibrate(cfg: DictConfig, directory: Path) -> Result:
         labels = labels_for(data, cfg.conditional)
         schedule = build(cfg.schedule)
     else:
-        network, data = network_and_data(cfg)
+        network, data = _network_and_data(cfg)
         labels, schedule = data.train_labels, network.schedule
     keep = Kept(directory / KEPT)
     measurement = build_measurement(cfg, data, keep=keep)
@@ -142,11 +156,9 @@ def calibrate(cfg: DictConfig, directory: Path) -> Result:
 
 def compare(cfg: DictConfig, directory: Path) -> Result:
     """Compares the machines with the network of a checkpoint."""
-    network, data = network_and_data(cfg)
-    # Whoever sets how to calibrate wants it done, and not the scales that lie beside the checkpoint.
-    anew = cfg.scales is None and any(key.split(".")[0] == "calibration" for key in keys_of(overrides_given()))
+    network, data = _network_and_data(cfg)
     keep = Kept(directory / KEPT)
-    measurement = build_measurement(cfg, data, None if anew else find_scales(cfg), keep)
+    measurement = build_measurement(cfg, data, scales_to_compare_with(cfg), keep)
     device, labels = find_device(cfg.device), data.train_labels
     record = _describe(cfg, data, device)
     result = measurement.run(
@@ -165,10 +177,9 @@ def compare(cfg: DictConfig, directory: Path) -> Result:
 
 def sample(cfg: DictConfig, directory: Path) -> Samples:
     """Draws samples from a network or a machine, and measures the consistency of a machine's."""
-    for key in ("num_samples", "steps"):
-        check_whole(cfg, key, minimum=1)
     device = find_device(cfg.device)
-    denoiser, data = source(cfg)
+    network, data = (None, load_data(cfg)) if cfg.checkpoint is None else _network_and_data(cfg)
+    denoiser = source(cfg, network, data)
     generator = torch.Generator().manual_seed(cfg.seed)
     noise = torch.randn(cfg.num_samples, *data.train_images.shape[1:], generator=generator)
     labels = sample_labels(cfg, denoiser, data)
@@ -188,6 +199,13 @@ def sample(cfg: DictConfig, directory: Path) -> Samples:
     write(directory, record)
     drawn.write(directory)
     return drawn
+
+
+def _network_and_data(cfg: DictConfig) -> tuple[EpsDenoiser, ImageDataModule]:
+    """The network of `checkpoint`, and the data it was trained on."""
+    network = find_network(cfg)
+    check(cfg, network)  # again, for the sections are those of the checkpoint now
+    return network, load_data(cfg)
 
 
 def _report(cfg: DictConfig, directory: Path) -> None:

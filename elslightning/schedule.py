@@ -29,7 +29,8 @@ class CosineSchedule:
     stretch: float = 1.008
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.stretch) and self.stretch > 1 and self._alpha_bar_at_one() >= 1e-6):
+        number = isinstance(self.stretch, int | float) and not isinstance(self.stretch, bool)
+        if not (number and math.isfinite(self.stretch) and self.stretch > 1 and self._alpha_bar_at_one() >= 1e-6):
             raise InputError(f"schedule.stretch must exceed 1.0007, so that alpha_bar(1) >= 1e-6; it is {self.stretch}")
 
     def _alpha_bar_at_one(self) -> float:

@@ -1,27 +1,15 @@
 """The settings of calibration and comparison, checked before anything is done with them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from elslightning.calibration import OBJECTIVES, STATISTICS, capped
-from elslightning.errors import InputError
+from elslightning.checks import is_whole, one_of, raise_for, whole
 from elslightning.heldout import HELDOUT
 
 NETWORK = "network"
 OFFICIAL = "official"
-
-
-def _at_least(minimum: int, **values: Any) -> None:
-    for name, value in values.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-            raise InputError(f"{name.replace('__', '.')} must be a whole number, at least {minimum}, not {value!r}")
-
-
-def _one_of(choices: Collection[str], **values: Any) -> None:
-    for name, value in values.items():
-        if value not in choices:
-            raise InputError(f"{name.replace('__', '.')} must be one of {', '.join(choices)}, not {value!r}")
 
 
 @dataclass(frozen=True)
@@ -50,24 +38,30 @@ class CalibrationSettings:
     gradient_samples: int = 8
 
     def __post_init__(self) -> None:
-        _at_least(1, calibration__steps=self.steps, calibration__num_samples=self.num_samples)
-        _at_least(0, calibration__gradient_samples=self.gradient_samples)
-        sizes = list(self.patch_sizes)
-        odd = all(isinstance(size, int) and size >= 1 and size % 2 == 1 for size in sizes)
-        if not sizes or not odd or sizes != sorted(set(sizes)):
-            raise InputError(f"calibration.patch_sizes must be odd, positive and increasing, not {sizes}")
-        _one_of((*OBJECTIVES, HELDOUT), calibration__objective=self.objective)
         if self.statistic is None:
             object.__setattr__(self, "statistic", "mean" if self.objective == HELDOUT else "median")
-        _one_of(STATISTICS, calibration__statistic=self.statistic)
+        problems = [
+            *whole("calibration.steps", self.steps, 1),
+            *whole("calibration.num_samples", self.num_samples, 1),
+            *whole("calibration.gradient_samples", self.gradient_samples, 0),
+            *one_of("calibration.objective", self.objective, (*OBJECTIVES, HELDOUT)),
+            *one_of("calibration.statistic", self.statistic, STATISTICS),
+        ]
+        sizes = _listed(self.patch_sizes)
+        odd = all(is_whole(size, 1) and size % 2 == 1 for size in sizes or ())
+        if not sizes or not odd or sizes != sorted(set(sizes)):
+            shown = repr(self.patch_sizes) if sizes is None else sizes
+            problems.append(f"calibration.patch_sizes must be odd, positive and increasing, not {shown}")
         if isinstance(self.max_patch_size, str):
             if self.max_patch_size != NETWORK:
-                raise InputError(
+                problems.append(
                     f"calibration.max_patch_size must be a number, null or {NETWORK}, not {self.max_patch_size!r}"
                 )
         elif self.max_patch_size is not None:
-            _at_least(1, calibration__max_patch_size=self.max_patch_size)
-            capped(sizes, self.max_patch_size)
+            problems += whole("calibration.max_patch_size", self.max_patch_size, 1)
+        raise_for(*problems)
+        if is_whole(self.max_patch_size):
+            capped(self.patch_sizes, self.max_patch_size)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -95,17 +89,25 @@ class ComparisonSettings:
     compatibility: str | None = None
 
     def __post_init__(self) -> None:
-        counts = [self.network_steps] if isinstance(self.network_steps, int) else list(self.network_steps)
+        problems: list[str] = []
+        counts = [self.network_steps] if is_whole(self.network_steps) else _listed(self.network_steps)
         if not counts:
-            raise InputError("comparison.network_steps must name at least one number of steps")
-        for count in counts:
-            _at_least(1, comparison__network_steps=count)
+            problems.append(
+                "comparison.network_steps must name at least one number of steps"
+                + ("" if counts is not None else f", not {self.network_steps!r}")
+            )
+        for count in counts or ():
+            problems += whole("comparison.network_steps", count, 1)
         if self.compatibility not in (None, OFFICIAL):
-            raise InputError(f"comparison.compatibility must be null or {OFFICIAL}, not {self.compatibility!r}")
-        _at_least(1 if self.compatibility is None else 2, comparison__steps=self.steps)
-        _at_least(
-            1,
-            comparison__num_pairs=self.num_pairs,
-            comparison__batch_size=self.batch_size,
-            comparison__every_n_epochs=1 if self.every_n_epochs is None else self.every_n_epochs,
-        )
+            problems.append(f"comparison.compatibility must be null or {OFFICIAL}, not {self.compatibility!r}")
+        problems += whole("comparison.steps", self.steps, 2 if self.compatibility == OFFICIAL else 1)
+        problems += whole("comparison.num_pairs", self.num_pairs, 1)
+        problems += whole("comparison.batch_size", self.batch_size, 1)
+        if self.every_n_epochs is not None:
+            problems += whole("comparison.every_n_epochs", self.every_n_epochs, 1)
+        raise_for(*problems)
+
+
+def _listed(values: Any) -> list[Any] | None:
+    """The values of a list or what is like one; None for anything else."""
+    return list(values) if isinstance(values, Sequence) and not isinstance(values, str | bytes) else None

@@ -1,10 +1,9 @@
 """The verbs that need no configuration: each reads its arguments, does one thing, and prints what came of it."""
 
-import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
-from elslightning.errors import InputError
+from elslightning.errors import InputError, warn
 
 
 class Tool(NamedTuple):
@@ -54,7 +53,7 @@ def _sweep_report(words: list[str]) -> None:
         raise InputError(f"cannot write the report of {words[0]}: {error.strerror}") from error
     print(made.text())
     if (skipped := made.skipped()) is not None:
-        print(f"elslightning: warning: {skipped}", file=sys.stderr)
+        warn(skipped)
 
 
 def _report(words: list[str]) -> None:

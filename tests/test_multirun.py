@@ -47,10 +47,11 @@ def test_input_that_cannot_be_worked_with_is_said_in_one_line(tmp_path, capsys):
     assert (job.status, job.error, job.refused, job.overrides) == (FAILED, "no such thing", True, ("seed=1",))
 
 
-def test_any_other_error_is_shown_whole(tmp_path, capsys):
-    assert math.isnan(run_job(lambda: fail(ZeroDivisionError("of zero")), started(tmp_path)))
+@pytest.mark.parametrize("debugging", [True, False])
+def test_any_other_error_is_shown_with_its_name(tmp_path, capsys, debugging):
+    assert math.isnan(run_job(lambda: fail(ZeroDivisionError("of zero")), started(tmp_path), debugging=debugging))
     error = capsys.readouterr().err
-    assert "Traceback" in error
+    assert ("Traceback" in error) == debugging
     assert error.endswith("elslightning: error: ZeroDivisionError: of zero\n")
     job = read_job(tmp_path)
     assert (job.status, job.error, job.refused) == (FAILED, "ZeroDivisionError: of zero", False)

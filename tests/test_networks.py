@@ -141,7 +141,7 @@ def test_label_outside_the_classes_is_refused(label):
         ({"width": 0}, "multiple of 8, .*not 0"),
         ({"width": -8}, "multiple of 8, .*not -8"),
         ({"width": 8}, "at least 16, not 8"),  # groups of one number would be normalised to 0
-        ({"num_layers": -1}, "not be negative, and is -1"),
+        ({"num_layers": -1}, "at least 0, not -1"),
         ({"channels": 0}, "at least 1 image channel, not 0"),
         ({"padding_mode": "reflect"}, "one of zeros, circular, not 'reflect'"),
         ({"time_embedding": "fourier"}, "one of paper, mlp, not 'fourier'"),

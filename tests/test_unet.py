@@ -252,8 +252,8 @@ def test_other_sizes_are_refused_with_the_size_and_what_would_be_right(sides):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"width": 0}, r"denoiser\.width must be positive, and is 0"),
-        ({"num_levels": 0}, r"denoiser\.num_levels must be at least 1, not 0"),
+        ({"width": 0}, r"denoiser\.width must be a whole number, at least 1, not 0"),
+        ({"num_levels": 0}, r"denoiser\.num_levels must be a whole number, at least 1, not 0"),
         ({"channels": 0}, "at least 1 image channel, not 0"),
         ({"padding_mode": "reflect"}, "one of zeros, circular, not 'reflect'"),
         ({"time_embedding": "fourier"}, "one of paper, mlp, not 'fourier'"),

@@ -2,6 +2,6 @@
 
 from elslightning.data.module import Batch, ImageDataModule
 from elslightning.data.request import Request, Split
-from elslightning.data.sources import SOURCES
+from elslightning.data.sources import SIDES, SOURCES
 
-__all__ = ["SOURCES", "Batch", "ImageDataModule", "Request", "Split"]
+__all__ = ["SIDES", "SOURCES", "Batch", "ImageDataModule", "Request", "Split"]

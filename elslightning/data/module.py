@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import functional as TF
 
+from elslightning.checks import one_of, raise_for, whole
 from elslightning.data.download import DOWNLOADS, download
 from elslightning.data.request import AbsentError, Request, Split
 from elslightning.data.sources import SOURCES
@@ -80,18 +81,19 @@ class ImageDataModule(pl.LightningDataModule):
         batch_size: int = 128,
     ) -> None:
         super().__init__()
-        if dataset not in SOURCES:
-            raise InputError(f"data.dataset must be one of {', '.join(SOURCES)}, not {dataset!r}")
-        for key, value in {
-            "train_size": train_size,
-            "val_size": val_size,
-            "image_size": image_size,
-            "batch_size": batch_size,
-        }.items():
-            if value is not None and not (isinstance(value, int) and value >= 1):
-                raise InputError(f"data.{key} must be a whole number, at least 1, not {value!r}")
+        sizes = {"train_size": train_size, "val_size": val_size, "image_size": image_size}
+        problems = [
+            *one_of("data.dataset", dataset, SOURCES),
+            *whole("data.channels", channels, 1),
+            *([] if num_classes is None else whole("data.num_classes", num_classes, 1)),
+            *(line for key, value in sizes.items() if value is not None for line in whole(f"data.{key}", value, 1)),
+            *whole("data.batch_size", batch_size, 1),
+        ]
+        if not isinstance(root, str | Path | None):
+            problems.append(f"data.root must be a folder, not {root!r}")
         if download is not False and (download is not True or dataset not in DOWNLOADS):
-            raise InputError(f"data.download can be true for {', '.join(DOWNLOADS)}, not {download!r} for {dataset}")
+            problems.append(f"data.download can be true for {', '.join(DOWNLOADS)}, not {download!r} for {dataset}")
+        raise_for(*problems)
         self.dataset = dataset
         self.root = None if root is None else Path(root).expanduser()
         self.download = download

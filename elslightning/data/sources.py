@@ -11,7 +11,7 @@ from elslightning.data.idx import read_idx_pairs
 from elslightning.data.photos import photos
 from elslightning.data.request import Request, Split
 
-__all__ = ["SOURCES", "Request", "Split", "black_white", "digits", "fashion_mnist", "mnist"]
+__all__ = ["SIDES", "SOURCES", "Request", "Split", "black_white", "digits", "fashion_mnist", "mnist"]
 
 
 def digits(request: Request) -> tuple[Split, Split]:
@@ -59,3 +59,6 @@ SOURCES: dict[str, Callable[[Request], tuple[Split, Split]]] = {
     "photos": photos,
     "black_white": black_white,
 }
+
+SIDES = {"digits": 8, "mnist": 28, "fashion_mnist": 28, "cifar10": 32, "photos": 32, "black_white": 16}
+"""The sides of images where `image_size` is not given, of the data sets for which that is known beforehand."""

@@ -3,8 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from elslightning.boundary import check_padding_mode
-from elslightning.errors import InputError
+from elslightning.checks import is_whole, raise_for, whole
+from elslightning.networks.common import common_problems
 from elslightning.networks.embedding import TimeClassEmbedding
 from elslightning.shapes import Images, Labels
 
@@ -41,16 +41,11 @@ class ResNet(nn.Module):
         time_embedding: str = "paper",
     ) -> None:
         super().__init__()
-        check_padding_mode(padding_mode)
+        problems = common_problems(channels, padding_mode, conditional, num_classes, time_embedding)
         # With 8 channels a group of the embeddings' normalisation would be one number, always normalised to 0.
-        if width < 16 or width % 8:
-            raise InputError(f"denoiser.width must be a multiple of 8, at least 16, not {width}")
-        if num_layers < 0:
-            raise InputError(f"denoiser.num_layers must not be negative, and is {num_layers}")
-        if channels < 1:
-            raise InputError(f"a network needs at least 1 image channel, not {channels}")
-        if conditional and num_classes is None:
-            raise InputError("denoiser.conditional=true needs a data set with labels (denoiser.num_classes)")
+        if not is_whole(width, 16) or width % 8:
+            problems.append(f"denoiser.width must be a multiple of 8, at least 16, not {width!r}")
+        raise_for(*problems, *whole("denoiser.num_layers", num_layers, 0))
         self.channels = channels
         self.conditional = conditional
         self.receptive_field = 1 + 2 * (num_layers + 2)

@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from elslightning.boundary import check_padding_mode
+from elslightning.checks import is_whole, raise_for, whole
 from elslightning.errors import InputError
+from elslightning.networks.common import common_problems
 from elslightning.networks.embedding import TimeClassEmbedding
 from elslightning.shapes import Images, Labels
 
@@ -98,17 +99,19 @@ class UNet(nn.Module):
         attention: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        check_padding_mode(padding_mode)
-        if width < 1:
-            raise InputError(f"denoiser.width must be positive, and is {width}")
-        if num_levels < 1:
-            raise InputError(f"denoiser.num_levels must be at least 1, not {num_levels}")
-        if channels < 1:
-            raise InputError(f"a network needs at least 1 image channel, not {channels}")
-        if conditional and num_classes is None:
-            raise InputError("denoiser.conditional=true needs a data set with labels (denoiser.num_classes)")
-        if not set(attention) <= set(range(num_levels)):
-            raise InputError(f"denoiser.attention must name levels from 0 to {num_levels - 1}, not {list(attention)}")
+        problems = [
+            *common_problems(channels, padding_mode, conditional, num_classes, time_embedding),
+            *whole("denoiser.width", width, 1),
+            *whole("denoiser.num_levels", num_levels, 1),
+        ]
+        if not is_whole(embedding_dim, 4) or embedding_dim % 2:
+            problems.append(f"denoiser.embedding_dim: an even length of at least 4, not {embedding_dim!r}")
+        levels = range(num_levels) if is_whole(num_levels, 1) else ()
+        named = isinstance(attention, list | tuple | range)
+        if levels and not (named and all(is_whole(level) and level in levels for level in attention)):
+            shown = list(attention) if named else attention
+            problems.append(f"denoiser.attention must name levels from 0 to {num_levels - 1}, not {shown!r}")
+        raise_for(*problems)
         self.channels = channels
         self.conditional = conditional
         self.stride = 2 ** (num_levels - 1)
@@ -116,21 +119,29 @@ class UNet(nn.Module):
 
         features = [width * 2**level for level in range(num_levels)]
         inputs = [channels, *features]  # of every level's first block
-        levels = range(num_levels - 1)
+        pooled = range(num_levels - 1)
 
         def block(inputs: int, level: int) -> Block:
             return Block(inputs, features[level], embedding_dim, padding_mode, level in attention)
 
         self.embedding = TimeClassEmbedding(embedding_dim, num_classes if conditional else None, time_embedding)
-        self.down_blocks = nn.ModuleList(block(inputs[level], level) for level in levels)
+        self.down_blocks = nn.ModuleList(block(inputs[level], level) for level in pooled)
         self.bottleneck = block(inputs[num_levels - 1], num_levels - 1)
         self.upsamples = nn.ModuleList(
-            nn.ConvTranspose2d(features[level + 1], features[level], 2, stride=2) for level in reversed(levels)
+            nn.ConvTranspose2d(features[level + 1], features[level], 2, stride=2) for level in reversed(pooled)
         )
-        self.up_blocks = nn.ModuleList(block(2 * features[level], level) for level in reversed(levels))
+        self.up_blocks = nn.ModuleList(block(2 * features[level], level) for level in reversed(pooled))
         self.last_head = nn.Sequential(nn.ReLU(), nn.Linear(embedding_dim, width))
         self.output_conv = _conv(width, channels, padding_mode)
         self.pool = nn.MaxPool2d(2)
+
+    def check_sides(self, height: int, width: int) -> None:
+        """Raises InputError unless images of these sides can be halved often enough."""
+        if height % self.stride or width % self.stride:
+            raise InputError(
+                f"a UNet of {len(self.down_blocks) + 1} levels takes images whose sides are multiples of "
+                f"{self.stride}, not {height} x {width}"
+            )
 
     def forward(self, x_t: Images, t: Float[Tensor, " batch"], labels: Labels | None = None) -> Images:
         """The predicted noise for images (batch, channel, height, width) at times t in [0, 1].
@@ -138,12 +149,7 @@ class UNet(nn.Module):
         Raises:
             InputError: for sides that are not multiples of `stride`.
         """
-        height, width = x_t.shape[2:]
-        if height % self.stride or width % self.stride:
-            raise InputError(
-                f"a UNet of {len(self.down_blocks) + 1} levels takes images whose sides are multiples of "
-                f"{self.stride}, not {height} x {width}"
-            )
+        self.check_sides(*x_t.shape[2:])
         embedding = self.embedding(t, labels)
         h, skips = x_t, []
         for block in self.down_blocks:

@@ -1,0 +1,25 @@
+"""What every network asks of the arguments that all networks have."""
+
+from typing import Any
+
+from elslightning.boundary import PADDING_MODES
+from elslightning.checks import flag, is_whole, one_of
+from elslightning.networks.embedding import TIME_EMBEDDINGS
+
+
+def common_problems(
+    channels: Any, padding_mode: Any, conditional: Any, num_classes: Any, time_embedding: Any
+) -> list[str]:
+    """What is wrong with them, a line each."""
+    problems = [
+        *one_of("denoiser.padding_mode", padding_mode, PADDING_MODES),
+        *flag("denoiser.conditional", conditional),
+        *one_of("denoiser.time_embedding", time_embedding, TIME_EMBEDDINGS),
+    ]
+    if not is_whole(channels, 1):
+        problems.append(f"a network needs at least 1 image channel, not {channels!r}")
+    if conditional is True and num_classes is None:
+        problems.append("denoiser.conditional=true needs a data set with labels (denoiser.num_classes)")
+    elif conditional is True and not is_whole(num_classes, 1):
+        problems.append(f"a conditional network needs at least 1 class, not {num_classes!r}")
+    return problems
