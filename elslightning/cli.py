@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from elslightning import __version__, multirun
 from elslightning.arguments import follows, for_hydra
 from elslightning.errors import ElslightningError, InputError
+from elslightning.files import clear_leftovers
 from elslightning.locking import Locks
 from elslightning.stopping import EXIT_CODES, Terminated, terminable
 from elslightning.tools import TOOLS
@@ -49,7 +50,7 @@ usage: elslightning VERB [key=value ...]
 
   elslightning VERB --help       what a verb takes, with examples
   elslightning VERB --cfg job    its configuration, without running it
-  elslightning VERB ... --debug  tracebacks of errors, as with HYDRA_FULL_ERROR=1
+  elslightning VERB ... --debug  tracebacks of errors (also: HYDRA_FULL_ERROR set to 1)
   elslightning --version
 
 Start here, a few minutes on two CPU cores, nothing to download:
@@ -102,6 +103,7 @@ class OutputDirectory(Callback):
             Path(directory).mkdir(parents=True, exist_ok=True)
             if not follows():
                 Locks.take(directory)
+                clear_leftovers(directory)
             probe = Path(directory) / f".{os.getpid()}.probe"
             try:
                 probe.write_bytes(bytes(PROBE))

@@ -66,10 +66,15 @@ def interrupted(tmp_path_factory):
     return directory
 
 
+def left(directory: Path) -> dict[str, bytes]:
+    """Every file but for W&B's logs, which another process may still be writing."""
+    return {name: content for name, content in snapshot(directory).items() if "/logs/" not in name}
+
+
 @pytest.fixture(scope="module")
 def before(interrupted):
     """What it left."""
-    return snapshot(interrupted)
+    return left(interrupted)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +100,7 @@ def test_what_does_not_go_with_resuming_is_refused(interrupted, before, words, m
     assert done.code == 2
     assert message in done.err
     assert len(done.err.splitlines()) == 1
-    assert snapshot(interrupted) == before
+    assert left(interrupted) == before
 
 
 def test_a_directory_without_a_training_is_refused(tmp_path):

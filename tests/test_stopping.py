@@ -73,8 +73,13 @@ def test_stopped_while_comparing_the_training_is_finished(tmp_path, monkeypatch,
     monkeypatch.setattr(Measurement, "run", kill(number))
     done = cli("train", *TRAIN, "callbacks=[checkpoint]", f"hydra.run.dir={tmp_path}")
     assert done.code == EXIT_CODES[number]
-    assert f"elslightning compare checkpoint={tmp_path}" in done.err
+    assert f"elslightning train resume={tmp_path}" in done.err
     load_network(tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr(DenoisingTask, "training_step", lambda *arguments: pytest.fail("it trains"))
+    done = cli("train", f"resume={tmp_path}")
+    assert done.code == 0, done.err
+    assert (tmp_path / "comparison.csv").is_file()
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=str)
