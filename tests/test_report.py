@@ -25,7 +25,7 @@ from elslightning.report.cautions import FEW_PAIRS, cautions, falling
 from elslightning.report.explorer import explore
 from elslightning.report.markdown import escape
 from elslightning.report.payload import pack
-from elslightning.report.plan import MAP_BYTES, TOP, middle, plan, ranks
+from elslightning.report.plan import FEWEST_PAIRS, MAP_BYTES, TOP, middle, plan, ranks
 from elslightning.report.published import ROWS, published
 from elslightning.report.rebuild import open_run, rebuild
 from elslightning.scales import ScaleTable
@@ -221,11 +221,11 @@ def test_what_is_explored_stays_within_its_bounds(shape, candidates):
     found = plan(100, 9, 150, shape, candidates, work)
     assert found.shown[-1] == found.attributed[-1] == 149
     assert set(found.attributed) <= set(found.shown)
-    assert found.pairs >= 3
-    least = found.pairs == 3 and len(found.attributed) == 1
-    assert found.pairs * len(found.attributed) * area * candidates <= work or least
+    weighed = 150 + len(found.attributed) + 150 * found.shared
+    assert found.pairs * weighed * shape[0] * area * candidates <= work or (found.pairs, weighed) == (1, 151)
     stored = found.pairs * area * (3 * shape[0] * len(found.shown) + 7 * len(found.attributed) + 6 * TOP)
-    assert stored <= MAP_BYTES or (least and len(found.shown) == 1)
+    least = found.pairs <= FEWEST_PAIRS and len(found.attributed) == len(found.shown) == 1
+    assert stored <= MAP_BYTES or least
 
 
 def test_a_hundred_pairs_of_noise_stay_small_and_quick(tmp_path):
