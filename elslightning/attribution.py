@@ -264,17 +264,21 @@ def attribute_process(
         labels: (batch,) int64, used by whichever denoiser is conditional.
         denoiser: whose process it is, for instance a network's; the machine's own if not given.
         top: how many patches to name, at least 1.
-        progress: told of every step.
+        progress: told of steps and parts of them.
 
     Raises:
         InputError: as `attribute` and `sampling.ddim`.
     """
     check_attributable(machine, top)
     guide = machine if denoiser is None else denoiser
-    found, samples = [], noise
+    classes, samples = machine.select_labels(labels), noise
+    found: list[Attribution] = []
+
+    def tell(what: str, done: float, total: float) -> None:
+        progress(what, len(found) + done / total, steps)
+
     for step in reverse_process(guide, noise, schedule, steps, labels):
         level = step.alpha_bar.expand(len(noise))
-        found.append(attribute(machine, step.x_t, level, machine.select_labels(labels), top=top))
+        found.append(attribute(machine, step.x_t, level, classes, top=top, progress=tell))
         samples = step.following
-        progress("attribution", len(found), steps)
     return ProcessAttribution(found, samples)

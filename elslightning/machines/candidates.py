@@ -34,6 +34,14 @@ class Candidates(NamedTuple):
     """Rows and columns of pixels with candidates of their own; 1 x 1 where the window is the whole image, for then
     all pixels share one posterior."""
 
+    def pixels(self, k: int, m: int) -> tuple[slice, slice]:
+        """The rows and columns of the pixels that have a candidate at one row and one column shift."""
+        parts = []
+        for shift, size, centre in zip((self.rows[k], self.columns[m]), self.window, self.centre, strict=True):
+            first = int(shift.compared[0, centre])
+            parts.append(slice(first, first + shift.compared.shape[1] - size + 1))
+        return parts[0], parts[1]
+
     def offsets(self) -> np.ndarray:
         """(displacement, 2) int64 offsets in rows and columns, in the order of `pairs`."""
         rows, columns = (np.array([shift.offset for shift in axis]) for axis in (self.rows, self.columns))

@@ -5,6 +5,7 @@ to the last digit, so that ties are ties however the training images are split.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -55,11 +56,7 @@ def merge(a: Ranking, b: Ranking, power: Float[Tensor, "*query"]) -> Ranking:
     """The ranking of the candidates of both. Of equally far ones the first displacement comes first, and of these
     the first image."""
     top = a.distance.shape[-1]
-    joined = [torch.cat(pair, dim=-1) for pair in zip(a[:3], b[:3], strict=True)]
-    for key in (2, 1, 0):
-        order = joined[key].argsort(dim=-1, stable=True)
-        joined = [tensor.gather(-1, order) for tensor in joined]
-    distance, displacement, image = (tensor[..., :top] for tensor in joined)
+    distance, displacement, image = _leading(a[:3], b[:3], top)
     weight, moment = torch.zeros_like(a.weight), torch.zeros_like(a.moment)
     for part in (a, b):
         farther = part.distance[..., 0].to(weight.dtype) - distance[..., 0].to(weight.dtype)
@@ -68,6 +65,15 @@ def merge(a: Ranking, b: Ranking, power: Float[Tensor, "*query"]) -> Ranking:
         weight += scale * part.weight
         moment += scale * (part.moment + farther * part.weight)
     return Ranking(distance, displacement, image, weight, moment)
+
+
+def _leading(a: Sequence[Tensor], b: Sequence[Tensor], top: int) -> list[Tensor]:
+    """The first of two lists of distances, displacements and images, in their order."""
+    joined = [torch.cat(pair, dim=-1) for pair in zip(a, b, strict=True)]
+    for key in (2, 1, 0):
+        order = joined[key].argsort(dim=-1, stable=True)
+        joined = [tensor.gather(-1, order) for tensor in joined]
+    return [tensor[..., :top] for tensor in joined]
 
 
 def ranking_bytes(x_t: Images, candidates: Candidates, top: int) -> int:
@@ -106,8 +112,7 @@ def rank(x_t: Images, alpha_bar: AlphaBar, chunks: Chunks, candidates: Candidate
         images = F.pad(images, (0, 1, 0, 1))
         for displacement, (k, m) in enumerate(candidates.pairs.tolist()):
             distance = _distances(query, signal, images, rows[k], columns[m], candidates.window)
-            first = (rows[k][0, candidates.centre[0]], columns[m][0, candidates.centre[1]])
-            where = tuple(slice(int(i), int(i) + n) for i, n in zip(first, distance.shape[1:3], strict=True))
+            where = candidates.pixels(k, m)
             _add(result, where, distance, displacement, numbers, power, top)
     return result
 
@@ -161,9 +166,5 @@ def _add(
     nearest_first, order = distance[new].sort(dim=-1, stable=True)
     order = order[:, :top]
     found = (nearest_first[:, :top], torch.full_like(order, displacement), numbers[order])
-    joined = [torch.cat([mine[new], other], dim=-1) for mine, other in zip(leading, found, strict=True)]
-    for key in (2, 1, 0):
-        order = joined[key].argsort(dim=-1, stable=True)
-        joined = [tensor.gather(-1, order) for tensor in joined]
-    for mine, tensor in zip(leading, joined, strict=True):
-        mine[new] = tensor[:, :top]
+    for mine, tensor in zip(leading, _leading([mine[new] for mine in leading], found, top), strict=True):
+        mine[new] = tensor
