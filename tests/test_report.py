@@ -192,6 +192,18 @@ def test_agreement_per_step_starts_alike_and_ends_with_that_of_the_samples(opene
     np.testing.assert_allclose(explored.own[-1], opened.values("bbels", 2)[explored.pairs], atol=1e-6)
 
 
+def test_with_little_work_one_pair_is_explored_and_attributed_at_its_end(opened, run):
+    found = explore(opened, rebuild(opened), work=1.0)
+    order = np.argsort(-opened.values("bbels", 2), kind="stable")
+    assert found.pairs == [order[2]]
+    assert [step["slot"] for step in found.meta["steps"]] == [-1, 0]
+    assert found.own is not None
+    assert found.shared is None
+    page, text = report(run, work=1.0)
+    assert "for 1 pair of the explorer" in page
+    assert "Medians over 1 of 5 pairs" in text
+
+
 def test_the_mosaics_are_those_of_the_samples(opened, reported):
     experiment = rebuild(opened)
     rows = cells(reported[1])
