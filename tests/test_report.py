@@ -25,7 +25,7 @@ from elslightning.report.cautions import FEW_PAIRS, cautions, falling
 from elslightning.report.explorer import explore
 from elslightning.report.markdown import escape
 from elslightning.report.payload import pack
-from elslightning.report.plan import MAP_BYTES, TOP, middle, plan, ranks
+from elslightning.report.plan import FEWEST_PAIRS, MAP_BYTES, TOP, middle, plan, ranks
 from elslightning.report.published import ROWS, published
 from elslightning.report.rebuild import open_run, rebuild
 from elslightning.scales import ScaleTable
@@ -192,6 +192,18 @@ def test_agreement_per_step_starts_alike_and_ends_with_that_of_the_samples(opene
     np.testing.assert_allclose(explored.own[-1], opened.values("bbels", 2)[explored.pairs], atol=1e-6)
 
 
+def test_with_little_work_one_pair_is_explored_and_attributed_at_its_end(opened, run):
+    found = explore(opened, rebuild(opened), work=1.0)
+    order = np.argsort(-opened.values("bbels", 2), kind="stable")
+    assert found.pairs == [order[2]]
+    assert [step["slot"] for step in found.meta["steps"]] == [-1, 0]
+    assert found.own is not None
+    assert found.shared is None
+    page, text = report(run, work=1.0)
+    assert "for 1 pair of the explorer" in page
+    assert "Medians over 1 of 5 pairs" in text
+
+
 def test_the_mosaics_are_those_of_the_samples(opened, reported):
     experiment = rebuild(opened)
     rows = cells(reported[1])
@@ -221,11 +233,11 @@ def test_what_is_explored_stays_within_its_bounds(shape, candidates):
     found = plan(100, 9, 150, shape, candidates, work)
     assert found.shown[-1] == found.attributed[-1] == 149
     assert set(found.attributed) <= set(found.shown)
-    assert found.pairs >= 3
-    least = found.pairs == 3 and len(found.attributed) == 1
-    assert found.pairs * len(found.attributed) * area * candidates <= work or least
+    weighed = 150 + len(found.attributed) + 150 * found.shared
+    assert found.pairs * weighed * shape[0] * area * candidates <= work or (found.pairs, weighed) == (1, 151)
     stored = found.pairs * area * (3 * shape[0] * len(found.shown) + 7 * len(found.attributed) + 6 * TOP)
-    assert stored <= MAP_BYTES or (least and len(found.shown) == 1)
+    least = found.pairs <= FEWEST_PAIRS and len(found.attributed) == len(found.shown) == 1
+    assert stored <= MAP_BYTES or least
 
 
 def test_a_hundred_pairs_of_noise_stay_small_and_quick(tmp_path):

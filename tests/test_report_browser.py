@@ -50,7 +50,7 @@ def run(tmp_path_factory):
         directory = train(
             tmp_path_factory.mktemp("browser") / "digits",
             "data.train_size=200",
-            "trainer.max_epochs=12",
+            "trainer.max_epochs=4",
             "comparison.num_pairs=7",
             "comparison.steps=5",
             "comparison.network_steps=5",

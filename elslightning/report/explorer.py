@@ -38,7 +38,7 @@ class Explorer:
         attributions: what painted the samples: the machine at the last step of its own process.
         alpha_bar: (steps,) noise levels of the machine's process.
         own, shared: (steps, pairs) Pearson r of the machine's x0 with the network's, each on its own path, and both at
-            the network's state; None without a network or where their steps differ.
+            the network's state; None without a network or where their steps differ, `shared` also for large banks.
         coverage: the share of pixels whose first source is stored as an image.
     """
 
@@ -65,7 +65,7 @@ class Explorer:
 
 
 def explore(
-    run: Run, experiment: Experiment, *, pairs: int = 9, work: float = 4e10, progress: Progress = no_progress
+    run: Run, experiment: Experiment, *, pairs: int = 9, work: float = 6e10, progress: Progress = no_progress
 ) -> Explorer:
     """Walks some pairs of a run from noise to image again, and attributes every pixel to training patches.
 
@@ -101,7 +101,7 @@ def explore(
     if experiment.network is not None:
         network = _walk(experiment.network, noise, experiment, reference, labels, 0, "network, again", progress)
         _check_same(network.samples, run.network_images(reference), indices, "the samples of the network")
-    own, shared = _agreement(machine, experiment, theory, network, labels)
+    own, shared = _agreement(machine, theory, network, labels, outline.shared)
     known: dict[int, Attribution] = {}
     for done, position in enumerate(reversed(outline.attributed)):
         last = position == outline.shown[-1]
@@ -201,12 +201,14 @@ def _check_same(again: Tensor, before: np.ndarray | None, indices: Tensor, what:
 
 
 def _agreement(
-    machine: Denoiser, experiment: Experiment, theory: Trajectory, network: Trajectory | None, labels: Tensor | None
+    machine: Denoiser, theory: Trajectory, network: Trajectory | None, labels: Tensor | None, both: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Agreement per step, on paths of their own and at the same states."""
+    """Agreement per step, on paths of their own and, if `both`, at the network's states."""
     if network is None or len(network.x0) != len(theory.x0):
         return None, None
     own = torch.stack([agreement(a, b)["pearson_r"] for a, b in zip(theory.x0, network.x0, strict=True)])
+    if not both:
+        return own, None
     classes = machine.select_labels(labels)
     shared = [
         agreement(machine(x_t, alpha_bar.expand(len(x_t)), classes), x0)["pearson_r"]

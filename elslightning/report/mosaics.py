@@ -8,7 +8,7 @@ from torch import Tensor
 
 from elslightning.figures import display_name
 from elslightning.mosaic import Memorisation, memorisation
-from elslightning.report.plan import FEWEST_PAIRS, candidate_count, ranks
+from elslightning.report.plan import candidate_count, ranks
 from elslightning.report.rebuild import Experiment
 from elslightning.report.run import Run
 from elslightning.report.tables import Table, share
@@ -47,8 +47,8 @@ def mosaics(run: Run, experiment: Experiment, *, work: float = 2e10, progress: P
     kept = {source: images for source, images in sources.items() if images is not None}
     if not kept:
         return None
-    each = candidate_count(experiment, machine) * experiment.bank[0, 0].numel() * len(kept)
-    count = min(len(r), max(FEWEST_PAIRS, int(work / each)))
+    each = candidate_count(experiment, machine) * experiment.bank[0].numel() * len(kept)
+    count = min(len(r), max(1, int(work / each)))
     indices = np.argsort(-r, kind="stable")[ranks(len(r), count)]
     labels = None if experiment.labels is None else experiment.labels[torch.from_numpy(indices)]
     table = Table(

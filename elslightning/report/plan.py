@@ -20,11 +20,19 @@ FEWEST_PAIRS = 3
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of a run is explored: the number of pairs, the positions of the steps shown, and of those attributed."""
+    """How much of a run is explored.
+
+    Attributes:
+        pairs: how many.
+        shown: positions of the steps shown, the last among them.
+        attributed: positions among these of the steps whose sources are found, the last among them.
+        shared: whether the machine is also asked at the network's states.
+    """
 
     pairs: int
     shown: list[int]
     attributed: list[int]
+    shared: bool
 
 
 def middle(count: int) -> int:
@@ -57,13 +65,18 @@ def plan(total: int, count: int, steps: int, shape: Sequence[int], candidates: i
         steps: of the machine's process.
         shape: (channel, height, width) of an image.
         candidates: number of training patches or images that a pixel is made of, at most.
-        work: candidates that may be weighed in all, over pixels, pairs and steps.
+        work: candidates that may be weighed in all, over channels, pixels, pairs and steps: for the machine's process
+            and the sources at its end, then at the network's states, then for the sources at other steps. For one pair
+            the first is done whatever it takes.
     """
     channels, height, width = shape
     area = height * width
+    each = channels * area * candidates  # for one pair, once
     shown = spread(steps, MOST_STEPS)
-    pairs = min(count, total, max(FEWEST_PAIRS, int(work / (area * candidates))))
-    known = max(1, min(len(shown), int(work / (area * candidates * pairs))))
+    pairs = min(count, total, max(1, int(work / (each * (steps + 1)))))
+    spare = work / (each * pairs) - (steps + 1)
+    shared = spare >= steps
+    known = 1 + max(0, min(len(shown) - 1, int(spare - steps * shared)))
 
     def size() -> int:
         return pairs * area * (3 * channels * len(shown) + 7 * known + 6 * TOP)
@@ -79,7 +92,7 @@ def plan(total: int, count: int, steps: int, shape: Sequence[int], candidates: i
             known -= 1
         else:
             break
-    return Plan(pairs, shown, [shown[position] for position in spread(len(shown), known)])
+    return Plan(pairs, shown, [shown[position] for position in spread(len(shown), known)], shared)
 
 
 def spread(total: int, count: int) -> list[int]:

@@ -224,14 +224,20 @@ def _scales(run: Run, schedule: CosineSchedule) -> Section:
 
 def _trajectory(explorer: Explorer | None, schedule: CosineSchedule) -> Section:
     title = "Along the way"
-    if explorer is None or explorer.own is None or explorer.shared is None:
+    if explorer is None or explorer.own is None:
         reason = "no explorer" if explorer is None else "no checkpoint, or other steps for the network"
         return Section("way", title, f"Agreement per step is computed from the explorer's pairs; there is {reason}.")
-    curves = {"each on its own path": explorer.own, "both at the network's state": explorer.shared}
+    curves = {"each on its own path": explorer.own}
+    count = len(explorer.pairs)
     text = (
-        f"Pearson r of the posterior means x0 of theory and network at every step, for the {len(explorer.pairs)} pairs "
-        f"of the explorer. On paths of their own, differences add up; at the same state, only the step's own counts."
+        f"Pearson r of the posterior means x0 of theory and network at every step, for {count} "
+        f"{'pair' if count == 1 else 'pairs'} of the explorer. On paths of their own, differences add up"
     )
+    if explorer.shared is None:
+        text += "."
+    else:
+        curves["both at the network's state"] = explorer.shared
+        text += "; at the same state, only the step's own counts."
     t = [f"{time:.2f}" for time in schedule.time(explorer.alpha_bar).tolist()]
     table = Table("Median r of x0 per step.", ["t", *curves])
     medians = [curve.median(dim=1).values.tolist() for curve in curves.values()]
