@@ -1,4 +1,4 @@
-"""Exported weights: bit for bit those of the checkpoint, read as data, and refused in one line where they are foreign."""
+"""Exported weights: bit for bit those of the checkpoint, read as data, and refused in one line where foreign."""
 
 import json
 import random
