@@ -1,6 +1,7 @@
 """Trained networks on disk: read without executing anything, and built again from what the file says."""
 
 import importlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from elslightning.errors import InputError
 from elslightning.networks import EpsDenoiser
+from elslightning.tensorfiles import SUFFIX, read_tensors
 from elslightning.training import CHECKPOINT_FORMAT
 
 # The classes of these modules are all that a checkpoint's configuration may name: it comes from a file, perhaps a
@@ -26,6 +28,8 @@ _TRUSTED = (
     "elslightning.settings",
     "elslightning.checkpoints",
 )
+# Of the names of a network's weights in a checkpoint.
+_PREFIX = "denoiser."
 
 
 def check_targets(config: Any, place: str) -> None:
@@ -70,7 +74,7 @@ def build_network(config: Mapping[str, Any]) -> EpsDenoiser:
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The checkpoint file that `path` names: itself, or `checkpoints/last.ckpt` of a run directory.
+    """The file that `path` names: itself, or `checkpoints/last.ckpt` of a run directory.
 
     Raises:
         InputError: if there is none.
@@ -90,17 +94,13 @@ def written_checkpoint(trainer: pl.Trainer) -> Path | None:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint of ours, loaded with `weights_only=True`.
+    """The content of a checkpoint of ours, loaded with `weights_only=True`, or of exported weights (.safetensors).
 
     Raises:
         InputError: if the file is missing, damaged, foreign, or of a newer format.
     """
     path = find_checkpoint(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes make torch raise nearly anything
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{path} cannot be read as a checkpoint: {reason}") from error
+    content = _from_tensors(path) if path.suffix == SUFFIX else _from_torch(path)
     mark = content.get("elslightning") if isinstance(content, dict) else None
     if not isinstance(mark, dict) or "state_dict" not in content:
         raise InputError(f"{path} is not a checkpoint of elslightning")
@@ -114,8 +114,35 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     for name, value in weights.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise InputError(f"{path} does not fit its own configuration: {name} is not a tensor")
-    check_targets(config, f"the configuration in {path}")
+    try:
+        check_targets(config, f"the configuration in {path}")
+    except RecursionError as error:
+        raise InputError(f"the configuration in {path} is nested too deeply") from error
     return content
+
+
+def _from_torch(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes make torch raise nearly anything
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{path} cannot be read as a checkpoint: {reason}") from error
+
+
+def _from_tensors(path: Path) -> dict[str, Any]:
+    """What a checkpoint would hold, from a file written by `elslightning.exporting.export`."""
+    tensors, strings = read_tensors(path)
+    if "elslightning" not in strings:
+        return {}
+    number = strings["elslightning"]
+    try:
+        config = {name: json.loads(strings[name]) for name in ("denoiser", "schedule") if name in strings}
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} does not say which network it holds: {error}") from error
+    return {
+        "state_dict": {f"{_PREFIX}{name}": tensor for name, tensor in tensors.items()},
+        "elslightning": {"format": int(number) if number.isdecimal() else number, "config": config},
+    }
 
 
 def load_network(path: str | Path) -> tuple[EpsDenoiser, dict[str, Any]]:
@@ -133,19 +160,29 @@ def load_network(path: str | Path) -> tuple[EpsDenoiser, dict[str, Any]]:
             network = build_network(config)
     except (AttributeError, TypeError) as error:
         raise InputError(f"{path} does not say which network it holds: {error}") from error
-    prefix = "denoiser."
     weights = {
-        name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)
+        name.removeprefix(_PREFIX): value for name, value in content["state_dict"].items() if name.startswith(_PREFIX)
     }
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path} does not fit its own configuration: {reason}") from error
+    if differences := _differences(network.state_dict(), weights):
+        raise InputError(f"{path} does not fit its own configuration: {differences}")
+    network.load_state_dict(weights)
     for name, value in network.state_dict().items():
         if not bool(value.isfinite().all()):
             raise InputError(f"{path} has weights that are not finite, in {name}")
     return network.eval(), config
+
+
+def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """What sets the weights of a file apart from those of a network, by the first of each kind; empty if nothing."""
+    shapes = [
+        f"size mismatch for {name}: {tuple(found[name].shape)} where the network has {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in found and found[name].shape != value.shape
+    ]
+    missing = [f'it lacks "{name}"' for name in wanted if name not in found]
+    unknown = [f'the network has no "{name}"' for name in found if name not in wanted]
+    kinds = [kind for kind in (missing, unknown, shapes) if kind]
+    return "; ".join(kind[0] + (f" and {len(kind) - 1} more" if len(kind) > 1 else "") for kind in kinds)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,22 @@ def clear_leftovers(directory: str | Path) -> None:
             path.unlink(missing_ok=True)
 
 
+@contextmanager
+def new_file(path: str | Path) -> Iterator[Path]:
+    """As `replacing`, for the file that `output` names on a command line, which must not be there yet.
+
+    Raises:
+        InputError: if it is, or cannot be written.
+    """
+    if Path(path).exists():
+        raise InputError(f"output={path} exists already, and nothing is overwritten")
+    try:
+        with replacing(path) as temporary:
+            yield temporary
+    except OSError as error:
+        raise InputError(f"cannot write output={path}: {error.strerror or error}") from error
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Writes a UTF-8 text file, whole or not at all."""
     with replacing(path) as temporary:

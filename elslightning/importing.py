@@ -4,8 +4,7 @@ from pathlib import Path
 
 import torch
 
-from elslightning.errors import InputError
-from elslightning.files import replacing
+from elslightning.files import new_file
 from elslightning.networks.official import read_official
 from elslightning.training import CHECKPOINT_FORMAT
 
@@ -32,11 +31,6 @@ def import_official(path: str | Path, output: str | Path | None = None) -> Path:
         "state_dict": {f"denoiser.{name}": weight for name, weight in network.state_dict().items()},
         "elslightning": {"format": CHECKPOINT_FORMAT, "config": config},
     }
-    try:
-        if output.exists():
-            raise InputError(f"output={output} exists already, and nothing is overwritten")
-        with replacing(output) as temporary, temporary.open("wb") as file:
-            torch.save(content, file)
-    except OSError as error:
-        raise InputError(f"cannot write output={output}: {error.strerror}") from error
+    with new_file(output) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)
     return output

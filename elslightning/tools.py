@@ -32,14 +32,27 @@ class Tool(NamedTuple):
         return InputError(f"usage: {self.usage}")
 
 
-def _import(words: list[str]) -> None:
+def _file_and_output(tool: str, words: list[str]) -> list[str]:
+    """The file, and the output if one is given."""
     outputs = [word.removeprefix("output=") for word in words if word.startswith("output=")]
     files = [word for word in words if not word.startswith("output=")]
     if len(files) != 1 or len(outputs) > 1 or "" in outputs or files[0].startswith("-"):
-        raise TOOLS["import-official"].misused()
+        raise TOOLS[tool].misused()
+    return [*files, *outputs]
+
+
+def _import(words: list[str]) -> None:
+    paths = _file_and_output("import-official", words)
     from elslightning.importing import import_official  # imports torch: not needed for help
 
-    print(f"files: {import_official(files[0], *outputs)}")
+    print(f"files: {import_official(*paths)}")
+
+
+def _export(words: list[str]) -> None:
+    paths = _file_and_output("export", words)
+    from elslightning.exporting import export  # imports torch: not needed for help
+
+    print(f"files: {export(*paths)}")
 
 
 def _sweep_report(words: list[str]) -> None:
@@ -86,6 +99,19 @@ report.html is one file that opens from disk, without a server or a network. For
 side go to output=PATH.html, by default comparison.html, and as Markdown beside it.
 """,
         _report,
+    ),
+    "export": Tool(
+        "write the weights of a trained network as safetensors",
+        "elslightning export CHECKPOINT [output=PATH.safetensors]",
+        """\
+CHECKPOINT is a checkpoint file or the directory of a run. The file goes to PATH, by default beside the checkpoint; what
+exists is not overwritten. It holds the weights that comparisons use, averaged if the training averaged them, and the
+configuration of the network and its schedule; nothing of the data. Whatever takes checkpoint=PATH takes it too, with
+the data named:
+
+  elslightning compare checkpoint=PATH.safetensors data=fashion_mnist data.root=FOLDER
+""",
+        _export,
     ),
     "import-official": Tool(
         "turn a network trained by the paper's code into a checkpoint",
