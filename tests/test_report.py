@@ -200,6 +200,7 @@ def test_with_little_work_one_pair_is_explored_and_attributed_at_its_end(opened,
     assert found.own is not None
     assert found.shared is None
     page, text = report(run, work=1.0)
+    assert "Here: 1 of 5 pairs; sources at 1 of the 2 steps shown." in page
     assert "for 1 pair of the explorer" in page
     assert "Medians over 1 of 5 pairs" in text
 

@@ -142,6 +142,9 @@ def _explorer(explorer: Explorer | None, complaint: str) -> Section:
         f"image with the greatest weight appears, its patch outlined, and so does the tile of pixels that come from "
         f"the same image at the same offset. The slider goes from noise to image."
     ]
+    steps, total = explorer.meta["steps"], explorer.meta["pairs"][0]["of"]
+    known = sum(step["slot"] >= 0 for step in steps)
+    texts.append(f"Here: {len(explorer.pairs)} of {total} pairs; sources at {known} of the {len(steps)} steps shown.")
     if explorer.coverage < 1:
         texts.append(
             f"To keep the file small, pictures are kept of the sources of {explorer.coverage:.0%} of the pixels only."
