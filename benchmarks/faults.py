@@ -66,6 +66,8 @@ def read(path: Path) -> object:
     if path.suffix == ".npz":
         with np.load(path) as arrays:
             return {name: arrays[name] for name in arrays}
+    if path.suffix == ".html" and not path.read_text("utf-8").rstrip().endswith("</html>"):
+        raise ValueError("a page without an end")
     return path.read_bytes()
 
 
@@ -89,9 +91,11 @@ def files(directory: Path) -> dict[str, Path]:
 class Case:
     """A command, what it leaves when nobody kills it, and how long that takes."""
 
-    def __init__(self, verb: str, words: list[str], folder: Path) -> None:
-        self.verb, self.words, self.folder = verb, words, folder
+    def __init__(self, verb: str, words: list[str], folder: Path, before: Path | None = None) -> None:
+        self.verb, self.words, self.folder, self.before = verb, words, folder, before
         self.reference, self.log = folder / f"{verb}_reference", folder / "log"
+        for run in (folder / "warm", self.reference):
+            self.prepare(run)
         victims.finish(*self.command(folder / "warm"), output=self.log)
         start = time.monotonic()
         if victims.finish(*self.command(self.reference), output=self.log) != 0:
@@ -99,7 +103,15 @@ class Case:
         self.seconds = time.monotonic() - start
         shutil.rmtree(folder / "warm")
 
+    def prepare(self, run: Path) -> None:
+        """What is there when the command starts."""
+        shutil.rmtree(run, ignore_errors=True)
+        if self.before is not None:
+            shutil.copytree(self.before, run)
+
     def command(self, run: Path) -> list[str]:
+        if self.verb == "report":
+            return ["report", str(run)]
         if self.verb == "train" and (run / "checkpoints" / "last.ckpt").is_file():
             return ["train", f"resume={run}"]
         return [self.verb, *self.words, f"hydra.run.dir={run}"]
@@ -107,7 +119,7 @@ class Case:
     def fault(self, dice: random.Random) -> Counter[str]:
         """A run that is killed once or more; what became of it."""
         run, tally = self.folder / "run", Counter(faults=1)
-        shutil.rmtree(run, ignore_errors=True)
+        self.prepare(run)
         for _ in range(dice.randint(1, KILLS)):
             process = victims.start(*self.command(run), output=self.log)
             process.join(dice.uniform(0, self.seconds))
@@ -148,9 +160,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cases = [Case("train", [*SMALL, "trainer.max_epochs=6", "comparison.every_n_epochs=3"], folder)]
-        measured = [f"checkpoint={cases[0].reference}", "calibration.steps=8", "calibration.num_samples=8"]
+        measured = [
+            f"checkpoint={cases[0].reference}",
+            "report=false",
+            "calibration.steps=8",
+            "calibration.num_samples=8",
+        ]
         compared = [*measured, "comparison.num_pairs=8", "comparison.steps=8", "comparison.network_steps=8"]
         cases += [Case("calibrate", measured, folder), Case("compare", compared, folder)]
+        cases.append(Case("report", [], folder, before=cases[-1].reference))
         tallies = {case.verb: Counter[str]() for case in cases}
         start = time.monotonic()
         for number in range(options.faults):

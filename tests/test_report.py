@@ -323,6 +323,7 @@ def test_what_is_missing_is_left_out_with_a_sentence(run, reported, name, senten
 
 def test_without_its_configuration_a_run_is_known_by_its_checkpoint(run, reported):
     shutil.rmtree(run / ".hydra")
+    (run / "run.json").unlink(missing_ok=True)  # which has the command too
     page, text = report(run)
     assert "explorer-data" in page
     assert "elslightning train" not in text
