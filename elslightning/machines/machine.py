@@ -15,6 +15,9 @@ from elslightning.machines.memory import default_budget, fitting
 from elslightning.processes import all_or_none, gather, meet
 from elslightning.shapes import AlphaBar, Bank, Images, Labels
 
+LARGEST = 1e30
+"""The greatest number in a noisy image: log-weights of greater ones could leave the range of float32."""
+
 
 class ScoreMachine(Denoiser):
     """The posterior mean of an empirical distribution of images, under a constraint that a subclass states.
@@ -80,6 +83,18 @@ class ScoreMachine(Denoiser):
         """
         self.check_inputs(x_t, alpha_bar, labels)
         return self._evaluate(x_t, alpha_bar, labels, self.patch_size_at(alpha_bar)[:, None])[0]
+
+    def check_inputs(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None) -> None:
+        """As in `Denoiser.check_inputs`, and that noisy images are numbers that can be squared.
+
+        Raises:
+            InputError: naming what is wrong.
+        """
+        super().check_inputs(x_t, alpha_bar, labels)
+        largest = float(x_t.abs().max()) if x_t.numel() else 0.0
+        if not largest <= LARGEST:  # nor is NaN
+            name = type(self).__name__
+            raise InputError(f"{name} takes noisy images of numbers from -{LARGEST:g} to {LARGEST:g}, not {largest:g}")
 
     @abstractmethod
     def patch_size_at(self, alpha_bar: AlphaBar) -> Tensor:
