@@ -8,7 +8,8 @@ import lightning.pytorch as pl
 from matplotlib.figure import Figure
 
 from elslightning import figures
-from elslightning.errors import InputError
+from elslightning.doubts import doubts
+from elslightning.errors import InputError, warn
 from elslightning.loggers import log_figure, log_file, log_lines, log_table
 from elslightning.measurement import Measurement
 from elslightning.processes import ALONE, Processes, all_or_none
@@ -75,7 +76,7 @@ class ELSComparison(pl.Callback):
             pl_module.log_dict(result.scalars(), rank_zero_only=False, sync_dist=False)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compares at the end, with the weights that the checkpoint has, unless just done."""
+        """Compares at the end, with the weights that the checkpoint has, unless just done; says what is doubtful."""
         if self._step != trainer.global_step:
             scalars = self._measure(trainer, pl_module).scalars()
             for logger in trainer.loggers:
@@ -88,6 +89,8 @@ class ELSComparison(pl.Callback):
                 log_figure(logger, "training", figure, trainer.global_step)
         if self.result is not None and trainer.is_global_zero:
             self._log_evidence(trainer, self.result)
+            for doubt in doubts(self.result):
+                warn(doubt)
 
     def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Result:
         task, data = self._task(pl_module), self._data(trainer)

@@ -15,7 +15,8 @@ from elslightning.checkpoints import build, build_network, find_checkpoint, writ
 from elslightning.configuration import check
 from elslightning.consistency import consistency
 from elslightning.data import ImageDataModule
-from elslightning.errors import InputError
+from elslightning.doubts import doubts
+from elslightning.errors import InputError, warn
 from elslightning.finite import FiniteCheck
 from elslightning.heldout import HELDOUT
 from elslightning.launch import check_launch
@@ -39,6 +40,7 @@ from elslightning.provenance import RunRecord, describe, wandb_identity, write
 from elslightning.results import Result, Samples
 from elslightning.resuming import RandomState, keep_metrics, resumed
 from elslightning.sampling import sample as draw
+from elslightning.schedule import CosineSchedule
 from elslightning.stopping import STOPS, undisguised
 from elslightning.training import DenoisingTask
 
@@ -132,9 +134,7 @@ def calibrate(cfg: DictConfig, directory: Path) -> Result:
         schedule,
         Bars(),
     )
-    write(directory, record)
-    result.write(directory, result.figures(schedule))
-    return result
+    return _written(result, directory, record, schedule)
 
 
 def compare(cfg: DictConfig, directory: Path) -> Result:
@@ -150,8 +150,15 @@ def compare(cfg: DictConfig, directory: Path) -> Result:
         network.schedule,
         Bars(),
     )
+    return _written(result, directory, record, network.schedule)
+
+
+def _written(result: Result, directory: Path, record: dict[str, Any], schedule: CosineSchedule) -> Result:
+    """The result, after its files are written and what is doubtful about it is said."""
     write(directory, record)
-    result.write(directory, result.figures(network.schedule))
+    result.write(directory, result.figures(schedule))
+    for doubt in doubts(result):
+        warn(doubt)
     return result
 
 
