@@ -10,7 +10,8 @@ from lightning.pytorch.loggers import Logger
 from matplotlib.figure import Figure
 
 from elslightning import figures
-from elslightning.errors import InputError
+from elslightning.doubts import doubts
+from elslightning.errors import InputError, warn
 from elslightning.loggers import log_figure, log_file, log_lines, log_table
 from elslightning.measurement import Measurement
 from elslightning.processes import ALONE, Processes, all_or_none
@@ -98,7 +99,8 @@ class ELSComparison(pl.Callback):
         self.conclude(self._task(pl_module), self._data(trainer), self._place(trainer))
 
     def conclude(self, task: DenoisingTask, data: Any, place: Place) -> None:
-        """What is done when the training is: compares, unless just done, and draws and logs what there is to show."""
+        """What is done when the training is: compares, unless just done, and draws and logs what there is to show,
+        and says what is doubtful."""
         logged = self._step == place.step
         if self.result is None or not logged:
             scalars = self._measure(task, data, place).scalars()
@@ -112,6 +114,8 @@ class ELSComparison(pl.Callback):
                 log_figure(logger, "training", figure, place.step)
         if self.result is not None and place.first:
             self._log_evidence(self.result, place)
+            for doubt in doubts(self.result):
+                warn(doubt)
 
     def _measure(self, task: DenoisingTask, data: Any, place: Place) -> Result:
         images, labels, group = data.train_images, data.train_labels, place.processes.group

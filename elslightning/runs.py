@@ -1,7 +1,6 @@
 """What each verb does: compose the parts that a configuration names, and run them."""
 
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from elslightning.checkpoints import build, build_network, find_checkpoint, writ
 from elslightning.configuration import check
 from elslightning.consistency import consistency
 from elslightning.data import ImageDataModule
-from elslightning.errors import InputError
+from elslightning.doubts import doubts
+from elslightning.errors import InputError, warn
 from elslightning.finite import FiniteCheck
 from elslightning.heldout import HELDOUT
 from elslightning.keeping import KEPT, Kept
@@ -42,6 +42,7 @@ from elslightning.provenance import RunRecord, describe, finish, wandb_identity,
 from elslightning.results import Result, Samples
 from elslightning.resuming import Losses, RandomState, Stand, keep_metrics, resumed
 from elslightning.sampling import sample as draw
+from elslightning.schedule import CosineSchedule
 from elslightning.stopping import STOPS, undisguised
 from elslightning.training import DenoisingTask
 from elslightning.writers import WholeCheckpoints
@@ -147,11 +148,7 @@ def calibrate(cfg: DictConfig, directory: Path) -> Result:
         schedule,
         Bars(),
     )
-    write(directory, record)
-    result.write(directory, result.figures(schedule))
-    keep.clear()
-    _report(cfg, directory)
-    return result
+    return _written(result, cfg, directory, record, schedule)
 
 
 def compare(cfg: DictConfig, directory: Path) -> Result:
@@ -168,9 +165,18 @@ def compare(cfg: DictConfig, directory: Path) -> Result:
         network.schedule,
         Bars(),
     )
+    return _written(result, cfg, directory, record, network.schedule)
+
+
+def _written(
+    result: Result, cfg: DictConfig, directory: Path, record: dict[str, Any], schedule: CosineSchedule
+) -> Result:
+    """The result, after its files are written and what is doubtful about it is said."""
     write(directory, record)
-    result.write(directory, result.figures(network.schedule))
-    keep.clear()
+    result.write(directory, result.figures(schedule))
+    Kept(directory / KEPT).clear()
+    for doubt in doubts(result):
+        warn(doubt)
     _report(cfg, directory)
     return result
 
@@ -217,7 +223,7 @@ def _report(cfg: DictConfig, directory: Path) -> None:
     try:
         write_report(directory, progress=Bars())
     except InputError as error:
-        print(f"elslightning: warning: there is no report: {error}", file=sys.stderr)
+        warn(f"there is no report: {error}")
 
 
 def _describe(cfg: DictConfig, data: ImageDataModule, device: torch.device) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The verbs that need no configuration: each reads its arguments, does one thing, and prints what came of it."""
 
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -55,6 +56,17 @@ def _export(words: list[str]) -> None:
     print(f"files: {export(*paths)}")
 
 
+def _doctor(words: list[str]) -> None:
+    if any(word.startswith("-") for word in words):
+        raise TOOLS["doctor"].misused()
+    from elslightning.doctor import examine, report  # imports torch: not needed for help
+
+    findings = examine([word.removeprefix("data.root=") for word in words])
+    print(report(findings))
+    if any(finding.remedy for finding in findings):
+        sys.exit(1)
+
+
 def _sweep_report(words: list[str]) -> None:
     if len(words) != 1 or words[0].startswith("-"):
         raise TOOLS["sweep-report"].misused()
@@ -99,6 +111,16 @@ report.html is one file that opens from disk, without a server or a network. For
 side go to output=PATH.html, by default comparison.html, and as Markdown beside it.
 """,
         _report,
+    ),
+    "doctor": Tool(
+        "say whether this installation, this machine and these folders of data will carry a run",
+        "elslightning doctor [FOLDER ...]",
+        """\
+Looks at the versions of packages, at devices, W&B's settings, the outputs folder, free disk and memory, and every
+machine on a few images (the first time, compiling takes a minute); and says which data sets each FOLDER holds. Contacts
+nothing. Exit code 0 if all is well, 1 if something would keep a run from working; its line says what to do.
+""",
+        _doctor,
     ),
     "export": Tool(
         "write the weights of a trained network as safetensors",

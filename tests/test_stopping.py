@@ -189,6 +189,9 @@ def test_processes_that_a_command_starts_know_that_nobody_debugs(broken, monkeyp
 
 
 def test_the_help_and_the_readme_say_what_exit_codes_mean():
-    for code in ("0 done", "1 ", "2 ", "130 ", "143 "):
-        assert code in HELP.partition("Exit codes:")[2]
-    assert "--debug" in HELP
+    readme = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+    for text in (HELP, readme):
+        codes = text.partition("Exit codes:")[2]
+        for said in ("0 done", "1 the run", "2 the input", "130 interrupted (Ctrl-C)", "143 terminated"):
+            assert said in codes
+        assert "--debug" in text

@@ -24,6 +24,12 @@ from elslightning.machines.loops import NO_CANDIDATE, add_block
 FAR = 1e6
 """A scaled pixel so far from all others that a patch around it has no weight; it fills the lanes left over."""
 
+LARGEST_COMPILED = 30.0
+"""The greatest number in a noisy image that the loops take: noise never is, and the distance, which they form itself,
+grows with its square, and with the distance its rounding."""
+FAINTEST_COMPILED = 1e-12
+"""The least alpha_bar that they take: below it, what fills the lanes left over would no longer be far."""
+
 
 class Axis(NamedTuple):
     """The displacements along one axis between a pixel and its candidates."""

@@ -17,6 +17,9 @@ from elslightning.machines.memory import default_budget, fitting
 from elslightning.processes import all_or_none, gather, meet
 from elslightning.shapes import AlphaBar, Bank, Images, Labels
 
+LARGEST = 1e30
+"""The greatest number in a noisy image: log-weights of greater ones could leave the range of float32."""
+
 Keep: TypeAlias = Callable[[Sequence[Part], Callable[[], Tensor]], Tensor]
 """Returns what is made from some parts, by making it or from an earlier time."""
 
@@ -91,6 +94,18 @@ class ScoreMachine(Denoiser):
         """
         self.check_inputs(x_t, alpha_bar, labels)
         return self._evaluate(x_t, alpha_bar, labels, self.patch_size_at(alpha_bar)[:, None])[0]
+
+    def check_inputs(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None) -> None:
+        """As in `Denoiser.check_inputs`, and that noisy images are numbers that can be squared.
+
+        Raises:
+            InputError: naming what is wrong.
+        """
+        super().check_inputs(x_t, alpha_bar, labels)
+        largest = float(x_t.abs().max()) if x_t.numel() else 0.0
+        if not largest <= LARGEST:  # nor is NaN
+            name = type(self).__name__
+            raise InputError(f"{name} takes noisy images of numbers from -{LARGEST:g} to {LARGEST:g}, not {largest:g}")
 
     @abstractmethod
     def patch_size_at(self, alpha_bar: AlphaBar) -> Tensor:

@@ -10,7 +10,14 @@ from torch import Tensor
 
 from elslightning.boundary import check_patch_size, interior, pad
 from elslightning.errors import InputError
-from elslightning.machines.compiled import axis, candidate_sums, image_bytes, workspace_bytes
+from elslightning.machines.compiled import (
+    FAINTEST_COMPILED,
+    LARGEST_COMPILED,
+    axis,
+    candidate_sums,
+    image_bytes,
+    workspace_bytes,
+)
 from elslightning.machines.kernels import (
     LogWeight,
     Partial,
@@ -147,7 +154,9 @@ class PatchMachine(ScoreMachine):
         return self._evaluate(x_t, alpha_bar, labels, sizes)
 
     def _uses_compiled(self, x_t: Images) -> bool:
-        return self.compiled and x_t.device.type == "cpu" and x_t.dtype == torch.float32
+        if not self.compiled or x_t.device.type != "cpu" or x_t.dtype != torch.float32:
+            return False
+        return float(x_t.abs().max()) <= LARGEST_COMPILED
 
     def _image_bytes(self, x_t: Images, patch_sizes: Sequence[int]) -> int:
         _, channels, height, width = x_t.shape
@@ -158,7 +167,7 @@ class PatchMachine(ScoreMachine):
         return 8 * height * width * (3 * dim + 4 * (channels + 2) * len(patch_sizes))
 
     def _partials(self, x_t: Images, alpha_bar: AlphaBar, chunks: Chunks, patch_sizes: Sequence[int]) -> list[Partial]:
-        if self._uses_compiled(x_t):
+        if self._uses_compiled(x_t) and float(alpha_bar.min()) >= FAINTEST_COMPILED:
             return self._compiled_partials(x_t, alpha_bar, chunks, patch_sizes)
         return [
             accumulate(no_candidates(x_t), self._torch_partials(x_t, alpha_bar, chunks.turn(k, len(patch_sizes)), size))
