@@ -20,7 +20,7 @@ import torch
 checked = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
 
 # Modules whose signatures cannot be checked: numba reads these functions itself.
-UNHOOKED = {"elslightning.machines.loops"}
+UNHOOKED = {"elslightning.machines.loops", "elslightning.machines.ranking_loops"}
 
 
 def _modules() -> list[str]:

@@ -81,7 +81,7 @@ def workspace_bytes(channels: int, height: int, width: int, patch_sizes: Sequenc
     return 4 * (LANES * (channels * height * width + compared + widest) + running)
 
 
-def _aligned(*shape: int) -> np.ndarray:
+def aligned(*shape: int) -> np.ndarray:
     """An array of float32 zeros that begins on a cache line."""
     count = math.prod(shape)
     room = np.zeros(count + 16, np.float32)
@@ -130,11 +130,11 @@ def candidate_sums(
         best = np.full((*outputs, 2, height, width), NO_CANDIDATE, np.float32)
         weight = np.zeros((*outputs, height, width))
         weighted = np.zeros((*outputs, channels, height, width))
-        block = _aligned(channels, height, width, LANES)
+        block = aligned(channels, height, width, LANES)
         longest = rows.tables.shape[2] * columns.tables.shape[2]
-        squares, sums = _aligned(longest, LANES), _aligned(longest, LANES)
-        suffixes = _aligned(patch_sizes[-1], LANES)
-        running = _aligned(len(radii), channels + 1, height, width, PART)
+        squares, sums = aligned(longest, LANES), aligned(longest, LANES)
+        suffixes = aligned(patch_sizes[-1], LANES)
+        running = aligned(len(radii), channels + 1, height, width, PART)
         for start in blocks:
             members = bank[start : start + LANES]
             block[..., : len(members)] = members.transpose(1, 2, 3, 0)

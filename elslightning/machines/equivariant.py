@@ -1,6 +1,7 @@
 """ES: the equivariant score machine."""
 
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ class EquivariantScoreMachine(ScoreMachine):
 
     Arguments and errors as in `ScoreMachine`.
     """
+
+    padding_mode: ClassVar[str] = "circular"
+    pooled: ClassVar[bool] = True
 
     def patch_size_at(self, alpha_bar: AlphaBar) -> Tensor:
         return torch.zeros(alpha_bar.shape, dtype=torch.int64)

@@ -41,6 +41,10 @@ class ScoreMachine(Denoiser):
 
     images: Tensor
     labels: Tensor | None
+    padding_mode: ClassVar[str] = "zeros"
+    """What is beyond the border of an image: "zeros" or "circular"."""
+    pooled: ClassVar[bool] = False
+    """Whether a pixel's candidates lie at other locations than its own."""
 
     def __init__(
         self,
