@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from elslightning.comparison import BASELINE, median_interval
 from elslightning.figures import COLOURS, display_name
@@ -132,6 +132,7 @@ def patch_size(
         top.step(t, table.patch_size, where="mid", label=display_name(name), **looks[name])
     top.set_ylabel("patch size P [pixels]")
     top.set_ylim(bottom=0)
+    top.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     figure.legend(loc="outside upper center", ncols=4, columnspacing=1, handletextpad=0.4)
     for axes in others:
         letter(top, "a")
