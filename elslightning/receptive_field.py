@@ -61,6 +61,11 @@ class GradientField:
                 name: column[index] for name, column in sizes.items()
             }
 
+    def arrays(self) -> dict[str, Tensor]:
+        """The arrays of `receptive_field.npz`: those of this class, `formal` only if it is known."""
+        known = {} if self.formal is None else {"formal": torch.tensor(self.formal)}
+        return {"alpha_bar": self.alpha_bar, "gradient": self.gradient, "x0_gradient": self.x0_gradient} | known
+
 
 def effective_size(gradient: Float[Tensor, "steps height width"], share: float) -> Int64[Tensor, " steps"]:
     """The smallest odd P such that the P×P window around the centre holds a share of the gradient, per step.

@@ -97,8 +97,8 @@ class Result:
         return drawn
 
     def write(self, directory: str | Path, drawn: Mapping[str, Figure]) -> list[Path]:
-        """Writes what there is of scales.json, calibration.csv, receptive_field.csv, comparison.csv, consistency.csv,
-        summary.json and samples.npz, and the `drawn` figures as figures/*.png; returns the paths."""
+        """Writes what there is of scales.json, calibration.csv, receptive_field.csv and .npz, comparison.csv,
+        consistency.csv, summary.json and samples.npz, and the `drawn` figures as figures/*.png; returns the paths."""
         directory = Path(directory)
         written: list[Path] = []
 
@@ -115,6 +115,7 @@ class Result:
             )
         if self.gradients is not None:
             write_csv(place("receptive_field.csv"), self.gradients.rows())
+            write_arrays(place("receptive_field.npz"), self.gradients.arrays())
         if self.comparison is not None:
             write_csv(place("comparison.csv"), self.comparison.rows)
             if self.comparison.consistency:

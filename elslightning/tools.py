@@ -101,6 +101,16 @@ def _report(words: list[str]) -> None:
     print(f"report: {', '.join(map(str, written))}")
 
 
+def _figures(words: list[str]) -> None:
+    outputs = [word.removeprefix("output=") for word in words if word.startswith("output=")]
+    directories = [word for word in words if not word.startswith("output=")]
+    if len(directories) != 1 or len(outputs) > 1 or "" in outputs or directories[0].startswith("-"):
+        raise TOOLS["figures"].misused()
+    from elslightning.publication import write_figures  # imports torch: not needed for help
+
+    print(write_figures(directories[0], *outputs).text())
+
+
 TOOLS = {
     "report": Tool(
         "write a run's report, with the mosaic explorer; or compare several runs",
@@ -156,5 +166,23 @@ sweep.csv, a row per run, and figures/sweep.png. Runs that failed, or are not fi
 figure.
 """,
         _sweep_report,
+    ),
+    "figures": Tool(
+        "draw the paper's figures for a finished run, for print",
+        "elslightning figures RUN_DIR [output=FOLDER]",
+        """\
+RUN_DIR is the directory of a finished run. FOLDER, by default RUN_DIR/figures/paper, gets those of the paper's figures
+that the run has data for, each as PNG (300 dots per inch) and PDF, as wide as a column or a page:
+
+  fig3_black_white        samples of elslightning sample experiment=black_white
+  fig4a_receptive_field   the network's gradients around one pixel
+  fig4b_patch_size        the calibrated patch sizes, and the disagreement that is left
+  fig5_pairs              network and machines from the same noise
+  fig5_scatter            Pearson r of every pair against that of IS
+  fig10_grid              many pairs by class, as in Figs. 10-12
+
+What is left out is named with the reason.
+""",
+        _figures,
     ),
 }

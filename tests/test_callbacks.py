@@ -187,7 +187,7 @@ def test_files_are_written_and_the_result_is_kept(tmp_path):
     fit(tmp_path, [callback])
     written = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert written == {
-        *("scales.json", "calibration.csv", "receptive_field.csv"),
+        *("scales.json", "calibration.csv", "receptive_field.csv", "receptive_field.npz"),
         *("comparison.csv", "consistency.csv", "summary.json", "samples.npz"),
         *(f"figures/{name}.png" for name in ("scales", "receptive_field", "pairs", "scatter", "training")),
     }

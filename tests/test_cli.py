@@ -190,10 +190,8 @@ def test_calibrating_again_finds_the_scales_of_the_training(trained, tmp_path):
         name: table.to_dict() for name, table in first.items()
     }
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {
-        *("scales.json", "calibration.csv", "receptive_field.csv", "figures", ".hydra", "run.json"),
-        *("report.html", "report.md"),
-    }
+    measured = {"scales.json", "calibration.csv", "receptive_field.csv", "receptive_field.npz"}
+    assert names == {*measured, "figures", ".hydra", "run.json", "report.html", "report.md"}
     sizes = [int(row["x0_size_90"]) for row in rows(tmp_path / "run" / "receptive_field.csv")]
     assert f"network: windows with 90 % of the gradient of x0, from noise to image: {sizes}" in done.out
     for name, table in again.items():

@@ -252,7 +252,7 @@ def test_an_experiment_leaves_every_file_of_a_run(run):
     assert names == {
         *(f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides")),
         *(f"figures/{name}.png" for name in ("scales", "receptive_field", "pairs", "scatter", "training")),
-        *("run.json", "scales.json", "calibration.csv", "receptive_field.csv"),
+        *("run.json", "scales.json", "calibration.csv", "receptive_field.csv", "receptive_field.npz"),
         *("comparison.csv", "consistency.csv", "summary.json", "metrics.csv", "samples.npz"),
         "checkpoints/last.ckpt",
     }

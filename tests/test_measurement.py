@@ -238,7 +238,7 @@ def test_calibrate_alone_compares_nothing(bank, tmp_path):
     assert found.scalars() == {}
     names = {str(path.relative_to(tmp_path)) for path in found.write(tmp_path, found.figures(SCHEDULE))}
     assert names == {
-        *("scales.json", "calibration.csv", "receptive_field.csv"),
+        *("scales.json", "calibration.csv", "receptive_field.csv", "receptive_field.npz"),
         *("figures/scales.png", "figures/receptive_field.png"),
     }
 
@@ -404,7 +404,7 @@ def test_write_returns_the_files_it_wrote(result, tmp_path):
     written = result.write(tmp_path, result.figures(SCHEDULE))
     assert sorted(written) == sorted(path for path in tmp_path.rglob("*") if path.is_file())
     assert {str(path.relative_to(tmp_path)) for path in written} == {
-        *("scales.json", "calibration.csv", "receptive_field.csv"),
+        *("scales.json", "calibration.csv", "receptive_field.csv", "receptive_field.npz"),
         *("comparison.csv", "consistency.csv", "summary.json", "samples.npz"),
         *(f"figures/{name}.png" for name in ("scales", "receptive_field", "pairs", "scatter")),
     }

@@ -97,9 +97,8 @@ def divide(paths: Sequence[Path], place: str) -> tuple[list[Item], list[Item]]:
     Raises:
         InputError: if nothing is left for validation, or a validation image is of no class of the training images.
     """
-    tops = {path.parts[0] for path in paths if len(path.parts) > 1}
-    given = next((name for name in _VALIDATION if name in tops), None)
-    if given is not None and "train" in tops and tops <= {"train", *_VALIDATION}:
+    given = _validation_folder(paths)
+    if given is not None:
         train, val = ([path for path in paths if path.parts[0] == name] for name in ("train", given))
         names = _class_names(train, depth=1)
         return _take_turns(_by_class(train, names, 1, place)), _take_turns(_by_class(val, names, 1, place))
@@ -109,6 +108,25 @@ def divide(paths: Sequence[Path], place: str) -> tuple[list[Item], list[Item]]:
     if not any(val_groups):
         raise InputError(f"{place} has too few images: validation needs one of two")
     return _take_turns([group[:n] for group, n in zip(groups, kept, strict=True)]), _take_turns(val_groups)
+
+
+def class_folders(root: Path) -> list[str]:
+    """The sub-folders of a folder of images that are its classes, in the order of their numbers; see `divide`.
+
+    Raises:
+        InputError: as `find_images`.
+    """
+    paths = find_images(root)
+    if _validation_folder(paths) is None:
+        return _class_names(paths, depth=0)
+    return _class_names([path for path in paths if path.parts[0] == "train"], depth=1)
+
+
+def _validation_folder(paths: Sequence[Path]) -> str | None:
+    """The sub-folder that holds the validation images, if there is one beside `train` and nothing else."""
+    tops = {path.parts[0] for path in paths if len(path.parts) > 1}
+    given = next((name for name in _VALIDATION if name in tops), None)
+    return given if "train" in tops and tops <= {"train", *_VALIDATION} else None
 
 
 def _class_names(paths: Sequence[Path], depth: int) -> list[str]:
