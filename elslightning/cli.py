@@ -50,7 +50,7 @@ usage: elslightning VERB [key=value ...]
 
   elslightning VERB --help       what a verb takes, with examples
   elslightning VERB --cfg job    its configuration, without running it
-  elslightning VERB ... --debug  tracebacks of errors (also: HYDRA_FULL_ERROR set to 1)
+  elslightning VERB ... --debug  tracebacks of errors, as the variable HYDRA_FULL_ERROR gives
   elslightning --version
 
 Start here, a few minutes on two CPU cores, nothing to download:

@@ -41,7 +41,7 @@ class FiniteCheck(pl.Callback):
 
 
 def _times(pl_module: pl.LightningModule) -> str:
-    times = pl_module.times if isinstance(pl_module, DenoisingTask) else None
+    times = pl_module.time_range if isinstance(pl_module, DenoisingTask) else None
     return "" if times is None else f", whose batch had times t from {times[0]:.4g} to {times[1]:.4g}"
 
 

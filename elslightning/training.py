@@ -60,7 +60,7 @@ class DenoisingTask(pl.LightningModule):
         config: primitives that describe the denoiser; saved with every checkpoint.
 
     Attributes:
-        times: the least and the greatest time of the last batch of training; None before the first.
+        time_range: the least and the greatest time of the last batch of training; None before the first.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class DenoisingTask(pl.LightningModule):
         self.seed = seed
         self.val_levels = val_levels
         self.config = config or {}
-        self.times: tuple[float, float] | None = None
+        self.time_range: tuple[float, float] | None = None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         # Seeded by (seed, process, step): processes differ, and a resumed run goes on as if never stopped.
@@ -91,7 +91,7 @@ class DenoisingTask(pl.LightningModule):
         t = torch.rand(len(batch.images), generator=generator, dtype=torch.float64)
         # t = 0 has no noise to predict; 1e-3 is far below the last step of any reverse process.
         t = t.clamp(min=1e-3)
-        self.times = float(t.min()), float(t.max())
+        self.time_range = float(t.min()), float(t.max())
         noise = torch.randn(batch.images.shape, generator=generator).to(batch.images)
         loss = self._loss(batch, t, noise)
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(t), sync_dist=True)

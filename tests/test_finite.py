@@ -33,7 +33,7 @@ def test_the_step_the_times_and_the_last_good_checkpoint_are_named(tmp_path, mon
 
     def failing(self, batch, batch_idx):
         loss = step(self, batch, batch_idx)
-        seen["times"] = self.times
+        seen["times"] = self.time_range
         return loss * value if self.global_step == STEPS + 1 else loss
 
     monkeypatch.setattr(DenoisingTask, "training_step", failing)
