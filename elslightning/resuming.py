@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from omegaconf import DictConfig, OmegaConf
 
 from elslightning.checkpoints import read_checkpoint
@@ -82,6 +83,20 @@ def resumed(cfg: DictConfig, directory: Path) -> tuple[DictConfig, Stand]:
                 f"or compare again with elslightning compare checkpoint={directory}"
             )
     return saved, Stand(step, content, trained=False)
+
+
+def requeued(directory: Path) -> bool:
+    """Whether SLURM has started a training again that it had preempted, and that has finished an epoch.
+
+    Lightning, told by SLURM's signal, saves `hpc_ckpt_<n>.ckpt` in the midst of an epoch and asks for the job again. To
+    end with the weights of a training that nothing interrupted, it goes on from the last whole epoch instead.
+    """
+    return SLURMEnvironment.detect() and bool(preempted(directory)) and (directory / "checkpoints/last.ckpt").is_file()
+
+
+def preempted(directory: Path) -> list[Path]:
+    """What Lightning saves of a training that SLURM preempts."""
+    return sorted(directory.glob("hpc_ckpt_*.ckpt"))
 
 
 def keep_metrics(loggers: Iterable[Logger], directory: Path, stand: Stand) -> None:

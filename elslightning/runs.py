@@ -40,7 +40,7 @@ from elslightning.parts import (
 from elslightning.progress import Bars
 from elslightning.provenance import RunRecord, describe, finish, wandb_identity, write
 from elslightning.results import Result, Samples
-from elslightning.resuming import Losses, RandomState, Stand, keep_metrics, resumed
+from elslightning.resuming import Losses, RandomState, Stand, keep_metrics, preempted, requeued, resumed
 from elslightning.sampling import sample as draw
 from elslightning.schedule import CosineSchedule
 from elslightning.stopping import STOPS, undisguised
@@ -64,10 +64,11 @@ def run(cfg: DictConfig, directory: Path) -> Result | Samples | None:
 def train(cfg: DictConfig, directory: Path) -> Result | None:
     """Trains, and then calibrates and compares unless `compare=false`. Returns what the comparison found.
 
-    With `resume`, `directory` is that of an earlier training, which goes on from its last checkpoint.
+    With `resume`, and for a job that SLURM has started again, `directory` is that of an earlier training, which goes on
+    from its last checkpoint.
     """
     stand: Stand | None = None
-    if cfg.resume is not None:
+    if cfg.resume is not None or requeued(directory):
         cfg, stand = resumed(cfg, directory)
     check_launch(build(cfg.trainer, logger=False, enable_checkpointing=False))
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -116,6 +117,8 @@ def train(cfg: DictConfig, directory: Path) -> Result | None:
         _report(cfg, directory)
         finish(directory)
         keep.clear()
+        for path in preempted(directory):
+            path.unlink()
     return comparison.result
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import random
 import signal
 import time
@@ -140,6 +141,33 @@ def test_a_training_that_is_killed_in_its_comparison_only_compares(tmp_path, mon
     assert json.loads((run / "run.json").read_text())["finished"]
     done = cli("train", f"resume={run}")
     assert (done.code, "1 of 1 epochs are done" in done.err) == (2, True)
+
+
+def test_a_training_that_slurm_preempts_is_asked_for_again_and_ends_the_same(whole, tmp_path):
+    run, output, asked = tmp_path / "run", tmp_path / "log", tmp_path / "asked"
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
+    (folder / "scontrol").chmod(0o755)
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "job", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+    slurm = {**job, "SLURM_NODEID": "0", "PATH": f"{folder}:{os.environ['PATH']}"}
+    command = ["train", *OPTIONS, f"hydra.run.dir={run}"]
+    process = victims.start(*command, output=output, environment=slurm)
+    wait(lambda: (run / "checkpoints" / "last.ckpt").is_file())
+    os.kill(process.pid, signal.SIGUSR1)
+    wait(asked.is_file)
+    process.kill()
+    process.join()
+    assert asked.read_text().split() == ["requeue", "7"]
+    assert list(run.glob("hpc_ckpt_*.ckpt"))
+    steps = checkpoint(run)["global_step"]
+    process = victims.start(*command, output=output, environment=slurm)
+    process.join(120)
+    assert process.exitcode == 0, output.read_text()
+    assert 0 < steps < checkpoint(run)["global_step"]
+    assert_same_training(run, whole)
+    (again,) = json.loads((run / "run.json").read_text())["resumed"]
+    assert again["seed"] == 0
 
 
 @pytest.mark.parametrize("verb", ["calibrate", "compare"])

@@ -4,7 +4,7 @@ import multiprocessing
 import multiprocessing.context
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import elslightning.runs  # noqa: F401  what takes long is imported before the fork
@@ -12,7 +12,8 @@ import elslightning.runs  # noqa: F401  what takes long is imported before the f
 THREADS = "1"
 
 
-def _run(arguments: Sequence[str], output: Path) -> None:
+def _run(arguments: Sequence[str], output: Path, environment: Mapping[str, str]) -> None:
+    os.environ |= environment
     with output.open("a", buffering=1) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -30,10 +31,12 @@ def _context() -> multiprocessing.context.ForkServerContext:
     return context
 
 
-def start(*arguments: str, output: Path) -> multiprocessing.context.ForkServerProcess:
+def start(
+    *arguments: str, output: Path, environment: Mapping[str, str] | None = None
+) -> multiprocessing.context.ForkServerProcess:
     """`elslightning ARGUMENTS`, with what it prints appended to a file."""
     os.environ |= {"OMP_NUM_THREADS": THREADS, "WANDB_MODE": "disabled"}
-    process = _context().Process(target=_run, args=(arguments, output))
+    process = _context().Process(target=_run, args=(arguments, output, dict(environment or {})))
     process.start()
     return process
 
