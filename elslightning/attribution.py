@@ -105,8 +105,6 @@ def attribute(
     """
     bank = check_attributable(machine, top)
     bank.check_inputs(x_t, alpha_bar, labels)
-    if not bool(torch.isfinite(x_t).all()):
-        raise InputError("the images to attribute contain a pixel that is not finite")
     sizes = _patch_sizes(bank, alpha_bar, patch_size)
     batch, _, height, width = x_t.shape
     classes = torch.zeros(batch, dtype=torch.int64) if labels is None else labels.cpu()

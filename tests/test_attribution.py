@@ -346,7 +346,7 @@ def test_weights_descend_and_entropies_lie_in_their_range(name, shape, alpha_bar
     [
         ({"top": 0}, "at least 1 patch per pixel, not 0"),
         ({"x_t": torch.zeros(1, 2, 5, 6)}, "takes images of 1 x 5 x 6"),
-        ({"x_t": torch.full((1, 1, 5, 6), math.nan)}, "a pixel that is not finite"),
+        ({"x_t": torch.full((1, 1, 5, 6), math.nan)}, "takes noisy images of numbers"),
         ({"alpha_bar": levels(1.0)}, r"must lie in \(0, 1\), not 1.0"),
         ({"alpha_bar": levels(0.5, 0.5)}, "one alpha_bar per image"),
         ({"labels": torch.tensor([0])}, "takes no labels"),
