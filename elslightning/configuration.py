@@ -162,8 +162,8 @@ def _build(config: Section, found: Findings) -> dict[str, Any]:
 
 
 def _untrained(config: Section, schedule: CosineSchedule | None, found: Findings) -> EpsDenoiser | None:
-    """The network to train, without memory for its weights."""
-    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+    """A network like the one to train, without a trace in the global random number generator."""
+    with torch.random.fork_rng(devices=[]):
         backbone = found.build("denoiser", config["denoiser"])
     return None if backbone is None or schedule is None else EpsDenoiser(backbone, schedule)
 
