@@ -10,6 +10,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from elslightning.arguments import follows
 from elslightning.callbacks import ELSComparison
 from elslightning.checkpoints import build, build_network, find_checkpoint, written_checkpoint
 from elslightning.configuration import check
@@ -54,7 +55,7 @@ def run(cfg: DictConfig, directory: Path) -> Result | Samples | None:
     verb = HydraConfig.get().job.config_name
     if cfg.verb != verb:
         raise InputError(f"the configuration is for elslightning {cfg.verb}, and does not work with {verb}")
-    check(cfg)
+    _warn_of(check(cfg))
     return VERBS[cfg.verb](cfg, directory)
 
 
@@ -157,9 +158,14 @@ def _written(result: Result, directory: Path, record: dict[str, Any], schedule: 
     """The result, after its files are written and what is doubtful about it is said."""
     write(directory, record)
     result.write(directory, result.figures(schedule))
-    for doubt in doubts(result):
-        warn(doubt)
+    _warn_of(doubts(result))
     return result
+
+
+def _warn_of(lines: list[str]) -> None:
+    if not follows():  # the first process says it
+        for line in lines:
+            warn(line)
 
 
 def sample(cfg: DictConfig, directory: Path) -> Samples:
@@ -191,7 +197,7 @@ def sample(cfg: DictConfig, directory: Path) -> Samples:
 def _network_and_data(cfg: DictConfig) -> tuple[EpsDenoiser, ImageDataModule]:
     """The network of `checkpoint`, and the data it was trained on."""
     network = find_network(cfg)
-    check(cfg, network)  # again, for the sections are those of the checkpoint now
+    _warn_of(check(cfg, network))  # again, for the sections are those of the checkpoint now
     return network, load_data(cfg)
 
 
