@@ -15,7 +15,7 @@ from elslightning.checkpoints import build, find_checkpoint
 from elslightning.checks import flag, is_whole, raise_for, whole
 from elslightning.data import SIDES
 from elslightning.denoiser import Denoiser
-from elslightning.errors import InputError, warn
+from elslightning.errors import InputError
 from elslightning.heldout import HELDOUT
 from elslightning.loggers import mode_problems
 from elslightning.measurement import Measurement
@@ -36,8 +36,8 @@ from elslightning.settings import NETWORK
 Section = dict[str, Any]
 
 
-def check(cfg: DictConfig, network: EpsDenoiser | None = None) -> None:
-    """Finds all that is wrong with a configuration without data, and warns of what is legal but unwise.
+def check(cfg: DictConfig, network: EpsDenoiser | None = None) -> list[str]:
+    """Finds all that is wrong with a configuration without data; returns what is legal but unwise, a line each.
 
     With a checkpoint it is called twice: first for what the command line says, then with its `network` for the
     sections that come from the run that made it.
@@ -65,9 +65,7 @@ def check(cfg: DictConfig, network: EpsDenoiser | None = None) -> None:
     if final and not (cfg.verb == "train" and network is None):
         _check_together(cfg, config, parts, network, found)
     raise_for(*found.problems)
-    if final:
-        for line in doubtful(config, network):
-            warn(line)
+    return doubtful(config, network) if final else []
 
 
 class Findings:
@@ -162,8 +160,8 @@ def _build(config: Section, found: Findings) -> dict[str, Any]:
 
 
 def _untrained(config: Section, schedule: CosineSchedule | None, found: Findings) -> EpsDenoiser | None:
-    """The network to train, without memory for its weights."""
-    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+    """A network like the one to train, without a trace in the global random number generator."""
+    with torch.random.fork_rng(devices=[]):
         backbone = found.build("denoiser", config["denoiser"])
     return None if backbone is None or schedule is None else EpsDenoiser(backbone, schedule)
 

@@ -57,7 +57,7 @@ def run(cfg: DictConfig, directory: Path) -> Result | Samples | None:
     verb = HydraConfig.get().job.config_name
     if cfg.verb != verb:
         raise InputError(f"the configuration is for elslightning {cfg.verb}, and does not work with {verb}")
-    check(cfg)
+    _warn_of(check(cfg))
     return VERBS[cfg.verb](cfg, directory)
 
 
@@ -178,10 +178,15 @@ def _written(
     write(directory, record)
     result.write(directory, result.figures(schedule))
     Kept(directory / KEPT).clear()
-    for doubt in doubts(result):
-        warn(doubt)
+    _warn_of(doubts(result))
     _report(cfg, directory)
     return result
+
+
+def _warn_of(lines: list[str]) -> None:
+    if not follows():  # the first process says it
+        for line in lines:
+            warn(line)
 
 
 def sample(cfg: DictConfig, directory: Path) -> Samples:
@@ -213,7 +218,7 @@ def sample(cfg: DictConfig, directory: Path) -> Samples:
 def _network_and_data(cfg: DictConfig) -> tuple[EpsDenoiser, ImageDataModule]:
     """The network of `checkpoint`, and the data it was trained on."""
     network = find_network(cfg)
-    check(cfg, network)  # again, for the sections are those of the checkpoint now
+    _warn_of(check(cfg, network))  # again, for the sections are those of the checkpoint now
     return network, load_data(cfg)
 
 
