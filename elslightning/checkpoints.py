@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from elslightning.errors import InputError
@@ -35,8 +36,11 @@ _PREFIX = "denoiser."
 def check_targets(config: Any, place: str) -> None:
     """Raises InputError unless every `_target_` in a configuration is a class of elslightning's own.
 
-    Hydra's other special keys are refused, but for `_partial_`.
+    Hydra's other special keys are refused, but for `_partial_`, and so are interpolations: what `${oc.create:...}`
+    makes may name anything.
     """
+    if isinstance(config, str) and "${" in config:
+        raise InputError(f"{place} refers to something else, {config[:100]}, which a checkpoint may not do")
     if isinstance(config, list | tuple):
         for value in config:
             check_targets(value, place)
@@ -61,7 +65,9 @@ def build(config: Any, **arguments: Any) -> Any:
     """
     try:
         return instantiate(config, _convert_="all", **arguments)
-    except InstantiationException as error:
+    except InputError:
+        raise
+    except (InstantiationException, OmegaConfBaseException, TypeError, ValueError, RecursionError) as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, InputError):
             cause = cause.__cause__
@@ -156,16 +162,26 @@ def load_network(path: str | Path) -> tuple[EpsDenoiser, dict[str, Any]]:
     content = read_checkpoint(path)
     config = content["elslightning"]["config"]
     try:
+        with torch.device("meta"):  # a configuration may ask for more memory than there is
+            wanted = build_network(config).state_dict()
+        weights = {
+            name.removeprefix(_PREFIX): value
+            for name, value in content["state_dict"].items()
+            if name.startswith(_PREFIX)
+        }
+        differences = _differences(wanted, weights)
         with torch.random.fork_rng(devices=[]):  # for the weights it has before it gets its own
-            network = build_network(config)
+            network = build_network(config) if not differences else None
+    except InputError as error:
+        raise InputError(*(f"{path}: {problem}" for problem in error.problems)) from error
     except (AttributeError, TypeError) as error:
         raise InputError(f"{path} does not say which network it holds: {error}") from error
-    weights = {
-        name.removeprefix(_PREFIX): value for name, value in content["state_dict"].items() if name.startswith(_PREFIX)
-    }
-    if differences := _differences(network.state_dict(), weights):
+    if network is None:
         raise InputError(f"{path} does not fit its own configuration: {differences}")
-    network.load_state_dict(weights)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"{path} has weights of another kind: {error}") from error
     for name, value in network.state_dict().items():
         if not bool(value.isfinite().all()):
             raise InputError(f"{path} has weights that are not finite, in {name}")

@@ -23,6 +23,12 @@ def whole(key: str, value: Any, minimum: int) -> list[str]:
     return [] if is_whole(value, minimum) else [f"{key} must be a whole number, at least {minimum}, not {value!r}"]
 
 
+def between(key: str, value: Any, minimum: int, maximum: int) -> list[str]:
+    """A whole number of at least `minimum` and at most `maximum`, where a greater one would never be done with."""
+    too_great = is_whole(value, minimum) and value > maximum
+    return [f"{key} must be at most {maximum}, not {value}"] if too_great else whole(key, value, minimum)
+
+
 def flag(key: str, value: Any) -> list[str]:
     """true or false: any other text would count as true."""
     return [] if isinstance(value, bool) else [f"{key} must be true or false, not {value!r}"]

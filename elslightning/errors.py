@@ -29,9 +29,15 @@ class InputError(ElslightningError, ValueError):
     exit_code = 2
 
     def __init__(self, *problems: str) -> None:
-        self.problems = problems
+        problems = self.problems = tuple(map(_line, problems))
         one = len(problems) == 1
         super().__init__("\n  ".join(problems if one else (f"there are {len(problems)} problems:", *problems)))
+
+
+def _line(text: str) -> str:
+    """A text in one line: what comes from files may hold line breaks, or move the cursor of a terminal."""
+    joined = " ".join(line.strip() for line in text.splitlines())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)
 
 
 class LaunchError(InputError):

@@ -1,6 +1,7 @@
 """Files that are either whole or not there: written to a temporary name, then renamed."""
 
 import csv
+import io
 import json
 import os
 import re
@@ -10,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import Tensor
+from yaml.events import AliasEvent
 
 from elslightning.errors import InputError
 
@@ -74,8 +78,43 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a JSON file: {error}") from error
+
+
+def read_csv(path: str | Path) -> list[dict[str, str]]:
+    """Reads the rows of a CSV file with a heading; cells beyond the heading are left out, missing ones are empty.
+
+    Raises:
+        InputError: if it is missing or not CSV, naming the file.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            return [
+                {name: text or "" for name, text in row.items() if name is not None} for row in csv.DictReader(file)
+            ]
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{path} is not a CSV file: {error}") from error
+
+
+def read_config(path: str | Path) -> DictConfig | ListConfig:
+    """Reads a YAML file as Hydra writes it; interpolations stay as they are.
+
+    Raises:
+        InputError: if it is missing or something else, naming the file.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        # Ten lists of ten references each to the one before would become ten thousand million values.
+        if any(isinstance(event, AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("it refers to parts of itself")
+        return OmegaConf.load(io.StringIO(text))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # damaged text makes the parser raise nearly anything
+        raise InputError(f"cannot read {path}: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
 def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from elslightning.errors import InputError
-from elslightning.files import read_json, write_json
+from elslightning.files import read_config, read_json, write_json
 
 RECORD = "job.json"
 FINISHED, FAILED, UNFINISHED = "finished", "failed", "unfinished"
@@ -59,27 +59,46 @@ def read_job(directory: str | Path) -> Job:
     directory, and the summary is still there if there was one.
     """
     directory = Path(directory)
-    asked: list[str] | None = None
-    if (written := directory / ".hydra" / "overrides.yaml").is_file():
-        asked = [str(override) for override in OmegaConf.load(written)]
     try:
-        record = read_json(directory / RECORD)
-        overrides = [str(override) for override in record["overrides"]]
-        job = Job(
-            directory,
-            tuple(overrides),
-            str(record["status"]),
-            record["error"],
-            bool(record["refused"]),
-            record["objective"],
-            record["seconds"],
-        )
+        asked = read_overrides(directory)
+    except InputError as error:
+        return Job(directory, (), error=str(error))
+    try:
+        job = _recorded(directory, read_json(directory / RECORD))
     except (InputError, KeyError, TypeError):
         return Job(directory, tuple(asked or ()))
+    overrides = list(job.overrides)
     lacks_summary = job.objective is not None and not (directory / "summary.json").is_file()
     if (asked is not None and asked != overrides) or (job.status == FINISHED and lacks_summary):
         return Job(directory, tuple(overrides if asked is None else asked))
     return job
+
+
+def read_overrides(directory: Path) -> list[str] | None:
+    """What the command line of the run in a directory has set, as Hydra wrote it; None if it did not.
+
+    Raises:
+        InputError: if the file is damaged.
+    """
+    path = directory / ".hydra" / "overrides.yaml"
+    if not path.is_file():
+        return None
+    # As they stand there: one that refers to something else would be looked up in the list itself.
+    content = OmegaConf.to_container(read_config(path), resolve=False)
+    if not isinstance(content, list):
+        raise InputError(f"{path} is not a list")
+    return [str(part) for part in content]
+
+
+def _recorded(directory: Path, record: Any) -> Job:
+    """The job of a `job.json`; KeyError or TypeError if that holds something else."""
+    status, overrides, error = record["status"], record["overrides"], record["error"]
+    numbers = record["objective"], record["seconds"]
+    if status not in (FINISHED, FAILED, UNFINISHED) or not isinstance(overrides, list):
+        raise TypeError
+    if not isinstance(error, str | None) or not all(isinstance(number, int | float | None) for number in numbers):
+        raise TypeError
+    return Job(directory, tuple(map(str, overrides)), status, error, bool(record["refused"]), *numbers)
 
 
 def find_jobs(directory: str | Path) -> list[Job]:

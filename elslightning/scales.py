@@ -128,7 +128,7 @@ class ScaleTable:
             raise InputError(f"{place} is not a scale table: alpha_bar and patch_size must be lists of numbers")
         try:
             return cls(*columns)
-        except InputError as error:
+        except (ValueError, OverflowError, RuntimeError) as error:  # torch has no number so large
             raise InputError(f"{place}: {error}") from error
 
     def save(self, path: str | Path) -> None:

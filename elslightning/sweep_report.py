@@ -1,6 +1,5 @@
 """The report of a multirun: a row per run, and a figure with the answer to the question of its sweep."""
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from elslightning import figures
 from elslightning.checkpoints import build, check_targets
 from elslightning.errors import InputError
-from elslightning.files import read_json, write_csv
+from elslightning.files import read_config, read_csv, read_json, write_csv
 from elslightning.jobs import FINISHED, Job, find_jobs, lost, unfinished, varied
 from elslightning.results import summary_scalars
 from elslightning.scales import load_scales
@@ -110,10 +109,9 @@ def report(directory: str | Path) -> Report:
 
 
 def _config(job: Job) -> DictConfig:
-    path = job.directory / ".hydra" / "config.yaml"
     try:
-        config = OmegaConf.load(path)
-    except (OSError, OmegaConfBaseException, ValueError):
+        config = read_config(job.directory / ".hydra" / "config.yaml")
+    except InputError:
         return OmegaConf.create()
     return config if isinstance(config, DictConfig) else OmegaConf.create()
 
@@ -121,10 +119,13 @@ def _config(job: Job) -> DictConfig:
 def _question(jobs: list[Job], config: DictConfig) -> Question:
     """What the configuration asks; without a sweep in it, how results depend on what varies, seeds aside."""
     if "sweep" in config:
-        section = OmegaConf.to_container(config.sweep)
-        assert isinstance(section, dict)
+        section = OmegaConf.to_container(config, resolve=False)["sweep"]  # type: ignore[index, call-overload]
         known = Question.__dataclass_fields__
-        return Question(**{str(key): value for key, value in section.items() if key in known})
+        asked = {key: value for key, value in section.items() if key in known} if isinstance(section, dict) else {}
+        kinds = {key: bool if key == "history" else str | None for key in asked}
+        if not asked or not all(isinstance(value, kinds[key]) for key, value in asked.items()):
+            raise InputError(f"the section sweep of the configuration asks nothing that could be shown: {section}")
+        return Question(**asked)
     keys = [key for key in varied(jobs) if key != "seed"]
     numeric = [key for key in keys if all(_is_number(job.values().get(key)) for job in jobs)]
     x, *others = [*numeric, *(key for key in keys if key not in numeric)] or ["job"]
@@ -142,7 +143,10 @@ def _is_number(text: str | None) -> bool:
 
 def _setting(key: str, config: DictConfig, job: Job) -> Any:
     """What a run has for a key of the configuration, or for a group as in `experiment=digits`."""
-    value = OmegaConf.select(config, key)
+    try:
+        value = OmegaConf.select(config, key)
+    except OmegaConfBaseException:  # it refers to what is not there
+        value = None
     if isinstance(value, ListConfig):
         return str(OmegaConf.to_container(value)).replace(" ", "")
     return job.values().get(key) if value is None or isinstance(value, DictConfig) else value
@@ -158,7 +162,7 @@ def _receptive_field(config: DictConfig) -> int | None:
         check_targets(section["denoiser"], "denoiser")  # the files may be a stranger's
         with torch.device("meta"):  # without memory for the weights
             return getattr(build(section["denoiser"]), "receptive_field", None)
-    except (InputError, OmegaConfBaseException):
+    except (InputError, OmegaConfBaseException, AttributeError):
         return None
 
 
@@ -173,22 +177,15 @@ def _found(directory: Path) -> dict[str, Any]:
             found[f"val/{name}/patch_size_mean"] = float(table.patch_size.double().mean())
             found[f"val/{name}/patch_sizes"] = " ".join(map(str, table.patch_size.tolist()))
     if (directory / "receptive_field.csv").is_file():
-        sizes = [float(row["x0_size_90"]) for row in _read_csv(directory / "receptive_field.csv")]
-        found["val/network/patch_size_mean"] = sum(sizes) / len(sizes)
+        sizes = [float(row["x0_size_90"]) for row in read_csv(directory / "receptive_field.csv")]
+        if sizes:
+            found["val/network/patch_size_mean"] = sum(sizes) / len(sizes)
     return found
 
 
 def _history(directory: Path) -> Iterator[dict[str, Any]]:
     """What was logged of the comparisons while training, a dictionary for each."""
-    for row in _read_csv(directory / "metrics.csv"):
+    for row in read_csv(directory / "metrics.csv"):
         found = {name: float(value) for name, value in row.items() if name.startswith("val/") and value}
         if any(name.endswith("/pearson_r_median") for name in found):
             yield {STEP: int(row[STEP])} | found
-
-
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error

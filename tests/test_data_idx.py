@@ -86,7 +86,7 @@ DAMAGED = {
     "empty": (b"", "not an IDX file"),
     "header cut": (CONTENT[:11], "not an IDX file"),
     "pixels cut": (CONTENT[:-1], rf"has {len(CONTENT) - 1} bytes where .* says {len(CONTENT)}"),
-    "bytes left over": (CONTENT + b"\0", rf"has {len(CONTENT) + 1} bytes"),
+    "bytes left over": (CONTENT + b"\0", rf"has more than {len(CONTENT)} bytes"),
     "wrong magic": (b"\1" + CONTENT[1:], "not an IDX file"),
     "of floats": (idx(IMAGES, kind=0x0D), "not an IDX file of bytes"),
     "of labels": (idx(LABELS), "not an IDX file of bytes in 3 dimensions"),

@@ -15,6 +15,7 @@ from elslightning.data.request import AbsentError, Request, Split
 from elslightning.errors import InputError
 
 _UNSIGNED_BYTE = 0x08
+_PART = 2**24
 
 
 def read_idx(path: str | Path, dimensions: int) -> UInt8[Tensor, "..."]:
@@ -24,20 +25,26 @@ def read_idx(path: str | Path, dimensions: int) -> UInt8[Tensor, "..."]:
         InputError: naming the file, if it is missing, truncated, or something else.
     """
     path = Path(path)
+    size = 4 + 4 * dimensions
     try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            header = file.read(size)
+            if len(header) < size or header[:4] != bytes([0, 0, _UNSIGNED_BYTE, dimensions]):
+                raise InputError(f"{path} is not an IDX file of bytes in {dimensions} dimensions")
+            shape = struct.unpack(f">{dimensions}I", header[4:])
+            expected = math.prod(shape)
+            # No more than the header says, for a packed file may be a thousand times longer than it looks; and in
+            # parts, for the header may say anything.
+            content, more = bytearray(), b"."
+            while more and len(content) <= expected:
+                more = file.read(min(_PART, expected + 1 - len(content)))
+                content += more
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"cannot read {path}: {error}") from error
-    header = 4 + 4 * dimensions
-    if len(content) < header or content[:3] != bytes([0, 0, _UNSIGNED_BYTE]) or content[3] != dimensions:
-        raise InputError(f"{path} is not an IDX file of bytes in {dimensions} dimensions")
-    shape = struct.unpack(f">{dimensions}I", content[4:header])
-    expected = header + math.prod(shape)
     if len(content) != expected:
-        raise InputError(f"{path} has {len(content)} bytes where its header {shape} says {expected}")
-    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy())
+        found = f"more than {size + expected}" if len(content) > expected else len(content) + size
+        raise InputError(f"{path} has {found} bytes where its header {shape} says {size + expected}")
+    return torch.from_numpy(np.frombuffer(content, np.uint8).reshape(shape))
 
 
 def find_idx(root: str | Path, name: str, folder: str) -> Path:

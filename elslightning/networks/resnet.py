@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from elslightning.checks import is_whole, raise_for, whole
+from elslightning.checks import between, is_whole, raise_for
 from elslightning.networks.common import common_problems
 from elslightning.networks.embedding import TimeClassEmbedding
 from elslightning.shapes import Images, Labels
@@ -19,7 +19,7 @@ class ResNet(nn.Module):
     Args:
         channels: image channels.
         width: feature channels, a multiple of 8, at least 16 (256 in the paper).
-        num_layers: middle layers (6 in the paper).
+        num_layers: middle layers (6 in the paper), at most 1000.
         padding_mode: "zeros" or "circular".
         conditional: whether it takes labels.
         num_classes: number of classes; needed when conditional, ignored otherwise.
@@ -45,7 +45,7 @@ class ResNet(nn.Module):
         # With 8 channels a group of the embeddings' normalisation would be one number, always normalised to 0.
         if not is_whole(width, 16) or width % 8:
             problems.append(f"denoiser.width must be a multiple of 8, at least 16, not {width!r}")
-        raise_for(*problems, *whole("denoiser.num_layers", num_layers, 0))
+        raise_for(*problems, *between("denoiser.num_layers", num_layers, 0, 1000))
         self.channels = channels
         self.conditional = conditional
         self.receptive_field = 1 + 2 * (num_layers + 2)

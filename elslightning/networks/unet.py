@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from elslightning.checks import is_whole, raise_for, whole
+from elslightning.checks import between, is_whole, raise_for, whole
 from elslightning.errors import InputError
 from elslightning.networks.common import common_problems
 from elslightning.networks.embedding import TimeClassEmbedding
@@ -66,7 +66,7 @@ class UNet(nn.Module):
     Args:
         channels: image channels.
         width: features of the first level (64 in the paper).
-        num_levels: levels (3 in the paper).
+        num_levels: levels (3 in the paper), at most 16.
         padding_mode: "zeros" or "circular".
         conditional: whether it takes labels.
         num_classes: number of classes; needed when conditional, ignored otherwise.
@@ -102,11 +102,11 @@ class UNet(nn.Module):
         problems = [
             *common_problems(channels, padding_mode, conditional, num_classes, time_embedding),
             *whole("denoiser.width", width, 1),
-            *whole("denoiser.num_levels", num_levels, 1),
+            *between("denoiser.num_levels", num_levels, 1, 16),
         ]
         if not is_whole(embedding_dim, 4) or embedding_dim % 2:
             problems.append(f"denoiser.embedding_dim: an even length of at least 4, not {embedding_dim!r}")
-        levels = range(num_levels) if is_whole(num_levels, 1) else ()
+        levels = () if between("", num_levels, 1, 16) else range(num_levels)
         named = isinstance(attention, list | tuple | range)
         if levels and not (named and all(is_whole(level) and level in levels for level in attention)):
             shown = list(attention) if named else attention

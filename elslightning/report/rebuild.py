@@ -1,6 +1,6 @@
 """The experiment of a finished run, built again from its files: network, machines, data, noise."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,8 @@ class Experiment:
 
 def checkpoint_of(run: Run) -> str | Path | None:
     """The checkpoint that a run made, or the one it worked with; None if its configuration names none."""
-    return run.directory if run.setting("verb") in ("train", None) else run.setting("checkpoint")
+    named = run.setting("checkpoint")
+    return run.directory if run.setting("verb") in ("train", None) else None if named is None else str(named)
 
 
 def open_run(directory: str | Path) -> Run:
@@ -70,6 +71,13 @@ def _complete(run: Run) -> DictConfig:
         content = {} if path is None else read_checkpoint(path)["elslightning"]["config"]
     except InputError:
         return run.config
+    try:
+        return _merge(run, content)
+    except (OmegaConfBaseException, AttributeError, TypeError) as error:
+        raise InputError(f"the overrides of {run.directory} do not fit its configuration: {error}") from error
+
+
+def _merge(run: Run, content: Mapping[str, Any]) -> DictConfig:
     config = OmegaConf.create({str(key): value for key, value in run.config.items_ex(resolve=False)})
     overrides = run.overrides if run.setting("verb") not in ("train", None) else []
     keys = [override.lstrip("+~").split("=", 1)[0] for override in overrides]

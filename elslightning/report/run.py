@@ -1,21 +1,19 @@
 """A finished run, read from its directory: what was measured, and what is not there."""
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from elslightning.comparison import BASELINE, NETWORK
+from elslightning.comparison import BASELINE, MEASURES, NETWORK
 from elslightning.errors import InputError
-from elslightning.files import read_json
+from elslightning.files import read_config, read_csv, read_json
+from elslightning.jobs import read_overrides
 from elslightning.scales import ScaleTable, load_scales
 
 Row = dict[str, Any]
@@ -23,6 +21,8 @@ Row = dict[str, Any]
 WHOLE = ("pair", "label", "steps", "network_steps", "step", "patch_size", "sample")
 """Columns of whole numbers; the others that are read hold real numbers, but for those of `NAMES`."""
 NAMES = ("machine", "source")
+MOST = 2**53
+"""The greatest whole number in a table."""
 COLUMNS = {
     "comparison.csv": ("pair", "machine", "steps", "network_steps", "pearson_r"),
     "consistency.csv": ("pair", "machine", "source", "steps", "consistency"),
@@ -139,14 +139,16 @@ def read_run(directory: str | Path) -> Run:
     if not (directory / ".hydra" / "config.yaml").is_file() and not summary:
         raise InputError(f"{directory} is no finished run: it has neither .hydra/config.yaml nor summary.json")
     config = _config(directory / ".hydra" / "config.yaml")
-    overrides = _config(directory / ".hydra" / "overrides.yaml", ListConfig([]))
     tables = {name: _rows(directory / name, columns) for name, columns in COLUMNS.items()}
     if not tables["comparison.csv"]:
         summary = {}
+    compared = {(row["machine"], str(row["network_steps"])) for row in tables["comparison.csv"]}
+    if summary and compared != {(name, steps) for name, part in summary["machines"].items() for steps in part}:
+        raise InputError(f"{directory / 'summary.json'} and comparison.csv are not of the same comparison")
     return Run(
         directory=directory,
         config=config,
-        overrides=[str(part) for part in overrides],
+        overrides=read_overrides(directory) or [],
         record=_object(directory / "run.json"),
         summary=summary,
         comparison=tables["comparison.csv"] if summary else [],
@@ -165,7 +167,36 @@ def _summary(directory: Path) -> dict[str, Any]:
         raise InputError(f"{directory} is a run of elslightning sample, which compares nothing that could be reported")
     if content and not isinstance(content.get("machines"), dict):
         raise InputError(f"{directory / 'summary.json'} has no section machines")
+    if content and not _is_summary(content):
+        raise InputError(f"{directory / 'summary.json'} is damaged: it lacks medians, or they are no numbers")
     return content
+
+
+def _is_summary(content: dict[str, Any]) -> bool:
+    """Whether this is what `elslightning.comparison.Comparison.summary` gives."""
+    entries = [entry for by_steps in content["machines"].values() for entry in _values(by_steps)]
+    measures = [_dict(entry).get(measure) for entry in entries for measure in MEASURES]
+    numbers = [_dict(measure).get(part) for measure in measures for part in ("median", "low", "high")]
+    shares = [share for entry in entries for name, share in _dict(entry).items() if name not in MEASURES]
+    counts = [content.get("pairs"), content.get("steps", 0) or 0]
+    return (
+        bool(entries)
+        and all(_is_number(number) for number in numbers)
+        and all(share is None or _is_number(share) for share in shares)
+        and all(isinstance(count, int) and _is_number(count) for count in counts)
+    )
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _values(value: Any) -> list[Any]:
+    return list(value.values()) if isinstance(value, dict) and value else [None]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MOST
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -177,36 +208,33 @@ def _object(path: Path) -> dict[str, Any]:
     return content
 
 
-def _config(path: Path, absent: Any = None) -> Any:
-    if not path.is_file():
-        return OmegaConf.create() if absent is None else absent
-    try:
-        return OmegaConf.load(path)
-    except (OSError, OmegaConfBaseException, YAMLError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+def _config(path: Path) -> DictConfig:
+    config = read_config(path) if path.is_file() else OmegaConf.create()
+    if not isinstance(config, DictConfig):
+        raise InputError(f"{path} is not a configuration")
+    return config
 
 
 def _rows(path: Path, columns: Sequence[str]) -> list[Row]:
     """The rows of a table; none if it is not there, or lacks a column."""
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(path)
     if not rows or not set(columns) <= rows[0].keys():
         return []
     try:
-        return [{name: _value(name, text) for name, text in row.items() if name is not None} for row in rows]
-    except (TypeError, ValueError) as error:
+        return [{name: _value(name, text) for name, text in row.items()} for row in rows]
+    except ValueError as error:
         raise InputError(f"{path} is damaged: {error}") from error
 
 
-def _value(name: str, text: str | None) -> Any:
+def _value(name: str, text: str) -> Any:
     if name in NAMES:
         return text
     if name == "label" and text == "":
         return None
-    value = int(text or "") if name in WHOLE else float(text or "")
-    if not math.isfinite(value):
+    value = int(text) if name in WHOLE else float(text)
+    if abs(value) > MOST if name in WHOLE else not math.isfinite(value):
         raise ValueError(f"{name} is {text}")
     return value
 
@@ -215,15 +243,14 @@ def _losses(path: Path) -> dict[str, list[tuple[int, float]]]:
     if not path.is_file():
         return {}
     found: dict[str, list[tuple[int, float]]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            for name in ("train/loss", "val/loss"):
-                try:
-                    point = int(row["step"]), float(row[name])
-                except (KeyError, TypeError, ValueError):  # most cells are empty
-                    continue
-                if math.isfinite(point[1]):
-                    found.setdefault(name, []).append(point)
+    for row in read_csv(path):
+        for name in ("train/loss", "val/loss"):
+            try:
+                point = int(row["step"]), float(row[name])
+            except (KeyError, ValueError):  # most cells are empty
+                continue
+            if abs(point[0]) <= MOST and math.isfinite(point[1]):
+                found.setdefault(name, []).append(point)
     return found
 
 
@@ -232,6 +259,10 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         return {}
     try:
         with np.load(path, allow_pickle=False) as content:
-            return {name: content[name] for name in content.files}
-    except (OSError, ValueError, BadZipFile, EOFError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+            arrays = {name: content[name] for name in content.files}
+    except Exception as error:  # damaged bytes make numpy and zipfile raise nearly anything
+        raise InputError(f"cannot read {path}: {' '.join(str(error).split()) or type(error).__name__}") from error
+    for name, array in arrays.items():
+        if not (isinstance(array, np.ndarray) and array.dtype.kind == "f" and array.ndim == 4):
+            raise InputError(f"{path} is damaged: {name} is not an array of images")
+    return arrays
