@@ -18,10 +18,11 @@ from omegaconf import OmegaConf
 from tiny import cli, train, write_fashion_mnist
 
 from elslightning import figures
+from elslightning.doubts import FEW_PAIRS
 from elslightning.errors import InputError
 from elslightning.mosaic import memorisation
 from elslightning.report import write_comparison, write_report
-from elslightning.report.cautions import FEW_PAIRS, cautions, falling
+from elslightning.report.cautions import cautions, falling
 from elslightning.report.explorer import explore
 from elslightning.report.markdown import escape
 from elslightning.report.payload import pack

@@ -1,19 +1,15 @@
 """What a reader should know before believing a run's numbers, in plain words."""
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations
 
 import numpy as np
 import torch
 
 from elslightning.calibration import capped
-from elslightning.comparison import median_interval
+from elslightning.doubts import at_the_edge, overlapping, too_few
 from elslightning.errors import InputError
-from elslightning.figures import display_name
 from elslightning.report.run import Run
 
-FEW_PAIRS = 30
-"""Below this, the interval of a median rests on a handful of values around it."""
 STILL_FALLING = 0.02
 """A validation loss that fell by more than this share over the last fifth of training had not converged."""
 FEWEST_LOSSES = 10
@@ -21,21 +17,18 @@ FEWEST_LOSSES = 10
 
 
 def cautions(run: Run) -> list[str]:
-    """All warnings about a run, each one or two sentences."""
-    return [*_few_pairs(run), *_edges(run), *_convergence(run), *_overlaps(run)]
-
-
-def _few_pairs(run: Run) -> Iterator[str]:
-    pairs = run.summary.get("pairs")
-    if pairs is not None and pairs < FEW_PAIRS:
-        yield (
-            f"Few pairs: {pairs}. Below {FEW_PAIRS} the intervals of the medians are rough; "
-            f"comparison.num_pairs=100 is what the paper uses."
-        )
+    """All warnings about a run, each one or two sentences: its doubts, and whether its network had converged."""
+    pairs, steps = run.summary.get("pairs"), run.reference_steps
+    values = {} if steps is None else {name: torch.from_numpy(run.values(name, steps)) for name in run.theories}
+    return [
+        *(() if pairs is None else too_few(pairs)),
+        *_edges(run),
+        *_convergence(run),
+        *(() if steps is None else overlapping(values, steps)),
+    ]
 
 
 def _edges(run: Run) -> Iterator[str]:
-    """Patch sizes at an end of the list that was tried: beyond it might be better ones."""
     for machine, table in run.scales.items():
         tried = sorted({row["patch_size"] for row in run.calibration if row["machine"] == machine})
         cap = run.setting("calibration.max_patch_size")
@@ -45,15 +38,8 @@ def _edges(run: Run) -> Iterator[str]:
             except InputError:
                 continue
         sizes = table.patch_size.tolist()
-        if len(tried) < 2 or not set(sizes) <= set(tried):
-            continue
-        for edge, kind, beyond in ((tried[-1], "greatest", "a greater one"), (tried[0], "smallest", "a smaller one")):
-            count = sizes.count(edge)
-            if count and not (kind == "smallest" and edge == 1):
-                yield (
-                    f"Scale at the edge: {display_name(machine)} takes the {kind} patch size tried, {edge}, at {count} "
-                    f"of {len(sizes)} noise levels. Perhaps {beyond} would agree better (calibration.patch_sizes)."
-                )
+        if set(sizes) <= set(tried):
+            yield from at_the_edge(machine, sizes, tried)
 
 
 def falling(losses: Sequence[float]) -> float | None:
@@ -72,28 +58,4 @@ def _convergence(run: Run) -> Iterator[str]:
         yield (
             f"Not converged: val/loss still fell by {fell:.1%} over the last fifth of training. The better a network "
             f"has converged, the better theory can predict it."
-        )
-
-
-def _overlaps(run: Run) -> Iterator[str]:
-    """Machines whose intervals overlap, and what the pairs themselves say, for they share their noises."""
-    steps = run.reference_steps
-    if steps is None:
-        return
-    for a, b in combinations(run.theories, 2):
-        first, second = (run.summary["machines"][name][str(steps)]["pearson_r"] for name in (a, b))
-        if first["low"] > second["high"] or second["low"] > first["high"]:
-            continue
-        difference = run.values(a, steps) - run.values(b, steps)
-        median, low, high = median_interval(torch.from_numpy(difference))
-        names = f"{display_name(a)} and {display_name(b)}"
-        ahead = display_name(a if median > 0 else b)
-        verdict = (
-            f"Pair by pair {ahead} is ahead nevertheless"
-            if low > 0 or high < 0
-            else "Pair by pair they cannot be told apart either"
-        )
-        yield (
-            f"Intervals overlap: {names}, against {steps} network steps. {verdict}: the median difference of r is "
-            f"{median:+.3f} ({low:+.3f} … {high:+.3f})."
         )
