@@ -194,6 +194,8 @@ def _run(cfg: DictConfig, debugging: bool) -> float | None:
             return multirun.run_job(lambda: _work(cfg, directory), directory, debugging=debugging)
         return _work(cfg, directory)
     except Exception as error:  # here, for Hydra would add a line of its own
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(directory)  # a full disk names no file
         if isinstance(error, InputError):
             OutputDirectory.restore()
         if isinstance(error, ElslightningError) and follows() and told(error):
@@ -247,6 +249,9 @@ def _fail(error: Exception, debugging: bool) -> NoReturn:
     if isinstance(error, ElslightningError):
         print(f"elslightning: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        print(f"elslightning: error: {error.strerror}: {error.filename}", file=sys.stderr)
+        sys.exit(1)
     reason = " ".join(f"{type(error).__name__}: {error}".split())
     more = "" if debugging else f" ({DEBUG} shows where it came from)"
     print(f"elslightning: error: {reason}{more}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """Files that are either whole or not there: written to a temporary name, then renamed."""
 
+import contextlib
 import csv
 import io
 import json
@@ -14,10 +15,11 @@ import numpy as np
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import Tensor
-from yaml.events import AliasEvent
+from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from elslightning.errors import InputError
 
+_DEPTH = 100
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\.\w+)?")
 
 
@@ -30,8 +32,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(temporary)):  # a full disk names no file
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a disk that cannot be written, it hides what went wrong
+            temporary.unlink(missing_ok=True)
 
 
 def clear_leftovers(directory: str | Path) -> None:
@@ -107,9 +114,14 @@ def read_config(path: str | Path) -> DictConfig | ListConfig:
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
-        # Ten lists of ten references each to the one before would become ten thousand million values.
-        if any(isinstance(event, AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ValueError("it refers to parts of itself")
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            # Ten lists of ten references each to the one before would become ten thousand million values.
+            if isinstance(event, AliasEvent):
+                raise ValueError("it refers to parts of itself")
+            if depth > _DEPTH:  # which takes the parser ever longer
+                raise ValueError("it is nested too deeply")
         return OmegaConf.load(io.StringIO(text))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error

@@ -1,5 +1,6 @@
 """Networks trained by the paper's code, written as checkpoints of ours."""
 
+import io
 from pathlib import Path
 
 import torch
@@ -31,6 +32,8 @@ def import_official(path: str | Path, output: str | Path | None = None) -> Path:
         "state_dict": {f"denoiser.{name}": weight for name, weight in network.state_dict().items()},
         "elslightning": {"format": CHECKPOINT_FORMAT, "config": config},
     }
-    with new_file(output) as temporary, temporary.open("wb") as file:
-        torch.save(content, file)
+    packed = io.BytesIO()  # torch.save on a full disk does not say that it is full
+    torch.save(content, packed)
+    with new_file(output) as temporary:
+        temporary.write_bytes(packed.getbuffer())
     return output

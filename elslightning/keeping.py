@@ -1,6 +1,7 @@
 """Keeping: results of long evaluations, until the work that they belong to is done."""
 
 import hashlib
+import io
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,8 +46,10 @@ class Kept:
             return torch.from_numpy(np.load(path, allow_pickle=False)).to(_device(parts))
         except (OSError, ValueError, EOFError):
             result = make()
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.save(file, result.cpu().numpy(), allow_pickle=False)
+        content = io.BytesIO()  # numpy on a full disk does not say that it is full
+        np.save(content, result.cpu().numpy(), allow_pickle=False)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content.getbuffer())
         return result
 
     def clear(self) -> None:

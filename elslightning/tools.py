@@ -97,7 +97,7 @@ def _report(words: list[str]) -> None:
         else:
             written = write_comparison(runs, *outputs or ["comparison.html"])
     except OSError as error:
-        raise InputError(f"cannot write the report: {error}") from error
+        raise InputError(f"cannot write the report {error.filename}: {error.strerror or error}") from error
     print(f"report: {', '.join(map(str, written))}")
 
 

@@ -18,6 +18,8 @@ from elslightning.data import Request
 from elslightning.data.cifar import ARCHIVE, FOLDER, TRAIN, cifar10, read_batch, read_pickle
 from elslightning.errors import InputError
 
+pytestmark = pytest.mark.reliability
+
 IMAGES = torch.randint(0, 256, (12, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 LABELS = [3, 0, 9, 1, 3, 5, 8, 2, 4, 6, 7, 9]
 

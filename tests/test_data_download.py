@@ -17,6 +17,8 @@ from torchvision.datasets import CIFAR10, MNIST
 from elslightning.data import ImageDataModule, download
 from elslightning.errors import InputError
 
+pytestmark = pytest.mark.reliability
+
 
 def md5(path):
     return hashlib.md5(path.read_bytes()).hexdigest()

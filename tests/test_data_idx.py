@@ -15,6 +15,8 @@ from elslightning.data import SOURCES, ImageDataModule, Request
 from elslightning.data.idx import find_idx, read_idx
 from elslightning.errors import InputError
 
+pytestmark = pytest.mark.reliability
+
 IMAGES = torch.arange(5 * 28 * 28).remainder(256).to(torch.uint8).reshape(5, 28, 28)
 LABELS = torch.tensor([3, 0, 9, 1, 3], dtype=torch.uint8)
 

@@ -13,6 +13,8 @@ import pytest
 from elslightning.errors import InputError
 from elslightning.pickles import Name, Record, read_pickle
 
+pytestmark = pytest.mark.reliability
+
 SHARED = [1, 2]
 PLAIN = [
     *(None, True, False, 0, 255, 256, 65536, -1, 2**31 - 1, -(2**31), 2**40, -(2**70), 1.5, float("inf")),

@@ -9,6 +9,8 @@ import torch
 from elslightning.errors import InputError
 from elslightning.torchfiles import TorchFile, read_plain
 
+pytestmark = pytest.mark.reliability
+
 VALUE = [3, 5, {"a": (1.5, None)}]
 
 

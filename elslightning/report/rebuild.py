@@ -170,7 +170,8 @@ def _untrained(run: Run) -> torch.nn.Module | None:
         config = _primitives(run.config, ("data", "denoiser"))
         check_targets(config.get("denoiser"), "denoiser")  # the files may be a stranger's
         with torch.device("meta"):
-            return build(config["denoiser"])
+            network = build(config["denoiser"])
+        return network if isinstance(network, torch.nn.Module) else None
     except (InputError, KeyError, AttributeError, TypeError):
         return None
 
