@@ -7,7 +7,7 @@ import pytest
 from tiny import PAIRS, train
 
 from elslightning.errors import InputError
-from elslightning.run_files import read_run
+from elslightning.report.run import read_run
 from elslightning.scales import load_scales
 
 

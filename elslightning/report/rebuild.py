@@ -14,6 +14,7 @@ from elslightning.checkpoints import build, check_targets, find_checkpoint, load
 from elslightning.data import ImageDataModule, Split
 from elslightning.denoiser import Denoiser
 from elslightning.errors import InputError
+from elslightning.files import read_json
 from elslightning.measurement import Measurement
 from elslightning.networks import EpsDenoiser
 from elslightning.report.run import Run, read_run
@@ -59,9 +60,17 @@ def open_run(directory: str | Path) -> Run:
     """Reads a run, its configuration completed by what it took from its checkpoint, if that can be read.
 
     Raises:
-        InputError: as `elslightning.report.run.read_run`.
+        InputError: for a run of `sample`, one without a configuration and a summary, and as
+            `elslightning.report.run.read_run`.
     """
+    directory = Path(directory)
+    config, summary = directory / ".hydra" / "config.yaml", directory / "summary.json"
+    # An empty summary is enough of a run to draw from, but says nothing that could be reported.
+    if directory.is_dir() and not config.is_file() and not (summary.is_file() and read_json(summary)):
+        raise InputError(f"{directory} is no finished run: it has neither .hydra/config.yaml nor summary.json")
     run = read_run(directory)
+    if run.sampled:
+        raise InputError(f"{directory} is a run of elslightning sample, which compares nothing that could be reported")
     return replace(run, config=_complete(run))
 
 

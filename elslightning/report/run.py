@@ -1,7 +1,5 @@
 """A finished run, read from its directory: what was measured, and what is not there."""
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,24 +10,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from elslightning.comparison import BASELINE, MEASURES, NETWORK
 from elslightning.errors import InputError
-from elslightning.files import read_config, read_csv, read_json
+from elslightning.files import read_config, read_json
 from elslightning.jobs import read_overrides
+from elslightning.receptive_field import GradientField
+from elslightning.run_arrays import read_gradients, read_samples
+from elslightning.run_tables import MOST, Row, read_losses, read_table
 from elslightning.scales import ScaleTable, load_scales
-
-Row = dict[str, Any]
-
-WHOLE = ("pair", "label", "steps", "network_steps", "step", "patch_size", "sample")
-"""Columns of whole numbers; the others that are read hold real numbers, but for those of `NAMES`."""
-NAMES = ("machine", "source")
-MOST = 2**53
-"""The greatest whole number in a table."""
-COLUMNS = {
-    "comparison.csv": ("pair", "machine", "steps", "network_steps", "pearson_r"),
-    "consistency.csv": ("pair", "machine", "source", "steps", "consistency"),
-    "calibration.csv": ("machine", "step", "alpha_bar", "patch_size", "sample", "agreement"),
-    "receptive_field.csv": ("step", "alpha_bar", "x0_size_50", "x0_size_90", "x0_size_99"),
-}
-"""What a table must have to be of use; one that lacks a column was written by an older version, and is left out."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +27,13 @@ class Run:
         config: of the run, unresolved; interpolations are resolved section by section, where they are needed.
         overrides: what its command line set.
         record: the content of run.json.
-        summary: the content of summary.json.
+        summary: the content of summary.json, of a comparison or of a run of `sample`.
         comparison, consistency, calibration, receptive_field: the rows of the CSV files, with numbers as numbers.
+        gradients: the network's gradients, of receptive_field.npz.
         scales: patch sizes by machine.
         losses: by name, (optimizer step, value) in order.
-        samples: arrays (pairs, channel, height, width) by name.
+        samples: the arrays of samples.npz by name, (pairs, channel, height, width) in [-1, 1] each; of a run of
+            `sample`, `samples` and perhaps `labels`.
     """
 
     directory: Path
@@ -57,6 +45,7 @@ class Run:
     consistency: list[Row]
     calibration: list[Row]
     receptive_field: list[Row]
+    gradients: GradientField | None
     scales: dict[str, ScaleTable]
     losses: dict[str, list[tuple[int, float]]]
     samples: dict[str, np.ndarray] = field(repr=False)
@@ -65,6 +54,11 @@ class Run:
     def name(self) -> str:
         """The name of its directory."""
         return self.directory.resolve().name
+
+    @property
+    def sampled(self) -> bool:
+        """Whether this is a run of `sample`, which compares nothing."""
+        return "source" in self.summary or self.setting("verb") == "sample"
 
     @property
     def machines(self) -> list[str]:
@@ -78,7 +72,7 @@ class Run:
 
     @property
     def theory(self) -> str | None:
-        """The machine that the report is about: the first that is not the baseline, or else the baseline."""
+        """The machine that reports and figures are about: the first that is not the baseline, or else the baseline."""
         return next((name for name in self.theories if name != BASELINE), next(iter(self.theories), None))
 
     @property
@@ -127,7 +121,7 @@ def _is_network(target: Any) -> bool:
 
 
 def read_run(directory: str | Path) -> Run:
-    """Reads what there is of a run of `train`, `calibrate` or `compare`.
+    """Reads what there is of a run of any verb.
 
     Raises:
         InputError: for a directory that is none, and naming a file that cannot be read.
@@ -135,41 +129,51 @@ def read_run(directory: str | Path) -> Run:
     directory = Path(directory)
     if not directory.is_dir():
         raise InputError(f"{directory} is not a directory")
-    summary = _summary(directory)
-    if not (directory / ".hydra" / "config.yaml").is_file() and not summary:
-        raise InputError(f"{directory} is no finished run: it has neither .hydra/config.yaml nor summary.json")
-    config = _config(directory / ".hydra" / "config.yaml")
-    tables = {name: _rows(directory / name, columns) for name, columns in COLUMNS.items()}
-    if not tables["comparison.csv"]:
+    if not any((directory / name).is_file() for name in (".hydra/config.yaml", "summary.json")):
+        raise InputError(f"{directory} is no run: it has neither .hydra/config.yaml nor summary.json")
+    comparison = read_table(directory / "comparison.csv")
+    summary = _summary(directory / "summary.json")
+    if not comparison and "source" not in summary:
         summary = {}
-    compared = {(row["machine"], str(row["network_steps"])) for row in tables["comparison.csv"]}
-    if summary and compared != {(name, steps) for name, part in summary["machines"].items() for steps in part}:
+    compared = {(row["machine"], str(row["network_steps"])) for row in comparison}
+    summarised = {(name, steps) for name, part in summary.get("machines", {}).items() for steps in part}
+    if summary and compared != summarised:
         raise InputError(f"{directory / 'summary.json'} and comparison.csv are not of the same comparison")
     return Run(
         directory=directory,
-        config=config,
+        config=_config(directory / ".hydra" / "config.yaml"),
         overrides=read_overrides(directory) or [],
         record=_object(directory / "run.json"),
         summary=summary,
-        comparison=tables["comparison.csv"] if summary else [],
-        consistency=tables["consistency.csv"],
-        calibration=tables["calibration.csv"],
-        receptive_field=tables["receptive_field.csv"],
+        comparison=comparison if summary else [],
+        consistency=read_table(directory / "consistency.csv"),
+        calibration=read_table(directory / "calibration.csv"),
+        receptive_field=read_table(directory / "receptive_field.csv"),
+        gradients=read_gradients(directory / "receptive_field.npz"),
         scales=load_scales(directory / "scales.json") if (directory / "scales.json").is_file() else {},
-        losses=_losses(directory / "metrics.csv"),
-        samples=_arrays(directory / "samples.npz"),
+        losses=read_losses(directory / "metrics.csv"),
+        samples=read_samples(directory / "samples.npz"),
     )
 
 
-def _summary(directory: Path) -> dict[str, Any]:
-    content = _object(directory / "summary.json")
+def _summary(path: Path) -> dict[str, Any]:
+    content = _object(path)
     if "source" in content:
-        raise InputError(f"{directory} is a run of elslightning sample, which compares nothing that could be reported")
+        if not _is_summary_of_samples(content):
+            raise InputError(f"{path} is damaged: it is not the summary of a run of elslightning sample")
+        return content
     if content and not isinstance(content.get("machines"), dict):
-        raise InputError(f"{directory / 'summary.json'} has no section machines")
+        raise InputError(f"{path} has no section machines")
     if content and not _is_summary(content):
-        raise InputError(f"{directory / 'summary.json'} is damaged: it lacks medians, or they are no numbers")
+        raise InputError(f"{path} is damaged: it lacks medians, or they are no numbers")
     return content
+
+
+def _is_summary_of_samples(content: dict[str, Any]) -> bool:
+    """Whether this is what `elslightning.results.Samples.write` writes; the consistency may be missing."""
+    known = "consistency" in content
+    shares = [_dict(content["consistency"]).get(part) for part in ("median", "low", "high")] if known else []
+    return "machines" not in content and all(_is_number(share) for share in shares)
 
 
 def _is_summary(content: dict[str, Any]) -> bool:
@@ -213,56 +217,3 @@ def _config(path: Path) -> DictConfig:
     if not isinstance(config, DictConfig):
         raise InputError(f"{path} is not a configuration")
     return config
-
-
-def _rows(path: Path, columns: Sequence[str]) -> list[Row]:
-    """The rows of a table; none if it is not there, or lacks a column."""
-    if not path.is_file():
-        return []
-    rows = read_csv(path)
-    if not rows or not set(columns) <= rows[0].keys():
-        return []
-    try:
-        return [{name: _value(name, text) for name, text in row.items()} for row in rows]
-    except ValueError as error:
-        raise InputError(f"{path} is damaged: {error}") from error
-
-
-def _value(name: str, text: str) -> Any:
-    if name in NAMES:
-        return text
-    if name == "label" and text == "":
-        return None
-    value = int(text) if name in WHOLE else float(text)
-    if abs(value) > MOST if name in WHOLE else not math.isfinite(value):
-        raise ValueError(f"{name} is {text}")
-    return value
-
-
-def _losses(path: Path) -> dict[str, list[tuple[int, float]]]:
-    if not path.is_file():
-        return {}
-    found: dict[str, list[tuple[int, float]]] = {}
-    for row in read_csv(path):
-        for name in ("train/loss", "val/loss"):
-            try:
-                point = int(row["step"]), float(row[name])
-            except (KeyError, ValueError):  # most cells are empty
-                continue
-            if abs(point[0]) <= MOST and math.isfinite(point[1]):
-                found.setdefault(name, []).append(point)
-    return found
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        return {}
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in content.files}
-    except Exception as error:  # damaged bytes make numpy and zipfile raise nearly anything
-        raise InputError(f"cannot read {path}: {' '.join(str(error).split()) or type(error).__name__}") from error
-    for name, array in arrays.items():
-        if not (isinstance(array, np.ndarray) and array.dtype.kind == "f" and array.ndim == 4):
-            raise InputError(f"{path} is damaged: {name} is not an array of images")
-    return arrays
