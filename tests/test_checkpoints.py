@@ -19,6 +19,8 @@ from elslightning.errors import InputError
 from elslightning.schedule import CosineSchedule
 from elslightning.training import DenoisingTask
 
+pytestmark = pytest.mark.reliability
+
 CONFIG = {
     "seed": 0,
     "data": {

@@ -11,6 +11,8 @@ import torch
 from elslightning.errors import InputError
 from elslightning.files import read_json, replacing, write_arrays, write_csv, write_json, write_text
 
+pytestmark = pytest.mark.reliability
+
 
 class Failure(Exception):
     """What goes wrong while writing."""

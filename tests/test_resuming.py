@@ -14,6 +14,8 @@ from elslightning import figures
 from elslightning.provenance import wandb_identity
 from elslightning.training import DenoisingTask
 
+pytestmark = pytest.mark.reliability
+
 OPTIONS = [*TRAIN, "trainer.max_epochs=2", "machines=[is]", "scheduler=one_cycle", "logger=[csv,wandb]"]
 STEPS = 2  # an epoch
 
