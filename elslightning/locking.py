@@ -1,13 +1,16 @@
 """Locking: a run directory belongs to one run at a time."""
 
+import errno
 import fcntl
 import os
 from pathlib import Path
 from typing import ClassVar
 
-from elslightning.errors import InputError
+from elslightning.errors import InputError, warn
 
 NAME = ".lock"
+# What file systems of clusters answer that have none.
+_WITHOUT = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 class Locks:
@@ -17,7 +20,7 @@ class Locks:
 
     @classmethod
     def take(cls, directory: str | Path) -> None:
-        """Takes a directory, which exists.
+        """Takes a directory, which exists; on a file system without locks, with a warning.
 
         Raises:
             InputError: if another run is at work there.
@@ -36,6 +39,12 @@ class Locks:
                 raise InputError(f"another run is at work in {directory}: wait, or choose another one") from error
             except FileNotFoundError:
                 pass
+            except OSError as error:
+                if error.errno not in _WITHOUT:
+                    raise
+                warn(f"{directory} is on a file system without locks: no other run may work in it meanwhile")
+                cls.held[path] = descriptor
+                return
             os.close(descriptor)  # whoever had it has just taken the file away
 
     @classmethod
