@@ -10,7 +10,7 @@ from elslightning.calibration import capped
 from elslightning.comparison import median_interval
 from elslightning.errors import InputError
 from elslightning.figures import display_name
-from elslightning.report.run import Run
+from elslightning.run_files import Run
 
 FEW_PAIRS = 30
 """Below this, the interval of a median rests on a handful of values around it."""
