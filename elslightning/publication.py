@@ -13,7 +13,7 @@ from elslightning.comparison import BASELINE
 from elslightning.data.names import class_names
 from elslightning.errors import InputError
 from elslightning.paper_style import save_formats
-from elslightning.report.run import Run, read_run
+from elslightning.run_files import Run, read_run
 from elslightning.schedule import CosineSchedule
 
 

@@ -42,11 +42,12 @@ from elslightning.errors import InputError
 from elslightning.files import read_json, write_arrays, write_csv, write_json
 from elslightning.jobs import FAILED, FINISHED, UNFINISHED, read_job
 from elslightning.networks.official import load_official
+from elslightning.receptive_field import GradientField
 from elslightning.report import charts
 from elslightning.report.markdown import document
 from elslightning.report.rebuild import open_run
-from elslightning.report.run import Run, read_run
 from elslightning.report.sections import lead, sections
+from elslightning.run_files import Run, read_run
 from elslightning.scales import ScaleTable, load_scales
 from elslightning.schedule import CosineSchedule
 from elslightning.sweep_report import report
@@ -558,12 +559,15 @@ def write_run(directory: Path) -> Path:
         write_csv(directory / name, content)
     write_json(directory / "run.json", {"seed": 0, "versions": {"torch": "2"}, "git": None})
     write_arrays(directory / "samples.npz", {"network_2": torch.zeros(4, 1, 3, 3), "bbels": torch.zeros(4, 1, 3, 3)})
+    gradients = GradientField(torch.tensor([0.5]).double(), torch.ones(1, 3, 3), torch.ones(1, 3, 3), formal=7)
+    write_arrays(directory / "receptive_field.npz", gradients.arrays())
     return directory
 
 
 RUN_FILES = (
     *("comparison.csv", "calibration.csv", "receptive_field.csv", "consistency.csv", "metrics.csv", "summary.json"),
-    *("run.json", "job.json", "scales.json", "samples.npz", ".hydra/config.yaml", ".hydra/overrides.yaml"),
+    *("run.json", "job.json", "scales.json", "samples.npz", "receptive_field.npz"),
+    *(".hydra/config.yaml", ".hydra/overrides.yaml"),
 )
 
 
@@ -603,7 +607,8 @@ def is_run(run: Run) -> None:
             assert value is None or isinstance(value, str) or np.isfinite(value)
     assert all(is_table(table) for table in run.scales.values())
     assert all(np.isfinite(value) for points in run.losses.values() for _, value in points)
-    assert all(array.ndim == 4 for array in run.samples.values())
+    assert all(array.ndim == 4 or name == "labels" for name, array in run.samples.items())
+    assert run.gradients is None or run.gradients.size(0.9).shape == run.gradients.alpha_bar.shape
     assert not run.summary or all(run.values(machine, 2).shape for machine in run.machines)
 
 

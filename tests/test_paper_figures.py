@@ -14,7 +14,7 @@ from elslightning.data.names import class_names
 from elslightning.errors import InputError
 from elslightning.paper_style import COLUMN, PAGE, SMALL, plain, save_formats
 from elslightning.receptive_field import GradientField
-from elslightning.report.run import read_run
+from elslightning.run_files import read_run
 from elslightning.scales import ScaleTable, load_scales
 from elslightning.schedule import CosineSchedule
 

@@ -7,7 +7,8 @@ import pytest
 from tiny import PAIRS, train
 
 from elslightning.errors import InputError
-from elslightning.report.run import read_run
+from elslightning.report.rebuild import open_run
+from elslightning.run_files import read_run
 from elslightning.scales import load_scales
 
 
@@ -98,6 +99,61 @@ def test_gradients_of_different_lengths_are_refused(copied):
     )
     with pytest.raises(InputError, match="does not hold the gradients"):
         read_run(copied)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"gradient": np.ones((2, 3))},
+        {"gradient": np.ones((2, 3, 3), dtype=np.int64)},
+        {"alpha_bar": np.zeros(0), "gradient": np.ones((0, 3, 3)), "x0_gradient": np.ones((0, 3, 3))},
+        {"formal": np.array(1.5)},
+        {"formal": np.array([7])},
+        {"other": np.ones(2)},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_other_arrays_are_no_gradients(copied, changes):
+    whole = {"alpha_bar": np.ones(2), "gradient": np.ones((2, 3, 3)), "x0_gradient": np.ones((2, 3, 3), dtype=">f4")}
+    np.savez(copied / "receptive_field.npz", **whole)
+    assert read_run(copied).gradients.x0_gradient.shape == (2, 3, 3)
+    np.savez(copied / "receptive_field.npz", **whole | changes)
+    with pytest.raises(InputError, match="does not hold the gradients"):
+        read_run(copied)
+
+
+def sampled(directory, summary=None, **arrays):
+    if summary is not None:
+        (directory / "summary.json").write_text(json.dumps(summary))
+    (directory / ".hydra").mkdir()
+    (directory / ".hydra" / "config.yaml").write_text("verb: sample\n")
+    np.savez(directory / "samples.npz", samples=np.zeros((2, 1, 3, 3), np.float32), **arrays)
+
+
+OF_SAMPLE = {"samples": 2, "source": "ls", "steps": 3, "consistency": {"median": 0.5, "low": 0.4, "high": 0.6}}
+
+
+@pytest.mark.parametrize("summary", [OF_SAMPLE, None], ids=["machine", "network"])
+def test_a_run_of_sample_is_read_but_not_reported(tmp_path, summary):
+    sampled(tmp_path, summary, labels=np.arange(2))
+    run = read_run(tmp_path)
+    assert run.sampled
+    assert run.summary == (summary or {})
+    assert (run.machines, run.network_steps, run.samples["labels"].tolist()) == ([], [], [0, 1])
+    with pytest.raises(InputError, match="compares nothing that could be reported"):
+        open_run(tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"consistency": {"median": "a"}}, {"consistency": 1}, {"machines": {}}], ids=str)
+def test_a_damaged_summary_of_samples_is_named(tmp_path, changes):
+    sampled(tmp_path, OF_SAMPLE | changes)
+    with pytest.raises(InputError, match=r"summary\.json is damaged"):
+        read_run(tmp_path)
+
+
+def test_a_table_of_an_older_version_is_left_out(copied):
+    (copied / "calibration.csv").write_text("machine,step\nls,1\n")
+    assert read_run(copied).calibration == []
 
 
 def test_pickled_arrays_are_not_opened(copied):

@@ -8,7 +8,7 @@ import torch
 from elslightning.calibration import capped
 from elslightning.doubts import at_the_edge, overlapping, too_few
 from elslightning.errors import InputError
-from elslightning.report.run import Run
+from elslightning.run_files import Run
 
 STILL_FALLING = 0.02
 """A validation loss that fell by more than this share over the last fifth of training had not converged."""

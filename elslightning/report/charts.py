@@ -18,7 +18,7 @@ from torch import Tensor
 
 from elslightning.comparison import BASELINE, NETWORK
 from elslightning.figures import COLOURS, display_name
-from elslightning.report.run import Run
+from elslightning.run_files import Run
 from elslightning.schedule import CosineSchedule
 
 INK, FAINT = "#0a0b0c", "#0d0e0f"

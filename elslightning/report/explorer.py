@@ -18,7 +18,7 @@ from elslightning.report.images import as_bytes
 from elslightning.report.payload import entropy_bytes, kept_images, network_images, pack, source_arrays
 from elslightning.report.plan import TOP, candidate_count, middle, plan, ranks
 from elslightning.report.rebuild import Experiment
-from elslightning.report.run import Run
+from elslightning.run_files import Run
 from elslightning.sampling import Trajectory, ddim
 from elslightning.shapes import Progress, no_progress
 

@@ -10,8 +10,8 @@ from elslightning.figures import display_name
 from elslightning.mosaic import Memorisation, memorisation
 from elslightning.report.plan import candidate_count, ranks
 from elslightning.report.rebuild import Experiment
-from elslightning.report.run import Run
 from elslightning.report.tables import Table, share
+from elslightning.run_files import Run
 from elslightning.shapes import Progress, no_progress
 
 COLUMNS: dict[str, tuple[Callable[[Memorisation], Tensor], Callable[[float], str]]] = {

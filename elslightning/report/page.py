@@ -14,9 +14,9 @@ from elslightning.report.explorer import Explorer, explore
 from elslightning.report.markdown import document
 from elslightning.report.mosaics import mosaics
 from elslightning.report.rebuild import open_run, rebuild
-from elslightning.report.run import Run
 from elslightning.report.sections import Chart, Section, lead, sections
 from elslightning.report.tables import Table
+from elslightning.run_files import Run
 from elslightning.shapes import Progress, no_progress
 
 

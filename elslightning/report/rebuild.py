@@ -17,7 +17,7 @@ from elslightning.errors import InputError
 from elslightning.files import read_json
 from elslightning.measurement import Measurement
 from elslightning.networks import EpsDenoiser
-from elslightning.report.run import Run, read_run
+from elslightning.run_files import Run, read_run
 from elslightning.schedule import CosineSchedule
 from elslightning.settings import OFFICIAL
 
@@ -61,7 +61,7 @@ def open_run(directory: str | Path) -> Run:
 
     Raises:
         InputError: for a run of `sample`, one without a configuration and a summary, and as
-            `elslightning.report.run.read_run`.
+            `elslightning.run_files.read_run`.
     """
     directory = Path(directory)
     config, summary = directory / ".hydra" / "config.yaml", directory / "summary.json"

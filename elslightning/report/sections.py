@@ -17,8 +17,8 @@ from elslightning.report.images import data_uri
 from elslightning.report.plan import middle
 from elslightning.report.published import published
 from elslightning.report.rebuild import formal_receptive_field
-from elslightning.report.run import Run
 from elslightning.report.tables import Table
+from elslightning.run_files import Run
 from elslightning.schedule import CosineSchedule
 
 MOST_PAIRS = 100

@@ -13,9 +13,9 @@ from elslightning.report import charts, tables
 from elslightning.report.markdown import document
 from elslightning.report.page import render
 from elslightning.report.rebuild import open_run
-from elslightning.report.run import Run
 from elslightning.report.sections import Chart, Section
 from elslightning.report.tables import ABSENT, Table
+from elslightning.run_files import Run
 
 IGNORED = ("paths", "callbacks", "logger", "hydra", "checkpoint", "device", "resume", "verb")
 """Sections of the configuration that say where and how a run ran, and not what."""

@@ -10,7 +10,7 @@ from elslightning.comparison import NETWORK
 from elslightning.figures import display_name
 from elslightning.report.published import published
 from elslightning.report.rebuild import formal_receptive_field, parameter_count
-from elslightning.report.run import Run
+from elslightning.run_files import Run
 
 ABSENT = "–"
 PADDINGS = {"zeros": "zero padding", "circular": "circular padding"}
