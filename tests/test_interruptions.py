@@ -20,6 +20,7 @@ from elslightning.callbacks import ELSComparison
 from elslightning.keeping import KEPT, Kept
 from elslightning.machines import BoundaryBrokenScoreMachine
 from elslightning.machines.patches import PatchMachine
+from elslightning.stopping import EXIT_CODES
 from elslightning.training import DenoisingTask
 
 pytestmark = pytest.mark.reliability
@@ -99,20 +100,25 @@ def whole_files(directory: Path) -> None:
                 assert np.load(path).size
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_training_that_is_killed_again_and_again_ends_the_same(whole, tmp_path, seed):
+@pytest.mark.parametrize(
+    ("number", "seed"),
+    [(signal.SIGKILL, 0), (signal.SIGKILL, 1), (signal.SIGKILL, 2), (signal.SIGTERM, 3), (signal.SIGINT, 4)],
+    ids=str,
+)
+def test_a_training_that_is_killed_again_and_again_ends_the_same(whole, tmp_path, number, seed):
     run, output, dice = tmp_path / "run", tmp_path / "log", random.Random(seed)
     command, kills = ["train", *OPTIONS, f"hydra.run.dir={run}"], 0
     while True:
         process = victims.start(*command, output=output)
         if kills < 3:
             process.join(dice.uniform(0.5, 3.0))
-            process.kill()
+            if process.is_alive():
+                os.kill(process.pid, number)
             kills += 1
         process.join(120)
         if process.exitcode == 0:
             break
-        assert process.exitcode == -signal.SIGKILL, output.read_text()
+        assert process.exitcode == EXIT_CODES.get(number, -number), output.read_text()
         whole_files(run)
         if (run / "checkpoints" / "last.ckpt").is_file():
             command = ["train", f"resume={run}"]
