@@ -113,6 +113,5 @@ def keep_metrics(loggers: Iterable[Logger], directory: Path, stand: Stand) -> No
         rows.append(epoch)
     for logger in loggers:
         if isinstance(logger, CSVLogger) and rows:
-            # Making the writer takes the file away.
             logger.experiment.metrics = rows
             logger.save()

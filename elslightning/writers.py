@@ -46,6 +46,9 @@ class _Rows(ExperimentWriter):
         super().__init__(log_dir=log_dir)
         self.saved: list[Mapping[str, Any]] = []
 
+    def _check_log_dir_exists(self) -> None:
+        """Lightning takes an earlier file away here; ours stays until there is another in its place."""
+
     def save(self) -> None:
         if not self.metrics:
             return

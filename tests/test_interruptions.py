@@ -22,6 +22,7 @@ from elslightning.machines import BoundaryBrokenScoreMachine
 from elslightning.machines.patches import PatchMachine
 from elslightning.stopping import EXIT_CODES
 from elslightning.training import DenoisingTask
+from elslightning.writers import MetricsFile
 
 pytestmark = pytest.mark.reliability
 
@@ -200,6 +201,17 @@ def test_a_measurement_that_is_killed_keeps_what_it_had(whole, tmp_path, verb, m
     for name in names:
         if name.endswith((".csv", ".json")):
             assert (run / name).read_bytes() == (reference / name).read_bytes(), name
+
+
+def test_earlier_metrics_stay_until_there_are_others(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,val/loss\n1,0.5\n")
+    before = path.read_bytes()
+    logger = MetricsFile(str(tmp_path), name="", version="")
+    logger.experiment.log_metrics({"val/loss": 0.25}, step=3)
+    assert path.read_bytes() == before
+    logger.save()
+    assert path.read_text().split() == ["step,val/loss", "3,0.25"]
 
 
 def test_what_was_kept_is_found_by_the_same_question_only(tmp_path):
