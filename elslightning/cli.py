@@ -19,7 +19,6 @@ from omegaconf import DictConfig
 from elslightning import __version__, multirun
 from elslightning.arguments import follows, for_hydra
 from elslightning.errors import ElslightningError, InputError
-from elslightning.files import clear_leftovers
 from elslightning.locking import Locks
 from elslightning.stopping import EXIT_CODES, Terminated, terminable
 from elslightning.tools import TOOLS
@@ -99,6 +98,8 @@ class OutputDirectory(Callback):
 
     def _take(self, directory: str) -> None:
         """Makes sure that this run, which several processes may share, has the directory to itself."""
+        from elslightning.files import clear_leftovers  # imports torch: not needed for help
+
         try:
             Path(directory).mkdir(parents=True, exist_ok=True)
             if not follows():

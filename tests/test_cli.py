@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -109,6 +110,11 @@ def test_the_help_of_a_verb_shows_usage_groups_and_configuration(verb):
     assert f"elslightning {verb}: " in done.out
     assert "machines: " in done.out
     assert "num_pairs: 100" in done.out
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import elslightning.cli, sys; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def examples() -> list[str]:

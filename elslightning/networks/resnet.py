@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from elslightning.checks import between, is_whole, raise_for
-from elslightning.networks.common import common_problems
+from elslightning.networks.arguments import argument_problems
 from elslightning.networks.embedding import TimeClassEmbedding
 from elslightning.shapes import Images, Labels
 
@@ -41,7 +41,7 @@ class ResNet(nn.Module):
         time_embedding: str = "paper",
     ) -> None:
         super().__init__()
-        problems = common_problems(channels, padding_mode, conditional, num_classes, time_embedding)
+        problems = argument_problems(channels, padding_mode, conditional, num_classes, time_embedding)
         # With 8 channels a group of the embeddings' normalisation would be one number, always normalised to 0.
         if not is_whole(width, 16) or width % 8:
             problems.append(f"denoiser.width must be a multiple of 8, at least 16, not {width!r}")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from elslightning.checks import between, is_whole, raise_for, whole
 from elslightning.errors import InputError
-from elslightning.networks.common import common_problems
+from elslightning.networks.arguments import argument_problems
 from elslightning.networks.embedding import TimeClassEmbedding
 from elslightning.shapes import Images, Labels
 
@@ -100,7 +100,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         problems = [
-            *common_problems(channels, padding_mode, conditional, num_classes, time_embedding),
+            *argument_problems(channels, padding_mode, conditional, num_classes, time_embedding),
             *whole("denoiser.width", width, 1),
             *between("denoiser.num_levels", num_levels, 1, 16),
         ]

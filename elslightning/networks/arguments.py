@@ -1,4 +1,4 @@
-"""What every network asks of the arguments that all networks have."""
+"""The arguments that all networks have, and what may be wrong with them."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from elslightning.checks import flag, is_whole, one_of
 from elslightning.networks.embedding import TIME_EMBEDDINGS
 
 
-def common_problems(
+def argument_problems(
     channels: Any, padding_mode: Any, conditional: Any, num_classes: Any, time_embedding: Any
 ) -> list[str]:
     """What is wrong with them, a line each."""
