@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from elslightning.errors import InputError
 
 MULTIRUN = ("--multirun", "-m")
@@ -50,12 +48,14 @@ def resuming(words: list[str]) -> list[str]:
                 f"resume={name} takes the configuration of that run: only trainer.max_epochs and logger.* can be set, "
                 f"not {key}"
             )
+    from elslightning.jobs import read_overrides  # imports torch: not needed for help
+
     run = Path(name)
     for file in (".hydra/config.yaml", ".hydra/overrides.yaml", "checkpoints/last.ckpt"):
         if not (run / file).is_file():
             raise InputError(f"resume={name}: there is no training to go on with, for it has no file {file}")
     keys = {_key(word) for word in words}
-    earlier = [str(word) for word in OmegaConf.load(run / ".hydra" / "overrides.yaml")]
+    earlier = read_overrides(run) or []
     quoted = "'" + name.replace("'", "\\'") + "'"
     return [
         *(word for word in earlier if _key(word) not in keys),

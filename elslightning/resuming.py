@@ -1,6 +1,5 @@
 """Resuming: a training that was interrupted goes on in its own directory as if it never had been."""
 
-import csv
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,10 +9,11 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from elslightning.checkpoints import read_checkpoint
 from elslightning.errors import InputError
+from elslightning.files import read_config, read_csv
 from elslightning.provenance import is_finished
 
 
@@ -58,7 +58,7 @@ def resumed(cfg: DictConfig, directory: Path) -> tuple[DictConfig, Stand]:
     Raises:
         InputError: if there is no such training, it has no checkpoint, cannot go on from it, or is finished.
     """
-    saved = OmegaConf.load(directory / ".hydra" / "config.yaml")
+    saved = read_config(directory / ".hydra" / "config.yaml")
     if not isinstance(saved, DictConfig) or saved.get("verb") != "train":
         raise InputError(f"resume={directory} is not the directory of a training")
     keys = [word.lstrip("+~").split("=", 1)[0] for word in sys.argv[2:]]
@@ -104,8 +104,7 @@ def keep_metrics(loggers: Iterable[Logger], directory: Path, stand: Stand) -> No
     path = directory / "metrics.csv"
     rows: list[dict[str, Any]] = []
     if path.is_file():
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
+        rows = [{key: value for key, value in row.items() if value} for row in read_csv(path)]
     # What was logged after the last step comes from a comparison that is done again.
     rows = [row for row in rows if int(row["step"]) < stand.step + (not stand.trained)]
     epoch = stand.checkpoint.get("elslightning_epoch", {})

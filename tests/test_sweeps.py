@@ -1,7 +1,6 @@
 """The files of sweeps/, and multiruns from the command line to the report."""
 
 import csv
-import importlib.util
 import json
 import os
 import signal
@@ -322,17 +321,9 @@ def test_a_trained_network_is_calibrated_in_many_ways(tmp_path, monkeypatch):
 
 # Launchers, which are plugins.
 
-PLUGINS = {"joblib": "hydra_joblib_launcher", "submitit_local": "hydra_submitit_launcher"}
 
-
-def needs(plugin: str) -> None:
-    if importlib.util.find_spec("hydra_plugins") is None or importlib.util.find_spec(f"hydra_plugins.{plugin}") is None:
-        pytest.skip(f"the plugin {plugin} is not installed")
-
-
-@pytest.mark.parametrize("launcher", PLUGINS)
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_jobs_are_launched_at_once(tmp_path, launcher):
-    needs(PLUGINS[launcher])
     options = ["source=is", "data.train_size=5", "num_samples=0,2", "steps=1", f"hydra.sweep.dir={tmp_path}"]
     code = "from elslightning.cli import main; main()"  # a process of its own: checked signatures cannot be pickled
     command = [sys.executable, "-c", code, "sample", "--multirun", *options, f"hydra/launcher={launcher}"]
@@ -344,7 +335,6 @@ def test_jobs_are_launched_at_once(tmp_path, launcher):
 
 
 def test_a_slurm_cluster_takes_what_the_readme_says(tmp_path):
-    needs("hydra_submitit_launcher")
     options = ["hydra.launcher.timeout_min=240", "hydra.launcher.gpus_per_node=1", "trainer=gpu"]
     overrides = ["+sweep=data_size", "hydra/launcher=submitit_slurm", *options]
     launcher = compose_config("train", tmp_path, overrides, hydra=True).hydra.launcher
