@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from elslightning.errors import InputError
+from elslightning.overrides import key_of
 
 MULTIRUN = ("--multirun", "-m")
 
@@ -42,7 +43,7 @@ def resuming(words: list[str]) -> list[str]:
     # Lightning, where it starts further processes, says where Hydra's files go.
     kept = ("resume", "trainer.max_epochs", "logger", *(["hydra"] if "LOCAL_RANK" in os.environ else []))
     for word in words:
-        key = _key(word)
+        key = key_of(word)
         if not word.startswith("-") and not any(key == part or key.startswith(f"{part}.") for part in kept):
             raise InputError(
                 f"resume={name} takes the configuration of that run: only trainer.max_epochs and logger.* can be set, "
@@ -54,18 +55,14 @@ def resuming(words: list[str]) -> list[str]:
     for file in (".hydra/config.yaml", ".hydra/overrides.yaml", "checkpoints/last.ckpt"):
         if not (run / file).is_file():
             raise InputError(f"resume={name}: there is no training to go on with, for it has no file {file}")
-    keys = {_key(word) for word in words}
+    keys = {key_of(word) for word in words}
     earlier = read_overrides(run) or []
     quoted = "'" + name.replace("'", "\\'") + "'"
     return [
-        *(word for word in earlier if _key(word) not in keys),
+        *(word for word in earlier if key_of(word) not in keys),
         *(f"resume={quoted}" if word == given[-1] else word for word in words),
         *(f"hydra.run.dir={quoted}", "hydra.output_subdir=null"),
     ]
-
-
-def _key(override: str) -> str:
-    return override.lstrip("+~").split("=", 1)[0]
 
 
 def _unquoted(text: str) -> str:

@@ -20,9 +20,9 @@ from elslightning.heldout import HELDOUT
 from elslightning.loggers import mode_problems
 from elslightning.measurement import Measurement
 from elslightning.networks import EpsDenoiser
+from elslightning.overrides import keys_of
 from elslightning.parts import (
     find_device,
-    keys_of,
     overrides_given,
     primitives,
     refuse_label,

@@ -5,6 +5,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from elslightning.errors import LaunchError
+from elslightning.overrides import key_of
 
 
 def check_launch(trainer: pl.Trainer) -> None:
@@ -35,7 +36,7 @@ def check_launch(trainer: pl.Trainer) -> None:
     # Hydra's own launcher runs the jobs where it is; others tell every process the directory.
     agreed = hydra.runtime.choices.get("hydra/launcher") != "basic"
     key = "hydra.sweep.dir" if several else "hydra.run.dir"
-    given = any(override.lstrip("+").split("=", 1)[0] == key for override in hydra.overrides.hydra)
+    given = any(key_of(override) == key for override in hydra.overrides.hydra)
     if (external or trainer.num_nodes > 1) and not (given or agreed):
         raise LaunchError(
             f"the {processes} processes of this job were not started by one, and need a directory in common: give "

@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 
 from elslightning.checkpoints import build
 from elslightning.checks import one_of, raise_for
+from elslightning.overrides import key_of
 from elslightning.writers import MetricsFile
 
 MODES = ("offline", "online", "disabled")
@@ -79,7 +80,7 @@ def identify(directory: Path) -> dict[str, str | None]:
         words = [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
         typed = OverridesParser.create().parse_overrides(words)
         shared = {override.key_or_group for override in typed if not override.is_sweep_override()}
-        overrides = [word for word in overrides if word.lstrip("+~").split("=", 1)[0] not in shared] or overrides
+        overrides = [word for word in overrides if key_of(word) not in shared] or overrides
     name = ",".join(overrides)
     return {
         "id": environment.get("WANDB_RUN_ID") or secrets.token_hex(4),

@@ -15,6 +15,7 @@ from elslightning.errors import InputError
 from elslightning.keeping import Kept
 from elslightning.measurement import Measurement
 from elslightning.networks import EpsDenoiser
+from elslightning.overrides import keys_of
 from elslightning.scales import ScaleTable, load_scales
 from elslightning.settings import NETWORK
 
@@ -119,11 +120,6 @@ def inherit(cfg: DictConfig, config: dict[str, Any], overrides: Iterable[str]) -
 def overrides_given() -> list[str]:
     """The `key=value` of the command line; in a multirun, those of this job."""
     return list(HydraConfig.get().overrides.task)
-
-
-def keys_of(overrides: Iterable[str]) -> list[str]:
-    """The keys that the `key=value` of a command line set."""
-    return [override.lstrip("+~").split("=", 1)[0] for override in overrides]
 
 
 def find_network(cfg: DictConfig) -> EpsDenoiser:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from elslightning.checkpoints import read_checkpoint
 from elslightning.errors import InputError
 from elslightning.files import read_config, read_csv
+from elslightning.overrides import keys_of
 from elslightning.provenance import is_finished
 
 
@@ -61,7 +62,7 @@ def resumed(cfg: DictConfig, directory: Path) -> tuple[DictConfig, Stand]:
     saved = read_config(directory / ".hydra" / "config.yaml")
     if not isinstance(saved, DictConfig) or saved.get("verb") != "train":
         raise InputError(f"resume={directory} is not the directory of a training")
-    keys = [word.lstrip("+~").split("=", 1)[0] for word in sys.argv[2:]]
+    keys = keys_of(sys.argv[2:])
     if any(key.split(".")[0] == "logger" for key in keys):
         saved.logger = cfg.logger
     epochs = saved.trainer.max_epochs

@@ -17,6 +17,7 @@ from elslightning.errors import InputError
 from elslightning.files import read_json
 from elslightning.measurement import Measurement
 from elslightning.networks import EpsDenoiser
+from elslightning.overrides import keys_of
 from elslightning.run_files import Run, read_run
 from elslightning.schedule import CosineSchedule
 from elslightning.settings import OFFICIAL
@@ -89,7 +90,7 @@ def _complete(run: Run) -> DictConfig:
 def _merge(run: Run, content: Mapping[str, Any]) -> DictConfig:
     config = OmegaConf.create({str(key): value for key, value in run.config.items_ex(resolve=False)})
     overrides = run.overrides if run.setting("verb") not in ("train", None) else []
-    keys = [override.lstrip("+~").split("=", 1)[0] for override in overrides]
+    keys = keys_of(overrides)
     for section in [section for section in SECTIONS if section in content and section not in keys]:
         changes = [
             (override, key) for override, key in zip(overrides, keys, strict=True) if key.startswith(f"{section}.")
