@@ -24,7 +24,7 @@ from elslightning.receptive_field import gradient_field
 from elslightning.results import Result
 from elslightning.scales import ScaleTable
 from elslightning.schedule import CosineSchedule
-from elslightning.settings import OFFICIAL, CalibrationSettings, ComparisonSettings
+from elslightning.settings import CalibrationSettings, ComparisonSettings
 from elslightning.shapes import Progress, no_progress
 
 MachineFactory = Callable[..., Denoiser]
@@ -226,20 +226,17 @@ class Measurement:
         else:
             result = Result({}, {name: self._scales_of(name, self.scales) for name in self.calibrated})
         labels, device = network.select_labels(labels), _device(network, images)
-        settings, scales = self.comparison, result.scales
-        late = settings.compatibility == OFFICIAL
-        if late:
-            scales = {name: table.late(schedule.noise_levels(settings.steps)) for name, table in scales.items()}
+        settings = self.comparison
         noise, classes = self.pairs(images, labels, device)
         comparison = compare(
             network,
-            self.build(images, labels, scales, device, processes),
+            self.build(images, labels, result.scales, schedule, device, processes),
             schedule,
             steps=settings.steps,
             network_steps=settings.network_steps,
             noise=noise,
             labels=classes,
-            skip=int(late),
+            skip=settings.skip,
             batch_size=settings.batch_size,
             progress=progress,
             processes=processes,
@@ -249,7 +246,8 @@ class Measurement:
     def pairs(
         self, images: Tensor, labels: Tensor | None, device: torch.device | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Where every pair of the comparison starts, and its class if there are `labels`."""
+        """Where every pair of the comparison starts, (pairs, channel, height, width) standard normal on `device`, and
+        its class (pairs,) if there are `labels`; for training images (N, channel, height, width) and (N,)."""
         return self._noise(self.comparison.num_pairs, images, labels, stream=2, device=device or images.device)
 
     def build(
@@ -257,10 +255,25 @@ class Measurement:
         images: Tensor,
         labels: Tensor | None,
         scales: Mapping[str, ScaleTable],
+        schedule: CosineSchedule,
         device: torch.device | None = None,
         processes: Processes = ALONE,
     ) -> dict[str, Denoiser]:
-        """All machines over a bank, or this process's share of it; those that take scales with theirs."""
+        """All machines as they are compared, over a bank or this process's share of it.
+
+        Args:
+            images, labels: (N, channel, height, width) and (N,), or None for unconditional machines.
+            scales: by machine, for those that take them; with `compatibility` "official" they are shifted by a step.
+            schedule: gives the noise levels of the steps.
+            device: of the machines; None leaves the images where they are.
+            processes: see `run`.
+
+        Raises:
+            InputError: for a machine without scales, and whatever the machines do not take.
+        """
+        if self.comparison.skip:
+            levels = schedule.noise_levels(self.comparison.steps)
+            scales = {name: table.late(levels) for name, table in scales.items()}
         bank = self._bank(images, labels, device or images.device, processes)
         options = {name: {"scales": self._scales_of(name, scales)} for name in self.calibrated}
         return {name: self._build(name, bank, **options.get(name, {})) for name in self.machines}

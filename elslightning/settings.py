@@ -107,6 +107,11 @@ class ComparisonSettings:
             problems += whole("comparison.every_n_epochs", self.every_n_epochs, 1)
         raise_for(*problems)
 
+    @property
+    def skip(self) -> int:
+        """How many of the first times the machines leave out: 1 if they err as the paper's code does, else 0."""
+        return int(self.compatibility == OFFICIAL)
+
 
 def _listed(values: Any) -> list[Any] | None:
     """The values of a list or what is like one; None for anything else."""

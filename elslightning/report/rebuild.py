@@ -20,7 +20,6 @@ from elslightning.networks import EpsDenoiser
 from elslightning.overrides import keys_of
 from elslightning.run_files import Run, read_run
 from elslightning.schedule import CosineSchedule
-from elslightning.settings import OFFICIAL
 
 SECTIONS = ("seed", "data", "denoiser", "schedule", "machines", "calibration", "comparison")
 """What a run takes from the checkpoint it works with, unless its own command line sets it."""
@@ -134,21 +133,17 @@ def rebuild(run: Run) -> Experiment:
         heldout=Split(data.val_images, data.val_labels),
     )
     schedule: CosineSchedule = build(config["schedule"])
-    settings, scales = measurement.comparison, dict(run.scales)
-    late = settings.compatibility == OFFICIAL
-    if late:
-        scales = {name: table.late(schedule.noise_levels(settings.steps)) for name, table in scales.items()}
     bank = data.train_images
     noise, classes = measurement.pairs(bank, labels)
     return Experiment(
         network=network,
-        machines=measurement.build(bank, labels, scales),
+        machines=measurement.build(bank, labels, run.scales, schedule),
         schedule=schedule,
         bank=bank,
         bank_labels=data.train_labels,
         noise=noise,
         labels=classes,
-        skip=int(late),
+        skip=measurement.comparison.skip,
     )
 
 
