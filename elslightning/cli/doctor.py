@@ -15,11 +15,12 @@ import psutil
 import torch
 from packaging.requirements import Requirement
 
-from elslightning import __version__, machines
+from elslightning import __version__
 from elslightning.data import SOURCES, Request
 from elslightning.data.folder import find_images, read_image
 from elslightning.data.request import AbsentError
 from elslightning.diffusion.schedule import add_noise
+from elslightning.machines.registry import MACHINES
 from elslightning.system.errors import InputError
 
 OUTPUTS = "outputs"
@@ -68,7 +69,7 @@ def report(findings: Sequence[Finding]) -> str:
 
 def _packages() -> Iterator[Finding]:
     """The versions of what the package's metadata asks for."""
-    yield Finding("elslightning", f"{__version__}, in {Path(__file__).parent}")
+    yield Finding("elslightning", f"{__version__}, in {Path(__file__).parents[1]}")
     yield Finding("python", f"{platform.python_version()}, {sys.executable}")
     try:
         wanted = [Requirement(line) for line in requires("elslightning") or []]
@@ -141,9 +142,7 @@ def _self_test() -> Iterator[Finding]:
     alpha_bar = torch.tensor([0.1, 0.9], dtype=torch.float64)
     x_t = add_noise(images[:2], torch.randn(2, 1, 8, 8, generator=generator), alpha_bar)
     remedy = "install torch and numba anew"
-    classes = [getattr(machines, name) for name in machines.__all__]
-    shared = {base for machine in classes for base in machine.__mro__[1:]}
-    for machine in [machine for machine in classes if machine not in shared]:
+    for machine in MACHINES.values():
         options = {"scales": 3} if "scales" in inspect.signature(machine).parameters else {}
         try:
             found = machine(images, **options)(x_t, alpha_bar)
