@@ -28,11 +28,11 @@ from paper import els_posterior_mean
 from torch import Tensor
 
 from elslightning.data import ImageDataModule
+from elslightning.diffusion.sampling import ddim
+from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines import BoundaryBrokenScoreMachine, EquivariantLocalScoreMachine
 from elslightning.machines.patches import PatchMachine
-from elslightning.sampling import ddim
-from elslightning.scales import ScaleTable
-from elslightning.schedule import CosineSchedule
+from elslightning.machines.scales import ScaleTable
 
 SIDE = 32
 SIZES = {1: (3, 7, 11, 15, 17), 3: (3, 9, 17)}

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from elslightning.denoiser import Denoiser, eps_from_x0
-from elslightning.errors import InputError
+from elslightning.diffusion.denoiser import Denoiser, eps_from_x0
+from elslightning.diffusion.schedule import CosineSchedule, add_noise
 from elslightning.machines import (
     BoundaryBrokenScoreMachine,
     EquivariantLocalScoreMachine,
@@ -18,9 +18,9 @@ from elslightning.machines import (
     LocalScoreMachine,
     ScoreMachine,
 )
+from elslightning.machines.scales import ScaleTable
 from elslightning.networks import EpsDenoiser, ResNet, UNet
-from elslightning.scales import ScaleTable
-from elslightning.schedule import CosineSchedule, add_noise
+from elslightning.system.errors import InputError
 
 # Even sides, which a UNet can halve.
 CHANNELS, HEIGHT, WIDTH, CLASSES = 2, 6, 8, 3

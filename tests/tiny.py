@@ -15,10 +15,11 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from elslightning.cli import conf_dir, main
+from elslightning.cli.composing import conf_dir
+from elslightning.cli.main import main
 from elslightning.data import ImageDataModule
+from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.networks import EpsDenoiser, ResNet
-from elslightning.schedule import CosineSchedule
 
 PAIRS = 3
 MEASUREMENT = [

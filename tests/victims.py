@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import elslightning.runs  # noqa: F401  what takes long is imported before the fork
+import elslightning.cli.verbs  # noqa: F401  what takes long is imported before the fork
 
 THREADS = "1"
 
@@ -18,7 +18,7 @@ def _run(arguments: Sequence[str], output: Path, environment: Mapping[str, str])
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         sys.argv = ["elslightning", *arguments]
-        from elslightning.cli import main
+        from elslightning.cli.main import main
 
         main()
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from elslightning.data.request import AbsentError, Request, Split
-from elslightning.errors import InputError
+from elslightning.system.errors import InputError
 
 FOLDER = "cifar-10-batches-py"
 ARCHIVE = "cifar-10-python.tar.gz"

@@ -9,7 +9,7 @@ from typing import Any
 
 from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
 
-from elslightning.errors import InputError
+from elslightning.system.errors import InputError
 
 DOWNLOADS: dict[str, Any] = {"mnist": MNIST, "fashion_mnist": FashionMNIST, "cifar10": CIFAR10}
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from elslightning.data.request import Request, Split
-from elslightning.errors import InputError
+from elslightning.system.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP")

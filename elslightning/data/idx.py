@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from elslightning.data.request import AbsentError, Request, Split
-from elslightning.errors import InputError
+from elslightning.system.errors import InputError
 
 _UNSIGNED_BYTE = 0x08
 _PART = 2**24

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import functional as TF
 
-from elslightning.checks import one_of, raise_for, whole
 from elslightning.data.download import DOWNLOADS, download
 from elslightning.data.request import AbsentError, Request, Split
 from elslightning.data.sources import SOURCES
-from elslightning.errors import InputError
+from elslightning.system.checks import one_of, raise_for, whole
+from elslightning.system.errors import InputError
 
 
 class Batch(NamedTuple):

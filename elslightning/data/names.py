@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from elslightning.data.folder import class_folders
-from elslightning.errors import InputError
+from elslightning.system.errors import InputError
 
 _DIGITS = tuple("0123456789")
 _NAMES = {

@@ -7,7 +7,7 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 
 from elslightning.data.request import Request, Split
-from elslightning.errors import InputError
+from elslightning.system.errors import InputError
 
 # The photographs are 427×640; their lowest rows, over the whole width, are kept for validation.
 _VAL_ROWS = 128

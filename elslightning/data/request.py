@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from elslightning.errors import InputError
+from elslightning.system.errors import InputError
 
 
 class AbsentError(InputError):

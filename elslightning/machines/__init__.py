@@ -7,13 +7,17 @@ from elslightning.machines.ideal import IdealScoreMachine
 from elslightning.machines.local import LocalScoreMachine
 from elslightning.machines.machine import ScoreMachine
 from elslightning.machines.patches import PatchMachine
+from elslightning.machines.registry import MACHINES
+from elslightning.machines.scales import ScaleTable
 
 __all__ = [
+    "MACHINES",
     "BoundaryBrokenScoreMachine",
     "EquivariantLocalScoreMachine",
     "EquivariantScoreMachine",
     "IdealScoreMachine",
     "LocalScoreMachine",
     "PatchMachine",
+    "ScaleTable",
     "ScoreMachine",
 ]

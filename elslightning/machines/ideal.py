@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from elslightning.diffusion.shapes import AlphaBar, Images
 from elslightning.machines.kernels import LogWeight, Partial, attend, attention_block, empty_partial, working_dtype
 from elslightning.machines.machine import Chunks, ScoreMachine, accumulate, whole_image_partial
-from elslightning.shapes import AlphaBar, Images
 
 
 class IdealScoreMachine(ScoreMachine):

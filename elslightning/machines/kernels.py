@@ -15,7 +15,7 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
-from elslightning.shapes import AlphaBar
+from elslightning.diffusion.shapes import AlphaBar
 
 
 class Partial(NamedTuple):

@@ -9,13 +9,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from elslightning.denoiser import Denoiser
-from elslightning.errors import InputError
-from elslightning.keeping import Part, digest
+from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.shapes import AlphaBar, Bank, Images, Labels
 from elslightning.machines.kernels import Partial, empty_partial, full_precision, merge, merge_over, posterior_mean
 from elslightning.machines.memory import default_budget, fitting
-from elslightning.processes import all_or_none, gather, meet
-from elslightning.shapes import AlphaBar, Bank, Images, Labels
+from elslightning.system.errors import InputError
+from elslightning.system.keeping import Part, digest
+from elslightning.system.processes import all_or_none, gather, meet
 
 LARGEST = 1e30
 """The greatest number in a noisy image: log-weights of greater ones could leave the range of float32."""
@@ -50,7 +50,7 @@ class ScoreMachine(Denoiser):
     images: Tensor
     labels: Tensor | None
     keep: Keep | None = None
-    """Given, finds results that were made earlier: see `elslightning.keeping.Kept`."""
+    """Given, finds results that were made earlier: see `elslightning.system.keeping.Kept`."""
     padding_mode: ClassVar[str] = "zeros"
     """What is beyond the border of an image: "zeros" or "circular"."""
     pooled: ClassVar[bool] = False

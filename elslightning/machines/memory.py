@@ -3,7 +3,7 @@
 import psutil
 import torch
 
-from elslightning.errors import InputError
+from elslightning.system.errors import InputError
 
 
 def default_budget(device: torch.device) -> int:

@@ -8,8 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from elslightning.boundary import check_patch_size, interior, pad
-from elslightning.errors import InputError
+from elslightning.diffusion.border import check_patch_size, interior, pad
+from elslightning.diffusion.shapes import AlphaBar, Bank, Images, Labels
 from elslightning.machines.compiled import (
     FAINTEST_COMPILED,
     LARGEST_COMPILED,
@@ -28,8 +28,8 @@ from elslightning.machines.kernels import (
     working_dtype,
 )
 from elslightning.machines.machine import Chunks, ScoreMachine, accumulate, no_candidates
-from elslightning.scales import ScaleTable
-from elslightning.shapes import AlphaBar, Bank, Images, Labels
+from elslightning.machines.scales import ScaleTable
+from elslightning.system.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from elslightning.diffusion.shapes import AlphaBar, Images
 from elslightning.machines.candidates import Candidates
 from elslightning.machines.kernels import sum_dtype
 from elslightning.machines.machine import Chunks
-from elslightning.shapes import AlphaBar, Images
 
 
 class Ranking(NamedTuple):

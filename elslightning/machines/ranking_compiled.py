@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from elslightning.diffusion.shapes import AlphaBar, Images
 from elslightning.machines.candidates import AxisShift, Candidates
 from elslightning.machines.compiled import aligned
 from elslightning.machines.lanes import LANES
 from elslightning.machines.machine import Chunks
 from elslightning.machines.ranking import Ranking, empty_ranking, merge, power_of
 from elslightning.machines.ranking_loops import NO_CANDIDATE, rank_block
-from elslightning.shapes import AlphaBar, Images
 
 ABSENT = 1e20
 """What is added to the squared distances in lanes without an image: far beyond those of images, and below

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from elslightning.boundary import PADDING_MODES
-from elslightning.checks import flag, is_whole, one_of
+from elslightning.diffusion.border import PADDING_MODES
 from elslightning.networks.embedding import TIME_EMBEDDINGS
+from elslightning.system.checks import flag, is_whole, one_of
 
 
 def argument_problems(

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from elslightning.errors import InputError
-from elslightning.shapes import Labels
+from elslightning.diffusion.shapes import Labels
+from elslightning.system.errors import InputError
 
 TIME_EMBEDDINGS = ("paper", "mlp")
 

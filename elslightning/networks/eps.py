@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from elslightning.denoiser import Denoiser, x0_from_eps
-from elslightning.schedule import CosineSchedule
-from elslightning.shapes import AlphaBar, Images, Labels
+from elslightning.diffusion.denoiser import Denoiser, x0_from_eps
+from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.shapes import AlphaBar, Images, Labels
 
 
 class EpsDenoiser(Denoiser):

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from elslightning.errors import InputError
+from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.networks.eps import EpsDenoiser
 from elslightning.networks.resnet import ResNet
 from elslightning.networks.unet import UNet
-from elslightning.pickles import Call, Name, Record, read_pickle
-from elslightning.schedule import CosineSchedule
-from elslightning.torchfiles import TorchFile
+from elslightning.system.errors import InputError
+from elslightning.system.pickles import Call, Name, Record, read_pickle
+from elslightning.system.torchfiles import TorchFile
 
 _DDIM = "models.DDIM"
 _SCHEDULE = Name("utils.noise_schedules.cosine_noise_schedule")
@@ -56,8 +56,8 @@ Modules = dict[str, Record]
 def load_official(path: str | Path) -> EpsDenoiser:
     """The network in a file of the paper's code: a `DDIM` around a `MinimalResNet` or a `MinimalUNet`.
 
-    The file is read as data: nothing in it runs, see `elslightning.pickles`. The network keeps the schedule it was
-    trained with, the paper's cosine, and has float32 weights, on the CPU.
+    The file is read as data: nothing in it runs, see `elslightning.system.pickles`. The network keeps the schedule it
+    was trained with, the paper's cosine, and has float32 weights, on the CPU.
 
     Raises:
         InputError: naming the file and the reason, if it is missing, damaged, or anything else.
@@ -83,8 +83,8 @@ def read_official(path: str | Path) -> tuple[EpsDenoiser, dict[str, Any]]:
         raise InputError(f"{path} is not a network of the paper's code: {error}") from error
     schedule = CosineSchedule()
     config = {
-        "denoiser": {"_target_": f"elslightning.networks.{kind.__name__}", **options},
-        "schedule": {"_target_": "elslightning.schedule.CosineSchedule", "stretch": schedule.stretch},
+        "denoiser": {"_target_": f"elslightning.{kind.__name__}", **options},
+        "schedule": {"_target_": "elslightning.CosineSchedule", "stretch": schedule.stretch},
     }
     return EpsDenoiser(backbone, schedule).eval(), config
 

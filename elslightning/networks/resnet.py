@@ -3,10 +3,10 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from elslightning.checks import between, is_whole, raise_for
+from elslightning.diffusion.shapes import Images, Labels
 from elslightning.networks.arguments import argument_problems
 from elslightning.networks.embedding import TimeClassEmbedding
-from elslightning.shapes import Images, Labels
+from elslightning.system.checks import between, is_whole, raise_for
 
 
 class ResNet(nn.Module):

@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from elslightning.checks import between, is_whole, raise_for, whole
-from elslightning.errors import InputError
+from elslightning.diffusion.shapes import Images, Labels
 from elslightning.networks.arguments import argument_problems
 from elslightning.networks.embedding import TimeClassEmbedding
-from elslightning.shapes import Images, Labels
+from elslightning.system.checks import between, is_whole, raise_for, whole
+from elslightning.system.errors import InputError
 
 
 class SelfAttention(nn.Module):

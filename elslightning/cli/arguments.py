@@ -1,0 +1,69 @@
+"""The words of a command line, before Hydra sees them."""
+
+import os
+from pathlib import Path
+
+from elslightning.runs.overrides import key_of
+from elslightning.system.errors import InputError
+
+MULTIRUN = ("--multirun", "-m")
+
+
+def for_hydra(words: list[str], verb: str) -> list[str]:
+    """What Hydra gets of the words that follow a verb.
+
+    Raises:
+        InputError: for a `resume=` that cannot be followed.
+    """
+    words = resuming(words) if verb == "train" else words
+    flags = [word for word in words if word in MULTIRUN]
+    # The first process of a job writes the configuration.
+    silent = ["hydra.output_subdir=null"] if follows() else []
+    return [*flags, *(word for word in words if word not in flags), *silent]
+
+
+def follows() -> bool:
+    """Whether this is not the first process of its job: as torchrun, Lightning, SLURM and MPI say it."""
+    names = ("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+    return any(os.environ.get(name, "0") != "0" for name in (*names, "OMPI_COMM_WORLD_RANK"))
+
+
+def resuming(words: list[str]) -> list[str]:
+    """With `resume=RUN_DIR`, what that run was started with goes before, and the run directory is that of the run.
+
+    Raises:
+        InputError: for what does not go with it, and a directory without a training.
+    """
+    given = [word for word in words if word.startswith("resume=")]
+    if not given or given[-1] in ("resume=", "resume=null"):
+        return words
+    name = _unquoted(given[-1].removeprefix("resume="))
+    if any(word in MULTIRUN for word in words):
+        raise InputError(f"resume={name} goes on with one run: --multirun does not go with it")
+    # Lightning, where it starts further processes, says where Hydra's files go.
+    kept = ("resume", "trainer.max_epochs", "logger", *(["hydra"] if "LOCAL_RANK" in os.environ else []))
+    for word in words:
+        key = key_of(word)
+        if not word.startswith("-") and not any(key == part or key.startswith(f"{part}.") for part in kept):
+            raise InputError(
+                f"resume={name} takes the configuration of that run: only trainer.max_epochs and logger.* can be set, "
+                f"not {key}"
+            )
+    from elslightning.runs.jobs import read_overrides  # imports torch: not needed for help
+
+    run = Path(name)
+    for file in (".hydra/config.yaml", ".hydra/overrides.yaml", "checkpoints/last.ckpt"):
+        if not (run / file).is_file():
+            raise InputError(f"resume={name}: there is no training to go on with, for it has no file {file}")
+    keys = {key_of(word) for word in words}
+    earlier = read_overrides(run) or []
+    quoted = "'" + name.replace("'", "\\'") + "'"
+    return [
+        *(word for word in earlier if key_of(word) not in keys),
+        *(f"resume={quoted}" if word == given[-1] else word for word in words),
+        *(f"hydra.run.dir={quoted}", "hydra.output_subdir=null"),
+    ]
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text

@@ -1,0 +1,180 @@
+"""What there is to work with: whether this installation, this machine and these folders will carry a run."""
+
+import inspect
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import torch
+from packaging.requirements import Requirement
+
+from elslightning import __version__
+from elslightning.data import SOURCES, Request
+from elslightning.data.folder import find_images, read_image
+from elslightning.data.request import AbsentError
+from elslightning.diffusion.schedule import add_noise
+from elslightning.machines.registry import MACHINES
+from elslightning.system.errors import InputError
+
+OUTPUTS = "outputs"
+"""Where runs write to, below the working directory."""
+LEAST_MEMORY, LEAST_DISK = 2**30, 2**30
+"""Free bytes below which a small run may fail."""
+DIFFERENCE = 1e-3
+"""What single and double precision may differ by."""
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at.
+
+    Attributes:
+        what: it was.
+        found: what there is.
+        remedy: what to do, if it would keep a run from working; empty if it would not.
+    """
+
+    what: str
+    found: str
+    remedy: str = ""
+
+
+def examine(folders: Sequence[str] = ()) -> list[Finding]:
+    """Looks at everything; contacts nothing, and leaves nothing behind.
+
+    Args:
+        folders: of data, to say which data sets are in them.
+    """
+    parts: list[Callable[[], Iterator[Finding]]] = [_packages, _devices, _wandb, _room, _self_test]
+    return [*(finding for part in parts for finding in part()), *(_folder(name) for name in folders)]
+
+
+def report(findings: Sequence[Finding]) -> str:
+    """A line for each, those that would keep a run from working with what to do."""
+    width = max(len(finding.what) for finding in findings)
+    lines = []
+    for what, found, remedy in findings:
+        lines.append(f"{'FAIL' if remedy else 'ok':<5}{what:<{width}}  {found}" + (f": {remedy}" if remedy else ""))
+    failed = sum(bool(finding.remedy) for finding in findings)
+    return "\n".join(
+        [*lines, "", f"{failed} of {len(lines)} would keep a run from working" if failed else "all is well"]
+    )
+
+
+def _packages() -> Iterator[Finding]:
+    """The versions of what the package's metadata asks for."""
+    yield Finding("elslightning", f"{__version__}, in {Path(__file__).parents[1]}")
+    yield Finding("python", f"{platform.python_version()}, {sys.executable}")
+    try:
+        wanted = [Requirement(line) for line in requires("elslightning") or []]
+    except PackageNotFoundError:
+        yield Finding("packages", "elslightning is not installed", "install it with pip, or with make test")
+        return
+    for need in [need for need in wanted if need.marker is None or need.marker.evaluate({"extra": ""})]:
+        try:
+            found = version(need.name)
+        except PackageNotFoundError:
+            yield Finding(need.name, "is missing", f"pip install '{need}'")
+            continue
+        fits = need.specifier.contains(found, prereleases=True)
+        yield Finding(need.name, f"{found} ({need.specifier})", "" if fits else f"pip install '{need}'")
+
+
+def _devices() -> Iterator[Finding]:
+    yield Finding("threads", f"{torch.get_num_threads()} of {os.cpu_count()} CPU cores")
+    if not torch.cuda.is_available():
+        yield Finding("GPU", "none: trainer=cpu, which is the default")
+        return
+    for index in range(torch.cuda.device_count()):
+        name = f"cuda:{index}"
+        try:
+            torch.ones(1, device=name).add_(1)
+            free, total = torch.cuda.mem_get_info(index)
+        except RuntimeError as error:
+            remedy = f"use another device, or CUDA_VISIBLE_DEVICES= for none: {str(error).splitlines()[0]}"
+            yield Finding(name, "cannot be used", remedy)
+        else:
+            yield Finding(name, f"{torch.cuda.get_device_name(index)}, {_size(free)} of {_size(total)} free")
+
+
+def _wandb() -> Iterator[Finding]:
+    """What W&B would do, from the environment and the files that hold its keys."""
+    mode = os.environ.get("WANDB_MODE")
+    netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    try:
+        account = "WANDB_API_KEY" in os.environ or "api.wandb.ai" in netrc.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        account = False
+    said = "an account is configured" if account else "no account is configured: offline works without"
+    remedy = "set WANDB_API_KEY, or WANDB_MODE=offline" if mode == "online" and not account else ""
+    yield Finding("W&B", f"WANDB_MODE {'is not set' if mode is None else f'is {mode}'}, {said}", remedy)
+
+
+def _room() -> Iterator[Finding]:
+    """Where runs write, and what is free."""
+    outputs = Path(OUTPUTS).absolute()
+    place = next(folder for folder in (outputs, *outputs.parents) if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            yield Finding(OUTPUTS, f"{outputs} can be written")
+    except OSError as error:
+        remedy = "change to another folder, or give hydra.run.dir=FOLDER"
+        yield Finding(OUTPUTS, f"{outputs} cannot be written ({error.strerror})", remedy)
+    disk, memory = shutil.disk_usage(place).free, psutil.virtual_memory().available
+    yield Finding("disk", f"{_size(disk)} free", "make room" if disk < LEAST_DISK else "")
+    yield Finding("memory", f"{_size(memory)} free", "end other programs" if memory < LEAST_MEMORY else "")
+
+
+def _size(count: float) -> str:
+    return f"{count / 2**30:.1f} GiB"
+
+
+def _self_test() -> Iterator[Finding]:
+    """Every machine on a few small images: in single precision, where a CPU takes compiled loops, and in double."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(20, 1, 8, 8, generator=generator) * 2 - 1
+    alpha_bar = torch.tensor([0.1, 0.9], dtype=torch.float64)
+    x_t = add_noise(images[:2], torch.randn(2, 1, 8, 8, generator=generator), alpha_bar)
+    remedy = "install torch and numba anew"
+    for machine in MACHINES.values():
+        options = {"scales": 3} if "scales" in inspect.signature(machine).parameters else {}
+        try:
+            found = machine(images, **options)(x_t, alpha_bar)
+            expected = machine(images.double(), **options)(x_t.double(), alpha_bar)
+        except Exception as error:  # whatever is broken
+            yield Finding(machine.__name__, f"{type(error).__name__}: {' '.join(str(error).split())}", remedy)
+            continue
+        difference = float((found - expected).abs().max())
+        text = f"single and double precision differ by {difference:.0e}"
+        yield Finding(machine.__name__, text, "" if difference < DIFFERENCE else remedy)
+
+
+def _folder(name: str) -> Finding:
+    """The data sets that a folder holds."""
+    root = Path(name).expanduser()
+    if not root.is_dir():
+        return Finding(name, "is not a folder", "give the one that data.root is to name")
+    known: dict[str, list[str]] = {}
+    for dataset, channels in (("mnist", 1), ("fashion_mnist", 1), ("cifar10", 3)):
+        try:
+            train, val = SOURCES[dataset](Request(dataset, root, channels))
+        except AbsentError:
+            continue
+        except InputError as error:
+            return Finding(name, f"{error}", "copy or download it anew")
+        shape = " x ".join(str(side) for side in train.images.shape[1:])
+        known.setdefault(f"{len(train.images)} + {len(val.images)} images of {shape}", []).append(f"data={dataset}")
+    if known:  # the files of MNIST and Fashion-MNIST have the same names
+        return Finding(name, ", ".join(f"{' or '.join(names)}: {what}" for what, names in known.items()))
+    try:
+        images = find_images(root)
+        read_image(root / images[0], channels=3, side=8)
+    except InputError as error:
+        return Finding(name, "holds no data set", f"{error}")
+    return Finding(name, f"data=folder: {len(images)} images")

@@ -1,0 +1,95 @@
+"""Multiruns: where the sweeps are, a job that fails without stopping the others, and how a multirun ends."""
+
+import math
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+from elslightning.cli.arguments import follows
+from elslightning.cli.composing import sweeps_dir
+from elslightning.system.errors import ElslightningError, InputError, LaunchError
+
+
+class SweepsPath(SearchPathPlugin):
+    """Lets Hydra find the config group `sweep`."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append(provider="elslightning", path=f"file://{sweeps_dir() / 'hydra'}")
+
+
+def register() -> None:
+    """Makes `+sweep=NAME` known to Hydra."""
+    Plugins.instance().register(SweepsPath)
+
+
+def run_job(run: Callable[[], float | None], directory: Path, *, debugging: bool = False) -> float | None:
+    """Runs a job of a multirun, unless it is finished; a failure is written down and printed, not raised.
+
+    Hydra has written the job's `.hydra/` already. Where several processes do the job together, the first one writes.
+
+    Args:
+        run: does it; returns what sweepers may maximise.
+        directory: the job's.
+        debugging: print the tracebacks of failures.
+
+    Returns:
+        What `run` returned, now or then; NaN if it failed.
+
+    Raises:
+        LaunchError: for what keeps all jobs from being run as they were started.
+    """
+    from elslightning.runs.jobs import FAILED, FINISHED, RECORD, Job, read_job  # imports torch: not needed for help
+
+    earlier = read_job(directory)
+    if earlier.status == FINISHED:
+        print(f"job {directory.name} is finished already")
+        return earlier.objective
+    job, first = Job(directory, earlier.overrides), not follows()
+    if first:
+        (directory / RECORD).unlink(missing_ok=True)
+        print(f"job {directory.name}: {' '.join(job.overrides)}")
+    start = time.monotonic()
+    try:
+        objective = run()
+    except LaunchError:
+        raise
+    except Exception as error:
+        refused = isinstance(error, InputError)
+        named = str(error) if isinstance(error, ElslightningError) else f"{type(error).__name__}: {error}"
+        reason = " ".join(named.split())
+        if debugging:
+            traceback.print_exc()
+        if first:
+            print(f"elslightning: error: {reason}", file=sys.stderr)
+        job = replace(job, status=FAILED, error=reason, refused=refused)
+        objective = math.nan
+    else:
+        job = replace(job, status=FINISHED, objective=objective)
+    if first:
+        replace(job, seconds=round(time.monotonic() - start, 3)).write()
+    return objective
+
+
+def conclude(directory: str | Path) -> int:
+    """Writes the report of a multirun and says what is in it; returns the exit code: 1 if a job is not finished, 2 if
+    all those were refused because of their input."""
+    from elslightning.report.sweep import report
+    from elslightning.runs.jobs import lost, unfinished  # imports torch: not needed for help
+
+    try:
+        found = report(directory)
+    except (InputError, OSError) as error:
+        print(f"elslightning: error: there is no report of {directory}: {error}", file=sys.stderr)
+        return 1
+    print(found.text())
+    missing = unfinished(found.jobs)
+    if missing:
+        print(f"elslightning: error: {lost(found.jobs)}", file=sys.stderr)
+    return 0 if not missing else 2 if all(job.refused for job in missing) else 1

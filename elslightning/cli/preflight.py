@@ -1,0 +1,276 @@
+"""Everything that is wrong with a configuration, found before any work begins and said at once."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from hydra.utils import get_object
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from elslightning.data import SIDES
+from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.machines.scales import load_scales
+from elslightning.measurement.heldout import HELDOUT
+from elslightning.measurement.measurement import Measurement
+from elslightning.measurement.settings import NETWORK
+from elslightning.networks import EpsDenoiser
+from elslightning.runs.checkpoints import find_checkpoint
+from elslightning.runs.overrides import keys_of
+from elslightning.runs.parts import (
+    find_device,
+    overrides_given,
+    primitives,
+    refuse_label,
+    scales_of_source,
+    scales_to_compare_with,
+)
+from elslightning.runs.targets import build
+from elslightning.system.checks import flag, is_whole, raise_for, whole
+from elslightning.system.errors import InputError
+from elslightning.training.loggers import mode_problems
+
+Section = dict[str, Any]
+
+
+def check(cfg: DictConfig, network: EpsDenoiser | None = None) -> list[str]:
+    """Finds all that is wrong with a configuration without data; returns what is legal but unwise, a line each.
+
+    With a checkpoint it is called twice: first for what the command line says, then with its `network` for the
+    sections that come from the run that made it.
+
+    Args:
+        cfg: the configuration of a verb.
+        network: that of `checkpoint`, once it is loaded.
+
+    Raises:
+        InputError: with a line for every problem.
+    """
+    try:
+        config = primitives(cfg)
+    except OmegaConfBaseException as error:
+        raise InputError(" ".join(str(error).split())) from error
+    found = Findings()
+    _check_values(cfg.verb, config, found)
+    if network is None:
+        _check_files(cfg, config, found)
+    final = network is not None or config.get("checkpoint") is None
+    parts = _build(config, found)
+    if cfg.verb == "train":
+        network = _untrained(config, parts["schedule"], found)
+        _check_training(config, found)
+    if final and not (cfg.verb == "train" and network is None):
+        _check_together(cfg, config, parts, network, found)
+    raise_for(*found.problems)
+    return doubtful(config, network) if final else []
+
+
+class Findings:
+    """Problems, each of them once."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def add(self, *problems: str) -> None:
+        """Takes up what was not known yet."""
+        self.problems += [problem for problem in problems if problem not in self.problems]
+
+    @contextmanager
+    def of(self, place: str = "") -> Iterator[None]:
+        """Takes up what a block refuses, which ends there; `place` goes before it."""
+        try:
+            yield
+        except InputError as error:
+            self.add(*(f"{place}{problem}" for problem in error.problems))
+
+    def build(self, place: str, section: Section) -> Any:
+        """The object of a section, or None; keys that it does not take are named, and the others looked at all the
+        same."""
+        known = _parameters(section)
+        unknown = [] if known is None else [key for key in section if not key.startswith("_") and key not in known]
+        for key in unknown:
+            self.add(f"there is no key {place}.{key}: choose from {', '.join(known or ())}")
+        with self.of():
+            return build({key: value for key, value in section.items() if key not in unknown})
+        return None
+
+
+def _parameters(section: Section) -> list[str] | None:
+    """The keys that the class of a section takes; None if that cannot be told."""
+    try:
+        parameters = inspect.signature(get_object(section["_target_"])).parameters.values()
+    except Exception:  # building it says what is wrong
+        return None
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return [parameter.name for parameter in parameters if parameter.kind is not inspect.Parameter.POSITIONAL_ONLY]
+
+
+def _check_values(verb: str, config: Section, found: Findings) -> None:
+    """The keys outside of the sections."""
+    found.add(*whole("seed", config["seed"], 0))
+    for key in ("num_samples", "steps"):
+        if key in config:
+            found.add(*whole(key, config[key], 1))
+    for key in ("compare", "conditional", "shard_bank"):
+        if key in config:
+            found.add(*flag(key, config[key]))
+    if config.get("label") is not None:
+        found.add(*whole("label", config["label"], 0))
+    if verb == "train":
+        trainer = config["trainer"]
+        found.add(*whole("trainer.max_epochs", trainer["max_epochs"], -1))
+        for key, minimum in (("max_steps", -1), ("num_nodes", 1), ("check_val_every_n_epoch", 1)):
+            if trainer.get(key) is not None:
+                found.add(*whole(f"trainer.{key}", trainer[key], minimum))
+        devices = trainer.get("devices", "auto")
+        if isinstance(devices, bool) or (is_whole(devices) and devices != -1 and devices < 1):
+            found.add(f"trainer.devices must be a number of devices, at least 1, or auto, not {devices!r}")
+
+
+def _check_files(cfg: DictConfig, config: Section, found: Findings) -> None:
+    """The checkpoint, the device and what to sample from."""
+    if "device" in config:
+        with found.of():
+            find_device(config["device"])
+    if cfg.verb in ("calibrate", "compare") and config["checkpoint"] is None:
+        objective = (config.get("calibration") or {}).get("objective")
+        if cfg.verb == "compare" or objective != HELDOUT:
+            found.add(f"elslightning {cfg.verb} needs checkpoint=PATH: a checkpoint file or a run directory")
+    if config.get("checkpoint") is not None:
+        with found.of():
+            find_checkpoint(str(config["checkpoint"]))
+    scales = config.get("scales")
+    if isinstance(scales, str) and not scales.endswith(".pt"):
+        with found.of():
+            load_scales(scales)
+    if cfg.verb == "sample" and config["source"] == NETWORK and config["checkpoint"] is None:
+        found.add("source=network needs checkpoint=PATH")
+
+
+def _build(config: Section, found: Findings) -> dict[str, Any]:
+    """What stands in every configuration: objects by section, None for what cannot be built."""
+    parts = {name: found.build(name, config[name]) for name in ("data", "schedule", "calibration", "comparison")}
+    machines = config.get("machines") or {}
+    parts["machines"] = {name: found.build(f"machines.{name}", section) for name, section in machines.items()}
+    return parts
+
+
+def _untrained(config: Section, schedule: CosineSchedule | None, found: Findings) -> EpsDenoiser | None:
+    """A network like the one to train, without a trace in the global random number generator."""
+    with torch.random.fork_rng(devices=[]):
+        backbone = found.build("denoiser", config["denoiser"])
+    return None if backbone is None or schedule is None else EpsDenoiser(backbone, schedule)
+
+
+def _check_training(config: Section, found: Findings) -> None:
+    """Trainer, optimizer, learning rate, callbacks and loggers of a training."""
+    trainer = config["trainer"]
+    if not any(problem.startswith("trainer.") for problem in found.problems):
+        found.build("trainer", trainer | {"logger": False, "enable_checkpointing": False})
+    optimizer, scheduler = (found.build(name, config[name]) for name in ("optimizer", "scheduler"))
+    endless = trainer["max_epochs"] == -1 and trainer.get("max_steps", -1) == -1
+    if optimizer is not None:
+        with found.of(), _as_input("optimizer"):
+            made = optimizer([torch.nn.Parameter(torch.zeros(1))])
+            if scheduler is not None:
+                with _as_input("scheduler"):
+                    scheduler(made, None if endless else 10)
+    for name, section in (config.get("callbacks") or {}).items():
+        found.build(f"callbacks.{name}", section)
+    found.add(*mode_problems(config.get("logger") or {}))
+
+
+@contextmanager
+def _as_input(place: str) -> Iterator[None]:
+    """Raises InputError, naming the place, whatever is raised."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # what torch says of arguments comes as anything
+        raise InputError(f"{place}: {' '.join(str(error).split())}") from error
+
+
+def _check_together(
+    cfg: DictConfig, config: Section, parts: Mapping[str, Any], network: EpsDenoiser | None, found: Findings
+) -> None:
+    """What sections ask of each other."""
+    data, machines = parts["data"], parts["machines"]
+    sampling = cfg.verb == "sample"
+    if sampling and config["source"] != NETWORK:
+        if config["source"] not in machines:
+            found.add(f"source must be network or one of {', '.join(machines)}, not {config['source']!r}")
+            return
+        machines = {config["source"]: machines[config["source"]]}
+    if sampling and not (network.conditional if network is not None else config["conditional"]):
+        with found.of():
+            refuse_label(cfg)
+    if data is None or None in (parts["schedule"], parts["calibration"], parts["comparison"], *machines.values()):
+        return
+    side = data.image_size or SIDES.get(data.dataset)
+    backbone: Any = None if network is None else network.backbone
+    if side is not None and hasattr(backbone, "check_sides"):
+        with found.of():
+            backbone.check_sides(side, side)
+    if sampling and config["source"] == NETWORK:
+        return
+    with found.of():
+        measurement = Measurement(machines, parts["calibration"], parts["comparison"])
+        _check_machines(cfg, measurement, data.channels, side, network, parts["schedule"], found)
+
+
+def _check_machines(
+    cfg: DictConfig,
+    measurement: Measurement,
+    channels: int,
+    side: int | None,
+    network: EpsDenoiser | None,
+    schedule: CosineSchedule,
+    found: Findings,
+) -> None:
+    """Whether the machines can be made for images of so many channels and, if that is known, of this side."""
+    for name in [name for name in measurement.machines if name not in measurement.calibrated]:
+        with found.of():
+            measurement.machines[name](torch.zeros(1, channels, 1, 1), None)
+    # Where the side of the images is not known yet, it is large enough.
+    images = torch.zeros(1, channels, *[side or max(measurement.calibration.patch_sizes)] * 2)
+    with found.of():
+        if cfg.verb == "sample":
+            if cfg.source in measurement.calibrated:
+                scales = scales_of_source(cfg)
+                if is_whole(cfg.steps, 1):
+                    scales.at(schedule.noise_levels(cfg.steps))
+                if side is not None:
+                    measurement.machines[cfg.source](images, None, scales=scales)
+            return
+        given = scales_to_compare_with(cfg) if cfg.verb == "compare" else None
+        if given is None or side is not None:
+            replace(measurement, scales=given).check_scales(network, images, None, schedule)
+
+
+def doubtful(config: Section, network: Denoiser | None) -> list[str]:
+    """What a configuration may say, but would rather not: a line each, with what would be right.
+
+    Args:
+        config: as plain dictionaries, without errors.
+        network: the one to explain, if any.
+    """
+    lines = []
+    machines = config.get("machines") or {}
+    padding = (config.get("denoiser") or {}).get("padding_mode", "zeros")
+    right, other = ("els", "bbels") if padding == "circular" else ("bbels", "els")
+    if network is not None and config["verb"] != "sample" and other in machines and right not in machines:
+        lines.append(
+            f"denoiser.padding_mode={padding}, but machines=[{','.join(machines)}]: the theory of such a network is "
+            f"{right}; {other} is a control only"
+        )
+    if config["verb"] != "train":
+        ignored = [key for key in keys_of(overrides_given()) if key.split(".")[0] == "denoiser"]
+        if ignored:
+            lines.append(f"{', '.join(ignored)}: without effect, for the network is that of checkpoint=PATH")
+    return lines

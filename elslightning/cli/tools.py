@@ -1,0 +1,189 @@
+"""The verbs that need no configuration: each reads its arguments, does one thing, and prints what came of it."""
+
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+from elslightning.system.errors import InputError, warn
+
+
+class Tool(NamedTuple):
+    """A verb without a configuration.
+
+    Attributes:
+        about: what it does, in a line.
+        usage: its command line.
+        help: what else there is to know.
+        run: does it with the words that follow the verb; raises InputError for those that it cannot work with.
+    """
+
+    about: str
+    usage: str
+    help: str
+    run: Callable[[list[str]], None]
+
+    def __call__(self, words: list[str]) -> None:
+        """Does it, or shows the help if the words ask for it."""
+        if any(word in ("-h", "--help") for word in words):
+            print(f"{self.usage}: {self.about}\n\n{self.help}", end="")
+        else:
+            self.run(words)
+
+    def misused(self) -> InputError:
+        return InputError(f"usage: {self.usage}")
+
+
+def _file_and_output(tool: str, words: list[str]) -> list[str]:
+    """The file, and the output if one is given."""
+    outputs = [word.removeprefix("output=") for word in words if word.startswith("output=")]
+    files = [word for word in words if not word.startswith("output=")]
+    if len(files) != 1 or len(outputs) > 1 or "" in outputs or files[0].startswith("-"):
+        raise TOOLS[tool].misused()
+    return [*files, *outputs]
+
+
+def _import(words: list[str]) -> None:
+    paths = _file_and_output("import-official", words)
+    from elslightning.runs.importing import import_official  # imports torch: not needed for help
+
+    print(f"files: {import_official(*paths)}")
+
+
+def _export(words: list[str]) -> None:
+    paths = _file_and_output("export", words)
+    from elslightning.runs.exporting import export  # imports torch: not needed for help
+
+    print(f"files: {export(*paths)}")
+
+
+def _doctor(words: list[str]) -> None:
+    if any(word.startswith("-") for word in words):
+        raise TOOLS["doctor"].misused()
+    from elslightning.cli.doctor import examine, report  # imports torch: not needed for help
+
+    findings = examine([word.removeprefix("data.root=") for word in words])
+    print(report(findings))
+    if any(finding.remedy for finding in findings):
+        sys.exit(1)
+
+
+def _sweep_report(words: list[str]) -> None:
+    if len(words) != 1 or words[0].startswith("-"):
+        raise TOOLS["sweep-report"].misused()
+    from elslightning.report.sweep import report  # imports torch: not needed for help
+
+    try:
+        made = report(words[0])
+    except OSError as error:
+        raise InputError(f"cannot write the report of {words[0]}: {error.strerror}") from error
+    print(made.text())
+    if (skipped := made.skipped()) is not None:
+        warn(skipped)
+
+
+def _report(words: list[str]) -> None:
+    outputs = [word.removeprefix("output=") for word in words if word.startswith("output=")]
+    runs = [word for word in words if not word.startswith("output=")]
+    if not runs or len(outputs) > 1 or "" in outputs or any(word.startswith("-") for word in runs):
+        raise TOOLS["report"].misused()
+    from elslightning.report.page.page import write_report
+    from elslightning.report.page.side_by_side import write_comparison
+    from elslightning.system.progress import Bars  # imports torch: not needed for help
+
+    if len(runs) == 1 and outputs:
+        raise InputError("the report of one run lies in its directory: output=PATH is for several runs")
+    try:
+        if len(runs) == 1:
+            written = write_report(runs[0], progress=Bars())
+        else:
+            written = write_comparison(runs, *outputs or ["comparison.html"])
+    except OSError as error:
+        raise InputError(f"cannot write the report {error.filename}: {error.strerror or error}") from error
+    print(f"report: {', '.join(map(str, written))}")
+
+
+def _figures(words: list[str]) -> None:
+    outputs = [word.removeprefix("output=") for word in words if word.startswith("output=")]
+    directories = [word for word in words if not word.startswith("output=")]
+    if len(directories) != 1 or len(outputs) > 1 or "" in outputs or directories[0].startswith("-"):
+        raise TOOLS["figures"].misused()
+    from elslightning.report.paper import write_figures  # imports torch: not needed for help
+
+    print(write_figures(directories[0], *outputs).text())
+
+
+TOOLS = {
+    "report": Tool(
+        "write a run's report, with the mosaic explorer; or compare several runs",
+        "elslightning report RUN_DIR [RUN_DIR ...] [output=PATH.html]",
+        """\
+For one run, report.html and report.md go into its directory, as train, calibrate and compare leave them there.
+report.html is one file that opens from disk, without a server or a network. For several runs, their tables side by
+side go to output=PATH.html, by default comparison.html, and as Markdown beside it.
+""",
+        _report,
+    ),
+    "doctor": Tool(
+        "say whether this installation, this machine and these folders of data will carry a run",
+        "elslightning doctor [FOLDER ...]",
+        """\
+Looks at the versions of packages, at devices, W&B's settings, the outputs folder, free disk and memory, and every
+machine on a few images (the first time, compiling takes a minute); and says which data sets each FOLDER holds. Contacts
+nothing. Exit code 0 if all is well, 1 if something would keep a run from working; its line says what to do.
+""",
+        _doctor,
+    ),
+    "export": Tool(
+        "write the weights of a trained network as safetensors",
+        "elslightning export CHECKPOINT [output=PATH.safetensors]",
+        """\
+CHECKPOINT is a checkpoint file or the directory of a run. The file goes to PATH, by default beside the checkpoint; what
+exists is not overwritten. It holds the weights that comparisons use, averaged if the training averaged them, and the
+configuration of the network and its schedule; nothing of the data. Whatever takes checkpoint=PATH takes it too, with
+the data named:
+
+  elslightning compare checkpoint=PATH.safetensors data=fashion_mnist data.root=FOLDER
+""",
+        _export,
+    ),
+    "import-official": Tool(
+        "turn a network trained by the paper's code into a checkpoint",
+        "elslightning import-official FILE.pt [output=PATH]",
+        """\
+FILE.pt is a whole DDIM around a MinimalResNet or a MinimalUNet, as torch.save wrote it. It is read as data, and
+nothing in it runs. The checkpoint goes to PATH, by default FILE.ckpt; what exists is not overwritten. FILE.pt does not
+say which data the network was trained on, so name them where the checkpoint is used:
+
+  elslightning calibrate checkpoint=FILE.ckpt data=fashion_mnist data.root=FOLDER
+""",
+        _import,
+    ),
+    "sweep-report": Tool(
+        "make the table and the figure of a multirun from its finished runs",
+        "elslightning sweep-report DIR",
+        """\
+DIR is the directory of a multirun (hydra.sweep.dir), finished or not: whoever waits can see what there is. It gets
+sweep.csv, a row per run, and figures/sweep.png. Runs that failed, or are not finished, are named and left out of the
+figure.
+""",
+        _sweep_report,
+    ),
+    "figures": Tool(
+        "draw the paper's figures for a finished run, for print",
+        "elslightning figures RUN_DIR [output=FOLDER]",
+        """\
+RUN_DIR is the directory of a finished run. FOLDER, by default RUN_DIR/figures/paper, gets those of the paper's figures
+that the run has data for, each as PNG (300 dots per inch) and PDF, as wide as a column or a page:
+
+  fig3_black_white        samples of elslightning sample experiment=black_white
+  fig4a_receptive_field   the network's gradients around one pixel
+  fig4b_patch_size        the calibrated patch sizes, and the disagreement that is left
+  fig5_pairs              network and machines from the same noise
+  fig5_scatter            Pearson r of every pair against that of IS
+  fig10_grid              many pairs by class, as in Figs. 10-12
+
+What is left out is named with the reason.
+""",
+        _figures,
+    ),
+}

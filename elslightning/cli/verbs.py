@@ -1,0 +1,253 @@
+"""What each verb does: compose the parts that a configuration names, and run them."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from elslightning.cli.arguments import follows
+from elslightning.cli.preflight import check
+from elslightning.data import ImageDataModule
+from elslightning.diffusion.sampling import sample as draw
+from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.measurement.consistency import consistency
+from elslightning.measurement.doubts import doubts
+from elslightning.measurement.heldout import HELDOUT
+from elslightning.measurement.result import Result, Samples
+from elslightning.networks import EpsDenoiser
+from elslightning.report import figures
+from elslightning.runs.checkpoints import build_network, find_checkpoint, written_checkpoint
+from elslightning.runs.parts import (
+    build_measurement,
+    find_device,
+    find_network,
+    inheritance,
+    labels_for,
+    load_data,
+    overrides_given,
+    primitives,
+    sample_labels,
+    scales_to_compare_with,
+    source,
+)
+from elslightning.runs.provenance import describe, finish, wandb_identity, write
+from elslightning.runs.targets import build
+from elslightning.runs.writing import write_result, write_samples
+from elslightning.system.errors import InputError, warn
+from elslightning.system.keeping import KEPT, Kept
+from elslightning.system.progress import Bars
+from elslightning.system.signals import STOPS, undisguised
+from elslightning.training.comparing import ELSComparison, Place
+from elslightning.training.finite import FiniteCheck
+from elslightning.training.launch import check_launch
+from elslightning.training.loggers import build_loggers, identify, session
+from elslightning.training.record import RunRecord
+from elslightning.training.resuming import Losses, RandomState, Stand, keep_metrics, preempted, requeued, resumed
+from elslightning.training.task import DenoisingTask
+from elslightning.training.writers import WholeCheckpoints
+
+
+def run(cfg: DictConfig, directory: Path) -> Result | Samples | None:
+    """Does what `cfg.verb` says; returns what it found, if anything.
+
+    Raises:
+        InputError: in one line, for what the configuration or its files do not allow.
+    """
+    verb = HydraConfig.get().job.config_name
+    if cfg.verb != verb:
+        raise InputError(f"the configuration is for elslightning {cfg.verb}, and does not work with {verb}")
+    _warn_of(check(cfg))
+    return VERBS[cfg.verb](cfg, directory)
+
+
+def train(cfg: DictConfig, directory: Path) -> Result | None:
+    """Trains, and then calibrates and compares unless `compare=false`. Returns what the comparison found.
+
+    With `resume`, and for a job that SLURM has started again, `directory` is that of an earlier training, which goes on
+    from its last checkpoint.
+    """
+    stand: Stand | None = None
+    if cfg.resume is not None or requeued(directory):
+        cfg, stand = resumed(cfg, directory)
+    check_launch(build(cfg.trainer, logger=False, enable_checkpointing=False))
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    data = load_data(cfg)
+    network = build_network(cfg)
+    keep = Kept(directory / KEPT)
+    measurement = build_measurement(cfg, data, keep=keep)
+    measurement.check(network, data.train_images, data.train_labels, network.schedule)
+    task = DenoisingTask(
+        network,
+        network.schedule,
+        optimizer=build(cfg.optimizer),
+        scheduler=build(cfg.scheduler),
+        seed=cfg.seed,
+        config=inheritance(cfg),
+    )
+    # The comparison stands before weight averaging, so that it sees the averaged weights.
+    comparison = ELSComparison(measurement, directory)
+    callbacks = [build(part) for part in (cfg.get("callbacks") or {}).values()]
+    config = primitives(cfg)
+    identity = (wandb_identity(directory) if stand else None) or identify(directory)
+    loggers = build_loggers(config.get("logger") or {}, directory, identity)
+    wandb = identity if any(hasattr(logger, "use_artifact") for logger in loggers) else None
+    about = {"seed": cfg.seed, "data": data, "overrides": overrides_given(), "wandb": wandb}
+    record = RunRecord(directory, config, resumed=stand is not None, **about)
+    own = [record, RandomState(), Losses(), FiniteCheck(), *([comparison] if cfg.compare else [])]
+    with session(directory):
+        trainer = build(cfg.trainer, callbacks=[*own, *callbacks], logger=loggers, plugins=[WholeCheckpoints()])
+        if stand is not None:
+            keep_metrics(loggers, directory, stand)
+        try:
+            with undisguised():
+                if stand is not None and stand.trained:
+                    # The trainer would not swap in the averaged weights if there is nothing left to train.
+                    task.load_state_dict(stand.checkpoint["state_dict"])
+                    comparison.load_state_dict(stand.checkpoint["callbacks"]["ELSComparison"])
+                    device = trainer.strategy.root_device
+                    comparison.conclude(task.to(device), data, Place(device, stand.step, loggers, first=not follows()))
+                else:
+                    checkpoint = find_checkpoint(directory) if stand else None
+                    trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
+        except STOPS as stop:
+            stop.add_note(_how_to_go_on(directory, trainer, stand))
+            raise
+    if not follows():
+        _report(cfg, directory)
+        finish(directory)
+        keep.clear()
+        for path in preempted(directory):
+            path.unlink()
+    return comparison.result
+
+
+def _how_to_go_on(directory: Path, trainer: pl.Trainer, stand: Stand | None) -> str:
+    """What to do after a training was stopped."""
+    if stand is None and written_checkpoint(trainer) is None:
+        return "there is no checkpoint to go on from"
+    return f"go on with: elslightning train {shlex.quote(f'resume={directory}')}"
+
+
+def calibrate(cfg: DictConfig, directory: Path) -> Result:
+    """Calibrates every machine that has scales against the network of a checkpoint, or on held-out images alone."""
+    network: EpsDenoiser | None = None
+    if cfg.checkpoint is None and cfg.calibration.objective == HELDOUT:
+        data = load_data(cfg)
+        labels = labels_for(data, cfg.conditional)
+        schedule = build(cfg.schedule)
+    else:
+        network, data = _network_and_data(cfg)
+        labels, schedule = data.train_labels, network.schedule
+    keep = Kept(directory / KEPT)
+    measurement = build_measurement(cfg, data, keep=keep)
+    measurement.check(network, data.train_images, labels, schedule)
+    device = find_device(cfg.device)
+    record = _describe(cfg, data, device)
+    result = measurement.calibrate(
+        None if network is None else network.to(device),
+        data.train_images.to(device),
+        None if labels is None else labels.to(device),
+        schedule,
+        Bars(),
+    )
+    return _written(result, cfg, directory, record, schedule)
+
+
+def compare(cfg: DictConfig, directory: Path) -> Result:
+    """Compares the machines with the network of a checkpoint."""
+    network, data = _network_and_data(cfg)
+    keep = Kept(directory / KEPT)
+    measurement = build_measurement(cfg, data, scales_to_compare_with(cfg), keep)
+    device, labels = find_device(cfg.device), data.train_labels
+    record = _describe(cfg, data, device)
+    result = measurement.run(
+        network.to(device),
+        data.train_images.to(device),
+        None if labels is None else labels.to(device),
+        network.schedule,
+        Bars(),
+    )
+    return _written(result, cfg, directory, record, network.schedule)
+
+
+def _written(
+    result: Result, cfg: DictConfig, directory: Path, record: dict[str, Any], schedule: CosineSchedule
+) -> Result:
+    """The result, after its files are written and what is doubtful about it is said."""
+    write(directory, record)
+    write_result(result, directory)
+    figures.save_all(figures.of_result(result, schedule), directory)
+    Kept(directory / KEPT).clear()
+    _warn_of(doubts(result))
+    _report(cfg, directory)
+    return result
+
+
+def _warn_of(lines: list[str]) -> None:
+    if not follows():  # the first process says it
+        for line in lines:
+            warn(line)
+
+
+def sample(cfg: DictConfig, directory: Path) -> Samples:
+    """Draws samples from a network or a machine, and measures the consistency of a machine's."""
+    device = find_device(cfg.device)
+    network, data = (None, load_data(cfg)) if cfg.checkpoint is None else _network_and_data(cfg)
+    denoiser = source(cfg, network, data)
+    generator = torch.Generator().manual_seed(cfg.seed)
+    noise = torch.randn(cfg.num_samples, *data.train_images.shape[1:], generator=generator)
+    labels = sample_labels(cfg, denoiser, data)
+    classes = None if labels is None else labels.to(device)
+    record = _describe(cfg, data, device)
+    samples = draw(
+        denoiser.to(device),
+        noise.to(device),
+        build(cfg.schedule),
+        cfg.steps,
+        classes,
+        what=f"sampling {cfg.source}",
+        progress=Bars(),
+    )
+    shares = None if denoiser.learned else consistency(samples, denoiser, classes)
+    drawn = Samples(cfg.source, cfg.steps, samples.cpu(), labels, shares)
+    write(directory, record)
+    write_samples(drawn, directory)
+    figures.save(figures.first_samples(drawn.samples), directory / "figures" / "samples.png")
+    return drawn
+
+
+def _network_and_data(cfg: DictConfig) -> tuple[EpsDenoiser, ImageDataModule]:
+    """The network of `checkpoint`, and the data it was trained on."""
+    network = find_network(cfg)
+    _warn_of(check(cfg, network))  # again, for the sections are those of the checkpoint now
+    return network, load_data(cfg)
+
+
+def _report(cfg: DictConfig, directory: Path) -> None:
+    """Writes the report, unless `report=false`; the results stand without it."""
+    if not cfg.get("report", True):
+        return
+    from elslightning.report.page.page import write_report
+
+    try:
+        write_report(directory, progress=Bars())
+    except InputError as error:
+        warn(f"there is no report: {error}")
+
+
+def _describe(cfg: DictConfig, data: ImageDataModule, device: torch.device) -> dict[str, Any]:
+    """What run.json says: taken before the work begins, and written with its results."""
+    return describe(seed=cfg.seed, data=data, device=device, overrides=overrides_given())
+
+
+VERBS: dict[str, Callable[[DictConfig, Path], Result | Samples | None]] = {
+    "train": train,
+    "calibrate": calibrate,
+    "compare": compare,
+    "sample": sample,
+}

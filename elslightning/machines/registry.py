@@ -1,0 +1,62 @@
+"""The list of all machines: what doctor, figures, reports, configuration and tests know of them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from elslightning.machines.boundary_broken import BoundaryBrokenScoreMachine
+from elslightning.machines.equivariant import EquivariantScoreMachine
+from elslightning.machines.equivariant_local import EquivariantLocalScoreMachine
+from elslightning.machines.ideal import IdealScoreMachine
+from elslightning.machines.local import LocalScoreMachine
+from elslightning.machines.machine import ScoreMachine
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What there is to know of a machine.
+
+    Attributes:
+        name: in files, configurations and on the command line.
+        machine: its class.
+        label: how it is written in figures and tables.
+        colour: on white; Okabe and Ito's colours, which colour-blind readers can tell apart.
+        on_light, on_dark: for text on a page, with enough contrast.
+        baseline: whether others are held against it.
+    """
+
+    name: str
+    machine: type[ScoreMachine]
+    label: str
+    colour: str
+    on_light: str
+    on_dark: str
+    baseline: bool = False
+
+
+ENTRIES = (
+    Entry("bbels", BoundaryBrokenScoreMachine, "bbELS", "#0072B2", "#0072b2", "#56b4e9"),
+    Entry("els", EquivariantLocalScoreMachine, "ELS", "#009E73", "#007a5a", "#2fc49a"),
+    Entry("ls", LocalScoreMachine, "LS", "#E69F00", "#b37400", "#e6a93a"),
+    Entry("es", EquivariantScoreMachine, "ES", "#CC79A7", "#a8507f", "#dc93bd"),
+    Entry("is", IdealScoreMachine, "IS", "#D55E00", "#c24e00", "#f0793a", baseline=True),
+)
+MACHINES = {entry.name: entry.machine for entry in ENTRIES}
+"""The machines' classes by name: called with images (N, channel, height, width), labels (N,) or None, and what they
+have beside these."""
+COLOURS = {entry.name: entry.colour for entry in ENTRIES}
+BASELINE = next(entry.name for entry in ENTRIES if entry.baseline)
+PEER = "checkpoint"
+"""The name under which another network stands among the machines."""
+_LABELS = {entry.name: entry.label for entry in ENTRIES} | {PEER: "second network"}
+
+
+def display_name(machine: str) -> str:
+    """How a machine is written in figures."""
+    return _LABELS.get(machine, machine)
+
+
+def the_theory(machines: Iterable[str]) -> str | None:
+    """The machine that reports and figures are about: the first that is not the baseline, or else the baseline; None
+    of none."""
+    names = list(machines)
+    return next((name for name in names if name != BASELINE), next(iter(names), None))

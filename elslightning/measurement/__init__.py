@@ -1,0 +1,1 @@
+"""How far a theory goes: tensors in, tensors out, no files."""

@@ -1,0 +1,346 @@
+"""Measurement: calibrate the machines against a network, compare them with it, and write down what came out."""
+
+import inspect
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from elslightning.data import Split
+from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.shapes import Progress, no_progress
+from elslightning.machines.scales import ScaleTable
+from elslightning.measurement.calibration import Calibration, calibrate, capped
+from elslightning.measurement.comparison import compare
+from elslightning.measurement.gradients import gradient_field
+from elslightning.measurement.heldout import HELDOUT, draw, heldout
+from elslightning.measurement.result import Result
+from elslightning.measurement.settings import CalibrationSettings, ComparisonSettings
+from elslightning.system.checks import raise_for
+from elslightning.system.errors import InputError
+from elslightning.system.keeping import Kept
+from elslightning.system.processes import ALONE, Processes
+
+MachineFactory = Callable[..., Denoiser]
+
+
+class Bank(NamedTuple):
+    """Training images and labels as the machines of one process get them, and how they share them with others."""
+
+    images: Tensor
+    labels: Tensor | None
+    options: Mapping[str, Any]
+
+
+@dataclass
+class Measurement:
+    """Calibration and comparison of named machines with a network, from one seed.
+
+    Args:
+        machines: factories by name, called as `factory(images, labels)`, with `scales=` where they take it. They may
+            make other networks too, see `elslightning.measurement.comparison.compare`.
+        calibration, comparison: settings.
+        seed: noises are drawn from it on the CPU: the same on every device.
+        scales: given, these are used and nothing is calibrated.
+        heldout: images that are not in the machines' bank, for the calibration objective "heldout".
+        keep: given, evaluations of the machines are kept there until it is cleared, and found again by a measurement
+            that starts anew.
+        shard_bank: where several processes measure, each keeps only its share of the machines' bank on its device.
+    """
+
+    machines: Mapping[str, MachineFactory]
+    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+    comparison: ComparisonSettings = field(default_factory=ComparisonSettings)
+    seed: int = 0
+    scales: Mapping[str, ScaleTable] | None = None
+    heldout: Split | None = None
+    shard_bank: bool = False
+    keep: Kept | None = None
+
+    def __post_init__(self) -> None:
+        if not self.machines:
+            raise InputError("machines must name at least one machine")
+
+    @property
+    def calibrated(self) -> list[str]:
+        """The machines that have scales."""
+        return [name for name, factory in self.machines.items() if "scales" in inspect.signature(factory).parameters]
+
+    def check(self, network: Denoiser | None, images: Tensor, labels: Tensor | None, schedule: CosineSchedule) -> None:
+        """Finds out, before any long work, what calibration and comparison could stumble over.
+
+        Raises:
+            InputError: naming it.
+        """
+        if network is not None:
+            labels = network.select_labels(labels)
+            self._check_network(network, images, labels)
+            for name in [name for name in self.machines if name not in self.calibrated]:
+                self._check_peer(name, self.machines[name](images, labels), network, images, labels)
+        if self.scales is None and self.calibrated and self.calibration.objective == HELDOUT:
+            self._heldout(images, labels, images.device)
+        self.check_scales(network, images, labels, schedule)
+
+    def check_scales(
+        self, network: Denoiser | None, images: Tensor, labels: Tensor | None, schedule: CosineSchedule
+    ) -> None:
+        """Finds out whether the machines can work with the patch sizes that they are to try, or were given.
+
+        Raises:
+            InputError: naming every machine that cannot.
+        """
+        tried = self.scales is None and self.calibrated
+        sizes = capped(self.calibration.patch_sizes, self._cap(network)) if tried else []
+        problems: list[str] = []
+        for name in self.calibrated:
+            try:
+                if self.scales is None:
+                    for size in sizes:
+                        self.machines[name](images, labels, scales=size)
+                else:
+                    table = self._scales_of(name, self.scales)
+                    table.at(schedule.noise_levels(self.comparison.steps))
+                    self.machines[name](images, labels, scales=table)
+            except InputError as error:
+                problems += error.problems
+        raise_for(*problems)
+
+    def _check_network(self, network: Denoiser, images: Tensor, labels: Tensor | None) -> None:
+        if network.conditional and labels is None:
+            raise InputError("the network is class-conditional, but the data has no labels")
+        # One image of the last class: the network refuses what does not fit it.
+        last = slice(0, 1) if labels is None else labels.argmax()[None]
+        device = next((parameter.device for parameter in network.parameters()), images.device)
+        with torch.no_grad():
+            network(
+                images[last].to(device),
+                torch.tensor([0.5], dtype=torch.float64),
+                None if labels is None else labels[last].to(device),
+            )
+
+    def _check_peer(self, name: str, peer: Denoiser, network: Denoiser, images: Tensor, labels: Tensor | None) -> None:
+        """Another network among the machines must take what the network takes; a machine always does."""
+        if not peer.learned:
+            return
+        if peer.conditional != network.conditional:
+            kind, other = ("class-conditional" if one.conditional else "unconditional" for one in (peer, network))
+            raise InputError(f"machines.{name} is {kind}, but the network to compare it with is {other}")
+        try:
+            self._check_network(peer, images, labels)
+        except InputError as error:
+            raise InputError(f"machines.{name} does not fit the network to compare it with: {error}") from error
+
+    def calibrate(
+        self,
+        network: Denoiser | None,
+        images: Tensor,
+        labels: Tensor | None,
+        schedule: CosineSchedule,
+        progress: Progress = no_progress,
+        processes: Processes = ALONE,
+    ) -> Result:
+        """Calibrates every machine that has scales, and measures the network's own receptive field beside them.
+
+        Without parameters, `network` is a machine itself, and its receptive field is not measured. With the objective
+        "heldout" it may be None; the machines are then conditional exactly when there are labels. See `run` for the
+        other arguments.
+        """
+        settings, device = self.calibration, _device(network, images)
+        if not self.calibrated:
+            return Result({}, {})
+        find: Callable[..., Calibration]
+        if network is not None:
+            labels = network.select_labels(labels)
+        if settings.objective == HELDOUT:
+            clean, noise, classes = self._heldout(images, labels, device)
+            find = partial(heldout, images=clean)
+        elif network is not None:
+            noise, classes = self._noise(settings.num_samples, images, labels, stream=1, device=device)
+            find = partial(calibrate, network, objective=settings.objective)
+        else:
+            raise InputError(f"calibration.objective={settings.objective} needs a network")
+        bank = self._bank(images, labels, device, processes)
+        calibrations = {
+            name: find(
+                self._build(name, bank, scales=settings.patch_sizes[0]),
+                schedule,
+                steps=settings.steps,
+                patch_sizes=settings.patch_sizes,
+                noise=noise,
+                labels=classes,
+                statistic=settings.statistic,
+                cap=self._cap(network),
+                what=f"calibrating {name}",
+                progress=progress,
+                processes=processes,
+            )
+            for name in self.calibrated
+        }
+        gradients = None
+        if network is not None and network.learned and settings.gradient_samples:
+            noise, classes = self._noise(settings.gradient_samples, images, labels, stream=1, device=device)
+            gradients = gradient_field(
+                network,
+                schedule,
+                steps=settings.steps,
+                noise=noise,
+                labels=classes,
+                progress=progress,
+                processes=processes,
+            )
+        scales = {name: found.scales for name, found in calibrations.items()}
+        return Result(calibrations, scales, gradients=gradients)
+
+    def run(
+        self,
+        network: Denoiser,
+        images: Tensor,
+        labels: Tensor | None,
+        schedule: CosineSchedule,
+        progress: Progress = no_progress,
+        processes: Processes = ALONE,
+    ) -> Result:
+        """Calibrates, unless scales were given, and compares.
+
+        Args:
+            network: the denoiser to explain.
+            images: (N, channel, height, width), its training images, on any device.
+            labels: (N,) int64 or None; used if the network is conditional.
+            schedule: gives the noise levels.
+            progress: told of every step.
+            processes: who does this together; all call it with the same arguments and get the same result, that of
+                one process alone.
+
+        Raises:
+            InputError: see `check`. If one process fails, all raise.
+        """
+        self.check(network, images, labels, schedule)
+        if self.scales is None:
+            result = self.calibrate(network, images, labels, schedule, progress, processes)
+        else:
+            result = Result({}, {name: self._scales_of(name, self.scales) for name in self.calibrated})
+        labels, device = network.select_labels(labels), _device(network, images)
+        settings = self.comparison
+        noise, classes = self.pairs(images, labels, device)
+        comparison = compare(
+            network,
+            self.build(images, labels, result.scales, schedule, device, processes),
+            schedule,
+            steps=settings.steps,
+            network_steps=settings.network_steps,
+            noise=noise,
+            labels=classes,
+            skip=settings.skip,
+            batch_size=settings.batch_size,
+            progress=progress,
+            processes=processes,
+        )
+        return replace(result, comparison=comparison)
+
+    def pairs(
+        self, images: Tensor, labels: Tensor | None, device: torch.device | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Where every pair of the comparison starts, (pairs, channel, height, width) standard normal on `device`, and
+        its class (pairs,) if there are `labels`; for training images (N, channel, height, width) and (N,)."""
+        return self._noise(self.comparison.num_pairs, images, labels, stream=2, device=device or images.device)
+
+    def build(
+        self,
+        images: Tensor,
+        labels: Tensor | None,
+        scales: Mapping[str, ScaleTable],
+        schedule: CosineSchedule,
+        device: torch.device | None = None,
+        processes: Processes = ALONE,
+    ) -> dict[str, Denoiser]:
+        """All machines as they are compared, over a bank or this process's share of it.
+
+        Args:
+            images, labels: (N, channel, height, width) and (N,), or None for unconditional machines.
+            scales: by machine, for those that take them; with `compatibility` "official" they are shifted by a step.
+            schedule: gives the noise levels of the steps.
+            device: of the machines; None leaves the images where they are.
+            processes: see `run`.
+
+        Raises:
+            InputError: for a machine without scales, and whatever the machines do not take.
+        """
+        if self.comparison.skip:
+            levels = schedule.noise_levels(self.comparison.steps)
+            scales = {name: table.late(levels) for name, table in scales.items()}
+        bank = self._bank(images, labels, device or images.device, processes)
+        options = {name: {"scales": self._scales_of(name, scales)} for name in self.calibrated}
+        return {name: self._build(name, bank, **options.get(name, {})) for name in self.machines}
+
+    def _bank(self, images: Tensor, labels: Tensor | None, device: torch.device, processes: Processes) -> Bank:
+        """The training images that this process holds on its device: all, or its share."""
+        if not self.shard_bank or processes.group is None:
+            return Bank(images.to(device), None if labels is None else labels.to(device), {})
+        # Every n-th one: in data sorted by class, all shards have all classes.
+        mine = slice(processes.rank, None, processes.count)
+        options = {"process_group": processes.group, "own_images": True}
+        return Bank(images[mine].to(device), None if labels is None else labels[mine].to(device), options)
+
+    def _build(self, name: str, bank: Bank, **scales: Any) -> Denoiser:
+        """A machine over a bank; another network among the machines has none."""
+        factory = self.machines[name]
+        takes = inspect.signature(factory).parameters
+        options = {option: value for option, value in bank.options.items() if option in takes}
+        machine = factory(bank.images, bank.labels, **scales, **options)
+        if not machine.learned:
+            machine.keep = self.keep  # type: ignore[assignment]
+        if len(options) < len(bank.options) and not machine.learned:
+            raise InputError(f"shard_bank=true, but machines.{name} takes no shard of a bank: it has no process_group")
+        return machine
+
+    def _scales_of(self, name: str, scales: Mapping[str, ScaleTable]) -> ScaleTable:
+        if name not in scales:
+            raise InputError(f"there are no scales for the machine {name}; there are for {', '.join(scales) or 'none'}")
+        return scales[name]
+
+    def _cap(self, network: Denoiser | None) -> int | None:
+        """The greatest patch size to try; None where there is no limit."""
+        cap = self.calibration.max_patch_size
+        if not isinstance(cap, str):
+            return cap
+        if not hasattr(network, "receptive_field"):
+            raise InputError("calibration.max_patch_size=network needs a network that states its receptive field")
+        return network.receptive_field  # type: ignore[union-attr, return-value]
+
+    def _heldout(
+        self, images: Tensor, labels: Tensor | None, device: torch.device
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Held-out images, their noise, and their classes if there are `labels`; see `heldout.draw`."""
+        if self.heldout is None:
+            raise InputError("calibration.objective=heldout needs held-out images")
+        count = self.calibration.num_samples
+        clean, classes = draw(self.heldout, count, self._generator(stream=3), images, labels)
+        noise, _ = self._noise(count, images, None, stream=1, device=device)
+        return clean.to(device), noise, None if classes is None else classes.to(device)
+
+    def _noise(
+        self, count: int, images: Tensor, labels: Tensor | None, stream: int, device: torch.device
+    ) -> tuple[Tensor, Tensor | None]:
+        """Noise for `count` samples, and as labels the classes of the bank in turn."""
+        noise = torch.randn(count, *images.shape[1:], generator=self._generator(stream)).to(device)
+        if labels is None:
+            return noise, None
+        present = labels.unique()
+        return noise, present[torch.arange(count, device=labels.device) % len(present)].to(device)
+
+    def _generator(self, stream: int) -> torch.Generator:
+        """On the CPU: the same on every device."""
+        state = np.random.SeedSequence([self.seed, stream]).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+
+
+def _device(network: Denoiser | None, images: Tensor) -> torch.device:
+    """That of the network; a machine's is where its images are."""
+    tensors = () if network is None else itertools.chain(network.parameters(), network.buffers())
+    return next((tensor.device for tensor in tensors), images.device)

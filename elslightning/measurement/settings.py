@@ -1,0 +1,118 @@
+"""The settings of calibration and comparison, checked before anything is done with them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from elslightning.measurement.calibration import OBJECTIVES, STATISTICS, capped
+from elslightning.measurement.heldout import HELDOUT
+from elslightning.system.checks import is_whole, one_of, raise_for, whole
+
+NETWORK = "network"
+OFFICIAL = "official"
+
+
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """How scales are calibrated; see `calibration.calibrate` and `heldout.heldout`.
+
+    Args:
+        steps: steps of the network's reverse process; one scale each.
+        patch_sizes: odd patch sizes to try, increasing.
+        num_samples: number of noises, or of held-out images, that the statistic is taken over.
+        objective: "cosine" or "mse", against the network's eps; "heldout", against clean images, without a network.
+        statistic: "median", "mode" or "mean"; None takes the paper's median, and the mean for "heldout".
+        max_patch_size: leave out greater sizes; "network" stands for the network's receptive field, None for no limit.
+        gradient_samples: noises over which the network's own receptive field is measured; 0 leaves that out.
+
+    Raises:
+        InputError: for a value that cannot work, naming it.
+    """
+
+    steps: int = 20
+    patch_sizes: Sequence[int] = (3, 5, 7, 9, 11, 13, 15, 17)
+    num_samples: int = 32
+    objective: str = "cosine"
+    statistic: str | None = None
+    max_patch_size: int | str | None = None
+    gradient_samples: int = 8
+
+    def __post_init__(self) -> None:
+        if self.statistic is None:
+            object.__setattr__(self, "statistic", "mean" if self.objective == HELDOUT else "median")
+        problems = [
+            *whole("calibration.steps", self.steps, 1),
+            *whole("calibration.num_samples", self.num_samples, 1),
+            *whole("calibration.gradient_samples", self.gradient_samples, 0),
+            *one_of("calibration.objective", self.objective, (*OBJECTIVES, HELDOUT)),
+            *one_of("calibration.statistic", self.statistic, STATISTICS),
+        ]
+        sizes = _listed(self.patch_sizes)
+        odd = all(is_whole(size, 1) and size % 2 == 1 for size in sizes or ())
+        if not sizes or not odd or sizes != sorted(set(sizes)):
+            shown = repr(self.patch_sizes) if sizes is None else sizes
+            problems.append(f"calibration.patch_sizes must be odd, positive and increasing, not {shown}")
+        if isinstance(self.max_patch_size, str):
+            if self.max_patch_size != NETWORK:
+                problems.append(
+                    f"calibration.max_patch_size must be a number, null or {NETWORK}, not {self.max_patch_size!r}"
+                )
+        elif self.max_patch_size is not None:
+            problems += whole("calibration.max_patch_size", self.max_patch_size, 1)
+        raise_for(*problems)
+        if is_whole(self.max_patch_size):
+            capped(self.patch_sizes, self.max_patch_size)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class ComparisonSettings:
+    """How machines and network are compared; see `elslightning.measurement.comparison.compare`.
+
+    Args:
+        steps: steps of the machines' reverse process.
+        network_steps: steps of the network's: one number or several. The first gives the logged scalars.
+        num_pairs: number of noises.
+        every_n_epochs: also compare while training, after every so many epochs; None compares at the end only.
+        batch_size: pairs sampled at once.
+        compatibility: "official" has the machines err as in the paper's code: they start a step late, taking the noise
+            for the state at t = 1 - 1 / steps, and at each step use the scale of the step before. None has them right.
+
+    Raises:
+        InputError: for a value that cannot work, naming it.
+    """
+
+    steps: int = 20
+    network_steps: int | Sequence[int] = 20
+    num_pairs: int = 100
+    every_n_epochs: int | None = None
+    batch_size: int = 64
+    compatibility: str | None = None
+
+    def __post_init__(self) -> None:
+        problems: list[str] = []
+        counts = [self.network_steps] if is_whole(self.network_steps) else _listed(self.network_steps)
+        if not counts:
+            problems.append(
+                "comparison.network_steps must name at least one number of steps"
+                + ("" if counts is not None else f", not {self.network_steps!r}")
+            )
+        for count in counts or ():
+            problems += whole("comparison.network_steps", count, 1)
+        if self.compatibility not in (None, OFFICIAL):
+            problems.append(f"comparison.compatibility must be null or {OFFICIAL}, not {self.compatibility!r}")
+        problems += whole("comparison.steps", self.steps, 2 if self.compatibility == OFFICIAL else 1)
+        problems += whole("comparison.num_pairs", self.num_pairs, 1)
+        problems += whole("comparison.batch_size", self.batch_size, 1)
+        if self.every_n_epochs is not None:
+            problems += whole("comparison.every_n_epochs", self.every_n_epochs, 1)
+        raise_for(*problems)
+
+    @property
+    def skip(self) -> int:
+        """How many of the first times the machines leave out: 1 if they err as the paper's code does, else 0."""
+        return int(self.compatibility == OFFICIAL)
+
+
+def _listed(values: Any) -> list[Any] | None:
+    """The values of a list or what is like one; None for anything else."""
+    return list(values) if isinstance(values, Sequence) and not isinstance(values, str | bytes) else None

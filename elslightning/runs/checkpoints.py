@@ -1,0 +1,171 @@
+"""Trained networks on disk: read without executing anything, and built again from what the file says."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from elslightning.networks import EpsDenoiser
+from elslightning.runs.targets import build, own
+from elslightning.system.errors import InputError
+from elslightning.system.tensorfiles import SUFFIX, read_tensors
+
+CHECKPOINT_FORMAT = 1
+# Of the names of a network's weights in a checkpoint.
+_PREFIX = "denoiser."
+
+
+def build_network(config: Mapping[str, Any]) -> EpsDenoiser:
+    """The untrained network of a configuration with the sections `denoiser` and `schedule`."""
+    return EpsDenoiser(build(config["denoiser"]), build(config["schedule"]))
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The file that `path` names: itself, or `checkpoints/last.ckpt` of a run directory.
+
+    Raises:
+        InputError: if there is none.
+    """
+    path = Path(path)
+    found = path / "checkpoints" / "last.ckpt" if path.is_dir() else path
+    if not found.is_file():
+        raise InputError(f"checkpoint={path}: there is no file {found}")
+    return found.resolve()
+
+
+def written_checkpoint(trainer: pl.Trainer) -> Path | None:
+    """The checkpoint that a trainer wrote last and that is still there, or None."""
+    paths = [Path(getattr(callback, "best_model_path", "") or "none") for callback in trainer.checkpoint_callbacks]
+    there = [path for path in paths if path.is_file()]
+    return max(there, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint of ours, loaded with `weights_only=True`, or of exported weights (.safetensors).
+
+    Raises:
+        InputError: if the file is missing, damaged, foreign, or of a newer format.
+    """
+    path = find_checkpoint(path)
+    content = _from_tensors(path) if path.suffix == SUFFIX else _from_torch(path)
+    mark = content.get("elslightning") if isinstance(content, dict) else None
+    if not isinstance(mark, dict) or "state_dict" not in content:
+        raise InputError(f"{path} is not a checkpoint of elslightning")
+    if mark.get("format") != CHECKPOINT_FORMAT:
+        raise InputError(f"{path} has checkpoint format {mark.get('format')}; this version reads {CHECKPOINT_FORMAT}")
+    config, weights = mark.get("config"), content.get("state_dict")
+    if not isinstance(config, dict) or not all(isinstance(config.get(name), dict) for name in ("denoiser", "schedule")):
+        raise InputError(f"{path} does not say which network it holds")
+    if not isinstance(weights, dict):
+        raise InputError(f"{path} holds no weights")
+    for name, value in weights.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise InputError(f"{path} does not fit its own configuration: {name} is not a tensor")
+    try:
+        config = own(config, f"the configuration in {path}")
+    except RecursionError as error:
+        raise InputError(f"the configuration in {path} is nested too deeply") from error
+    return content | {"elslightning": mark | {"config": config}}
+
+
+def _from_torch(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes make torch raise nearly anything
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{path} cannot be read as a checkpoint: {reason}") from error
+
+
+def _from_tensors(path: Path) -> dict[str, Any]:
+    """What a checkpoint would hold, from a file written by `elslightning.runs.exporting.export`."""
+    tensors, strings = read_tensors(path)
+    if "elslightning" not in strings:
+        return {}
+    number = strings["elslightning"]
+    try:
+        config = {name: json.loads(strings[name]) for name in ("denoiser", "schedule") if name in strings}
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} does not say which network it holds: {error}") from error
+    return {
+        "state_dict": {f"{_PREFIX}{name}": tensor for name, tensor in tensors.items()},
+        "elslightning": {"format": int(number) if number.isdecimal() else number, "config": config},
+    }
+
+
+def load_network(path: str | Path) -> tuple[EpsDenoiser, dict[str, Any]]:
+    """The trained network of a checkpoint, and the configuration of the run that made it.
+
+    With weight averaging, these are the averaged weights. The global random number generator is left as it was.
+
+    Raises:
+        InputError: also if the weights do not fit the network that the checkpoint names.
+    """
+    content = read_checkpoint(path)
+    config = content["elslightning"]["config"]
+    try:
+        with torch.device("meta"):  # a configuration may ask for more memory than there is
+            wanted = build_network(config).state_dict()
+        weights = {
+            name.removeprefix(_PREFIX): value
+            for name, value in content["state_dict"].items()
+            if name.startswith(_PREFIX)
+        }
+        differences = _differences(wanted, weights)
+        with torch.random.fork_rng(devices=[]):  # for the weights it has before it gets its own
+            network = build_network(config) if not differences else None
+    except InputError as error:
+        raise InputError(*(f"{path}: {problem}" for problem in error.problems)) from error
+    except (AttributeError, TypeError) as error:
+        raise InputError(f"{path} does not say which network it holds: {error}") from error
+    if network is None:
+        raise InputError(f"{path} does not fit its own configuration: {differences}")
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"{path} has weights of another kind: {error}") from error
+    for name, value in network.state_dict().items():
+        if not bool(value.isfinite().all()):
+            raise InputError(f"{path} has weights that are not finite, in {name}")
+    return network.eval(), config
+
+
+def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """What sets the weights of a file apart from those of a network, by the first of each kind; empty if nothing."""
+    shapes = [
+        f"size mismatch for {name}: {tuple(found[name].shape)} where the network has {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in found and found[name].shape != value.shape
+    ]
+    missing = [f'it lacks "{name}"' for name in wanted if name not in found]
+    unknown = [f'the network has no "{name}"' for name in found if name not in wanted]
+    kinds = [kind for kind in (missing, unknown, shapes) if kind]
+    return "; ".join(kind[0] + (f" and {len(kind) - 1} more" if len(kind) > 1 else "") for kind in kinds)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network among the machines: another seed or architecture shows how predictable a network is at all.
+
+    Called like the machines' classes, as `checkpoint(images, labels)`; of the images only the device counts.
+
+    Args:
+        path: a checkpoint file or the directory of a finished run.
+    """
+
+    path: str | Path | None = None
+
+    def __call__(self, images: Tensor, labels: Tensor | None = None) -> EpsDenoiser:
+        """The network, in evaluation mode, on the device of the images.
+
+        Raises:
+            InputError: without a path, and as `load_network`.
+        """
+        if not isinstance(self.path, str | Path):
+            raise InputError(f"machines=[checkpoint] needs machines.checkpoint.path=PATH, not {self.path!r}")
+        network, _ = load_network(self.path)
+        return network.to(images.device)

@@ -1,0 +1,203 @@
+"""What a configuration names: data, networks, measurements, scales, devices."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from elslightning.data import ImageDataModule, Split
+from elslightning.diffusion.denoiser import Denoiser
+from elslightning.machines.scales import ScaleTable, load_scales
+from elslightning.measurement.measurement import Measurement
+from elslightning.measurement.settings import NETWORK
+from elslightning.networks import EpsDenoiser
+from elslightning.runs.checkpoints import find_checkpoint, load_network
+from elslightning.runs.overrides import keys_of
+from elslightning.runs.targets import build
+from elslightning.system.errors import InputError
+from elslightning.system.keeping import Kept
+
+# The sections of a run's configuration that later verbs start from.
+INHERITED = ("seed", "data", "denoiser", "schedule", "machines", "calibration", "comparison")
+
+
+def source(cfg: DictConfig, network: EpsDenoiser | None, data: ImageDataModule) -> Denoiser:
+    """The denoiser to sample from: the network, or the machine that `source` names.
+
+    Args:
+        cfg: its `source` is one that there is.
+        network: that of the checkpoint, if there is one.
+        data: gives machines their images.
+    """
+    if cfg.source == NETWORK:
+        assert network is not None
+        return network
+    labels = labels_for(data, network.conditional if network is not None else cfg.conditional)
+    measurement = build_measurement(cfg, data)
+    if cfg.source not in measurement.calibrated:
+        return measurement.machines[cfg.source](data.train_images, labels)
+    scales = scales_of_source(cfg)
+    scales.at(build(cfg.schedule).noise_levels(cfg.steps))
+    return measurement.machines[cfg.source](data.train_images, labels, scales=scales)
+
+
+def scales_of_source(cfg: DictConfig) -> ScaleTable:
+    """The scales of the local machine that `source` names.
+
+    Raises:
+        InputError: if there are none.
+    """
+    scales = (find_scales(cfg) or {}).get(cfg.source)
+    if scales is None:
+        raise InputError(f"source={cfg.source} needs scales=PATH, or one odd patch size")
+    return scales
+
+
+def labels_for(data: ImageDataModule, conditional: bool) -> torch.Tensor | None:
+    """The labels of the training images for a conditional machine, None for another."""
+    if conditional and data.train_labels is None:
+        raise InputError("conditional=true, but the data has no labels")
+    return data.train_labels if conditional else None
+
+
+def sample_labels(cfg: DictConfig, denoiser: Denoiser, data: ImageDataModule) -> torch.Tensor | None:
+    """The label of every sample: the one asked for, or the classes of the data in turn; None without a condition."""
+    if not denoiser.conditional or data.train_labels is None:
+        refuse_label(cfg)
+        return None
+    present = data.train_labels.unique()
+    if cfg.label is not None and cfg.label not in present.tolist():
+        raise InputError(f"label={cfg.label} is not a class of the data: {present.tolist()}")
+    classes = present if cfg.label is None else torch.tensor([cfg.label])
+    return classes[torch.arange(cfg.num_samples) % len(classes)]
+
+
+def refuse_label(cfg: DictConfig) -> None:
+    """Raises InputError if a label is asked for."""
+    if cfg.label is not None:
+        raise InputError(f"label={cfg.label}, but {cfg.source} is unconditional")
+
+
+def inheritance(cfg: DictConfig) -> dict[str, Any]:
+    """What later verbs start from; folders and files by their full paths, for they may run elsewhere."""
+    config = primitives({name: cfg[name] for name in INHERITED if name in cfg})
+    if config["data"].get("root") is not None:
+        config["data"]["root"] = str(Path(config["data"]["root"]).expanduser().absolute())
+    config["data"].pop("download", None)  # whoever gets the checkpoint is asked anew
+    for machine in config["machines"].values():
+        if machine.get("path") is not None:
+            machine["path"] = str(Path(machine["path"]).absolute())
+    return config
+
+
+def inherit(cfg: DictConfig, config: dict[str, Any], overrides: Iterable[str]) -> None:
+    """Gives `cfg` the sections of a checkpoint's configuration, except for what the command line overrides.
+
+    Args:
+        cfg: the composed configuration, changed in place.
+        config: the configuration of the run that made the checkpoint.
+        overrides: the command line's `key=value`.
+    """
+    overrides = list(overrides)
+    keys = keys_of(overrides)
+    asked = OmegaConf.create(primitives(cfg))
+    OmegaConf.set_struct(cfg, False)
+    for section in INHERITED:
+        if section not in config or section in keys:
+            continue
+        cfg[section] = config[section]
+        for override, key in zip(overrides, keys, strict=True):
+            parent, _, name = key.rpartition(".")
+            if override.startswith("~") and key.startswith(f"{section}."):
+                OmegaConf.select(cfg, parent).pop(name, None)
+            elif key.startswith(f"{section}."):
+                OmegaConf.update(cfg, key, OmegaConf.select(asked, key))
+    OmegaConf.set_struct(cfg, True)
+
+
+def overrides_given() -> list[str]:
+    """The `key=value` of the command line; in a multirun, those of this job."""
+    return list(HydraConfig.get().overrides.task)
+
+
+def find_network(cfg: DictConfig) -> EpsDenoiser:
+    """The network of `checkpoint`; `cfg` gets what it does not override from the run that made it."""
+    network, config = load_network(cfg.checkpoint)
+    overrides = overrides_given()
+    if "data" not in config and "data" not in keys_of(overrides):
+        raise InputError(f"checkpoint={cfg.checkpoint} does not say which data it was trained on: give data=NAME")
+    inherit(cfg, config, overrides)
+    return network
+
+
+def load_data(cfg: DictConfig) -> ImageDataModule:
+    """The data of a configuration, loaded."""
+    data = build(cfg.data)
+    data.setup()
+    return data
+
+
+def build_measurement(
+    cfg: DictConfig, data: ImageDataModule, scales: dict[str, ScaleTable] | None = None, keep: Kept | None = None
+) -> Measurement:
+    """The measurement of a configuration; without `scales` it calibrates."""
+    return Measurement(
+        machines={name: build(part) for name, part in (cfg.get("machines") or {}).items()},
+        calibration=build(cfg.calibration),
+        comparison=build(cfg.comparison),
+        seed=cfg.seed,
+        scales=scales,
+        heldout=Split(data.val_images, data.val_labels),
+        shard_bank=cfg.get("shard_bank", False),
+        keep=keep,
+    )
+
+
+def find_scales(cfg: DictConfig) -> dict[str, ScaleTable] | None:
+    """The scales that `scales` names, one patch size for all if it is a number, or those beside the checkpoint."""
+    if isinstance(cfg.scales, int):
+        return dict.fromkeys(cfg.get("machines") or {}, ScaleTable([0.5], [cfg.scales]))
+    if cfg.scales is not None and str(cfg.scales).endswith(".pt"):
+        table = ScaleTable.from_official(str(cfg.scales), build(cfg.schedule))
+        return dict.fromkeys(cfg.get("machines") or {}, table)
+    if cfg.scales is not None:
+        return load_scales(str(cfg.scales))
+    if cfg.checkpoint is not None:
+        folder = find_checkpoint(cfg.checkpoint).parent
+        beside = folder.parent / "scales.json"
+        if folder.name == "checkpoints" and beside.is_file():  # elsewhere, it would be any run's
+            return load_scales(beside)
+    return None
+
+
+def scales_to_compare_with(cfg: DictConfig) -> dict[str, ScaleTable] | None:
+    """The scales of a comparison; None if it is to calibrate.
+
+    Whoever sets how to calibrate wants it done, and not the scales that lie beside the checkpoint.
+    """
+    anew = cfg.scales is None and any(key.split(".")[0] == "calibration" for key in keys_of(overrides_given()))
+    return None if anew else find_scales(cfg)
+
+
+def find_device(name: str | None) -> torch.device:
+    """The device of this name; "auto" is the GPU if there is one.
+
+    Raises:
+        InputError: for one that cannot be used.
+    """
+    if name in ("auto", None):
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device={name} cannot be used: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def primitives(config: Any) -> Any:
+    """A configuration as dictionaries, lists, numbers and strings, resolved."""
+    return OmegaConf.to_container(OmegaConf.create(config), resolve=True)

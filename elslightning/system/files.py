@@ -1,0 +1,147 @@
+"""Files that are either whole or not there: written to a temporary name, then renamed."""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from torch import Tensor
+from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
+
+from elslightning.system.errors import InputError
+
+_DEPTH = 100
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\.\w+)?")
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` to write to; takes the name `path` when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(temporary)):  # a full disk names no file
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+    finally:
+        with contextlib.suppress(OSError):  # on a disk that cannot be written, it hides what went wrong
+            temporary.unlink(missing_ok=True)
+
+
+def clear_leftovers(directory: str | Path) -> None:
+    """Removes what a process that was killed had not written to its end; for whoever has the directory to itself."""
+    for path in Path(directory).rglob(".*.tmp*"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_file(path: str | Path) -> Iterator[Path]:
+    """As `replacing`, for the file that `output` names on a command line, which must not be there yet.
+
+    Raises:
+        InputError: if it is, or cannot be written.
+    """
+    if Path(path).exists():
+        raise InputError(f"output={path} exists already, and nothing is overwritten")
+    try:
+        with replacing(path) as temporary:
+            yield temporary
+    except OSError as error:
+        raise InputError(f"cannot write output={path}: {error.strerror or error}") from error
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a UTF-8 text file, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Writes an indented JSON file, whole or not at all; NaN and infinity are refused."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        InputError: if it is missing or not JSON, naming the file.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not a JSON file: {error}") from error
+
+
+def read_csv(path: str | Path) -> list[dict[str, str]]:
+    """Reads the rows of a CSV file with a heading; cells beyond the heading are left out, missing ones are empty.
+
+    Raises:
+        InputError: if it is missing or not CSV, naming the file.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            return [
+                {name: text or "" for name, text in row.items() if name is not None} for row in csv.DictReader(file)
+            ]
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{path} is not a CSV file: {error}") from error
+
+
+def read_config(path: str | Path) -> DictConfig | ListConfig:
+    """Reads a YAML file as Hydra writes it; interpolations stay as they are.
+
+    Raises:
+        InputError: if it is missing or something else, naming the file.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            # Ten lists of ten references each to the one before would become ten thousand million values.
+            if isinstance(event, AliasEvent):
+                raise ValueError("it refers to parts of itself")
+            if depth > _DEPTH:  # which takes the parser ever longer
+                raise ValueError("it is nested too deeply")
+        return OmegaConf.load(io.StringIO(text))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # damaged text makes the parser raise nearly anything
+        raise InputError(f"cannot read {path}: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes rows of the same keys as CSV, whole or not at all; None becomes an empty cell."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer: csv.DictWriter[str] | None = None
+        for row in rows:
+            if writer is None:
+                writer = csv.DictWriter(file, fieldnames=list(row))
+                writer.writeheader()
+            writer.writerow(row)
+
+
+def write_arrays(path: str | Path, arrays: Mapping[str, Tensor]) -> None:
+    """Writes tensors as one compressed `.npz` file, whole or not at all."""
+    content: dict[str, Any] = {name: array.cpu().numpy() for name, array in arrays.items()}
+    with replacing(path) as temporary:
+        np.savez_compressed(temporary, **content)

@@ -1,0 +1,1 @@
+"""Everything that is Lightning: the task, the comparison as a callback, loggers, resuming."""

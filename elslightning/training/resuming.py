@@ -1,0 +1,117 @@
+"""Resuming: a training that was interrupted goes on in its own directory as if it never had been."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from omegaconf import DictConfig
+
+from elslightning.runs.checkpoints import read_checkpoint
+from elslightning.runs.overrides import keys_of
+from elslightning.runs.provenance import is_finished
+from elslightning.system.errors import InputError
+from elslightning.system.files import read_config, read_csv
+
+
+class RandomState(pl.Callback):
+    """Keeps the state of torch's global generator, which shuffles the batches, in the checkpoints.
+
+    Processes of a distributed training shuffle by epoch; for them it makes no difference.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"torch": torch.get_rng_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        torch.set_rng_state(state_dict["torch"])
+
+
+class Losses(pl.Callback):
+    """Keeps what an epoch of training has found in its checkpoint: Lightning logs it after that is written."""
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
+        checkpoint["elslightning_epoch"] = {"epoch": trainer.current_epoch, "step": trainer.global_step - 1, **found}
+
+
+class Stand(NamedTuple):
+    """How far a training has come: its optimizer steps, its last checkpoint, and whether only the comparison lacks."""
+
+    step: int
+    checkpoint: dict[str, Any]
+    trained: bool
+
+
+def resumed(cfg: DictConfig, directory: Path) -> tuple[DictConfig, Stand]:
+    """The configuration of the training in `directory`, and how far it has come.
+
+    Args:
+        cfg: composed from what the command line of that training set, and what this one does.
+        directory: of the run.
+
+    Raises:
+        InputError: if there is no such training, it has no checkpoint, cannot go on from it, or is finished.
+    """
+    saved = read_config(directory / ".hydra" / "config.yaml")
+    if not isinstance(saved, DictConfig) or saved.get("verb") != "train":
+        raise InputError(f"resume={directory} is not the directory of a training")
+    keys = keys_of(sys.argv[2:])
+    if any(key.split(".")[0] == "logger" for key in keys):
+        saved.logger = cfg.logger
+    epochs = saved.trainer.max_epochs
+    if "trainer.max_epochs" in keys:
+        saved.trainer.max_epochs = cfg.trainer.max_epochs
+        if cfg.trainer.max_epochs != epochs and str(saved.scheduler.get("_target_")).endswith(".one_cycle"):
+            raise InputError(f"trainer.max_epochs must stay {epochs}: scheduler=one_cycle was made for as many")
+    content = read_checkpoint(directory)
+    step, done = int(content.get("global_step", 0)), int(content.get("epoch", -1)) + 1
+    for taken, wanted, what in (
+        (done, saved.trainer.max_epochs, "epochs"),
+        (step, saved.trainer.get("max_steps", -1), "steps"),
+    ):
+        if 0 <= wanted <= taken:
+            if saved.compare and not is_finished(directory):
+                return saved, Stand(step, content, trained=True)
+            raise InputError(
+                f"resume={directory}: {taken} of {wanted} {what} are done; set trainer.max_epochs to go on, "
+                f"or compare again with elslightning compare checkpoint={directory}"
+            )
+    return saved, Stand(step, content, trained=False)
+
+
+def requeued(directory: Path) -> bool:
+    """Whether SLURM has started a training again that it had preempted, and that has finished an epoch.
+
+    Lightning, told by SLURM's signal, saves `hpc_ckpt_<n>.ckpt` in the midst of an epoch and asks for the job again. To
+    end with the weights of a training that nothing interrupted, it goes on from the last whole epoch instead.
+    """
+    return SLURMEnvironment.detect() and bool(preempted(directory)) and (directory / "checkpoints/last.ckpt").is_file()
+
+
+def preempted(directory: Path) -> list[Path]:
+    """What Lightning saves of a training that SLURM preempts."""
+    return sorted(directory.glob("hpc_ckpt_*.ckpt"))
+
+
+def keep_metrics(loggers: Iterable[Logger], directory: Path, stand: Stand) -> None:
+    """Keeps the rows of metrics.csv up to a checkpoint, which the logger would otherwise begin anew."""
+    path = directory / "metrics.csv"
+    rows: list[dict[str, Any]] = []
+    if path.is_file():
+        rows = [{key: value for key, value in row.items() if value} for row in read_csv(path)]
+    # What was logged after the last step comes from a comparison that is done again.
+    rows = [row for row in rows if int(row["step"]) < stand.step + (not stand.trained)]
+    epoch = stand.checkpoint.get("elslightning_epoch", {})
+    if not any(epoch.keys() <= row.keys() and int(row["step"]) == epoch["step"] for row in rows) and epoch:
+        rows.append(epoch)
+    for logger in loggers:
+        if isinstance(logger, CSVLogger) and rows:
+            logger.experiment.metrics = rows
+            logger.save()

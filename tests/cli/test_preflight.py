@@ -1,0 +1,218 @@
+"""What is wrong with a configuration is said before any work, all at once."""
+
+import pytest
+import torch
+from tiny import cli, compose_config, train
+
+from elslightning.cli.preflight import doubtful
+from elslightning.runs.parts import primitives
+from elslightning.system.checks import flag, is_whole, one_of, raise_for, whole
+from elslightning.system.errors import InputError
+
+pytestmark = [pytest.mark.reliability, pytest.mark.usefixtures("unchecked")]
+
+
+@pytest.fixture
+def _no_work(monkeypatch):
+    """No data: what is refused is refused before it is loaded."""
+    monkeypatch.setattr("elslightning.cli.verbs.load_data", lambda cfg: pytest.fail("work has begun"))
+
+
+def problems(*arguments: str) -> list[str]:
+    """What is said, a line for each problem, with the first line taken off where there are several."""
+    done = cli(*arguments)
+    assert done.code == 2, done.err
+    first, *rest = done.err.splitlines()
+    assert first.startswith("elslightning: error: ")
+    if not rest:
+        return [first.removeprefix("elslightning: error: ")]
+    assert first == f"elslightning: error: there are {len(rest)} problems:"
+    assert all(line.startswith("  ") for line in rest)
+    return [line.strip() for line in rest]
+
+
+@pytest.mark.usefixtures("_no_work")
+def test_everything_that_is_wrong_is_said_at_once(tmp_path):
+    wrong = {
+        "seed": "-1",
+        "compare": "maybe",
+        "shard_bank": "3",
+        "data.train_size": "0",
+        "data.batch_size": "many",
+        "denoiser.width": "7",
+        "denoiser.num_layers": "-1",
+        "denoiser.padding_mode": "mirror",
+        "denoiser.conditional": "perhaps",
+        "denoiser.time_embedding": "none",
+        "schedule.stretch": "long",
+        "calibration.steps": "0",
+        "calibration.patch_sizes": "[2,4]",
+        "calibration.objective": "dot",
+        "comparison.steps": "1.5",
+        "comparison.network_steps": "few",
+        "comparison.num_pairs": "0",
+        "trainer.max_epochs": "-2",
+        "trainer.devices": "0",
+    }
+    overrides = [f"{key}={value}" for key, value in wrong.items()]
+    found = problems("train", *overrides, f"hydra.run.dir={tmp_path}")
+    assert len(found) == len(wrong)
+    for key, value in wrong.items():
+        (line,) = [line for line in found if key in line]
+        assert value.strip("[]").split(",")[0] in line
+        assert any(word in line for word in ("must", "choose"))
+    assert [path.name for path in tmp_path.iterdir()] == [".hydra"]
+
+
+REFUSED = {
+    "empty patch sizes": (["train", "calibration.patch_sizes=[]"], "calibration.patch_sizes must be odd"),
+    "one patch size": (["train", "calibration.patch_sizes=5"], "increasing, not 5"),
+    "unknown key": (["train", "+denoiser.depth=3"], "there is no key denoiser.depth: choose from channels, width"),
+    "unknown key of the data": (["train", "+data.size=3"], "there is no key data.size: choose from dataset, root"),
+    "unknown key of a callback": (["train", "+callbacks.progress.bar=1"], "there is no key callbacks.progress.bar"),
+    "no decay": (["train", "callbacks.checkpoint.every_n_epochs=-5"], "every_n_epochs"),
+    "learning rate": (["train", "optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
+    "text for the learning rate": (["train", "optimizer.lr=fast"], "optimizer: "),
+    "scheduler without an end": (
+        ["train", "scheduler=one_cycle", "trainer.max_epochs=-1"],
+        "scheduler=one_cycle needs an end of the training",
+    ),
+    "unknown key of the scheduler": (["train", "+scheduler.speed=1"], "there is no key scheduler.speed"),
+    "accelerator": (["train", "trainer.accelerator=abacus"], "abacus"),
+    "nodes": (["train", "trainer.num_nodes=0"], "trainer.num_nodes must be a whole number, at least 1, not 0"),
+    "validation": (["train", "trainer.check_val_every_n_epoch=0"], "trainer.check_val_every_n_epoch must be"),
+    "logger": (["train", "logger=wandb", "logger.wandb.mode=on"], "logger.wandb.mode must be one of offline,"),
+    "condition without labels": (
+        ["train", "data=photos", "denoiser.conditional=true"],
+        "denoiser.conditional=true needs a data set with labels",
+    ),
+    "patches beyond the image": (
+        ["train", "machines=[els]", "denoiser.padding_mode=circular", "calibration.patch_sizes=[3,9]"],
+        "patch size 9 is too large: on images of 8 x 8 pixels",
+    ),
+    "patches beyond the resized image": (
+        ["train", "machines=[els]", "denoiser.padding_mode=circular", "data.image_size=16"],
+        "patch size 17 is too large: on images of 16 x 16 pixels",
+    ),
+    "images that cannot be halved": (
+        ["train", "denoiser=unet", "data.image_size=10"],
+        "multiples of 4, not 10 x 10",
+    ),
+    "label": (["sample", "source=is", "label=3"], "label=3, but is is unconditional"),
+    "text for a label": (["sample", "source=is", "conditional=true", "label=cat"], "label must be a whole number"),
+    "scales": (["compare", "checkpoint=x", "scales=missing.json"], "cannot read missing.json"),
+    "interpolation": (["train", "denoiser.width=${data.depth}"], "depth"),
+    "unknown machine": (["train", "+machines.x._target_=elslightning.Other"], "elslightning.machines.Other"),
+}
+
+
+@pytest.mark.usefixtures("_no_work")
+@pytest.mark.parametrize("name", REFUSED)
+def test_it_is_refused_before_any_work(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x").touch()
+    arguments, message = REFUSED[name]
+    (line,) = problems(*arguments, f"hydra.run.dir={tmp_path / 'run'}")
+    assert message in line
+
+
+@pytest.mark.usefixtures("_no_work")
+def test_patches_may_reach_beyond_the_border_where_it_is_zeros(tmp_path):
+    found = problems("train", "calibration.patch_sizes=[3,17]", "seed=-1", f"hydra.run.dir={tmp_path}")
+    assert found == ["seed must be a whole number, at least 0, not -1"]
+
+
+@pytest.mark.usefixtures("_no_work")
+def test_several_places_are_named_together(tmp_path):
+    found = problems(
+        "compare", "checkpoint=missing", "device=abacus", "comparison.num_pairs=0", f"hydra.run.dir={tmp_path}"
+    )
+    assert len(found) == 3
+    for text in ("device=abacus", "checkpoint=missing", "comparison.num_pairs"):
+        assert any(text in line for line in found)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run with a circular network, and without a comparison."""
+    directory = tmp_path_factory.mktemp("configuration") / "run"
+    return train(directory, "denoiser.padding_mode=circular", "compare=false", "callbacks=[checkpoint]")
+
+
+@pytest.mark.usefixtures("_no_work")
+def test_with_a_checkpoint_its_own_sections_count(trained, tmp_path):
+    # 17 pixels do not wrap around digits, and would around the default's data of another run.
+    options = ["machines=[els]", "calibration.patch_sizes=[3,17]", "device=cpu", f"hydra.run.dir={tmp_path}"]
+    (line,) = problems("calibrate", f"checkpoint={trained}", *options)
+    assert "patch size 17 is too large: on images of 8 x 8 pixels" in line
+    (line,) = problems("sample", f"checkpoint={trained}", "source=is", "label=3", f"hydra.run.dir={tmp_path}")
+    assert line == "label=3, but is is unconditional"
+
+
+def test_warnings_are_said_and_the_run_goes_on(trained, tmp_path):
+    options = ["machines=[bbels,is]", "denoiser.width=24", "calibration.gradient_samples=0"]
+    done = cli("calibrate", f"checkpoint={trained}", *options, f"hydra.run.dir={tmp_path}")
+    assert done.code == 0, done.err
+    said = [line for line in done.err.splitlines() if line.startswith("elslightning: warning: ")]
+    assert said[0] == (
+        "elslightning: warning: denoiser.padding_mode=circular, but machines=[bbels,is]: the theory of such a network "
+        "is els; bbels is a control only"
+    )
+    assert said[1].startswith("elslightning: warning: denoiser.width: without effect")
+
+
+@pytest.mark.parametrize(
+    ("padding", "machines", "count"),
+    [
+        ("circular", "bbels", 1),
+        ("circular", "bbels,ls,is", 1),
+        ("circular", "els,bbels", 0),
+        ("circular", "ls,is", 0),
+        ("zeros", "bbels", 0),
+        ("zeros", "els", 1),
+        ("zeros", "els,bbels", 0),
+        ("zeros", "is", 0),
+    ],
+)
+def test_a_machine_for_another_border_alone_is_doubtful(tmp_path, padding, machines, count):
+    cfg = compose_config("train", tmp_path, [f"denoiser.padding_mode={padding}", f"machines=[{machines}]"])
+    network = torch.nn.Identity()
+    assert len(doubtful(primitives(cfg), network)) == count
+    assert doubtful(primitives(cfg), None) == []
+
+
+def test_checking_draws_no_random_numbers_and_changes_nothing(tmp_path):
+    weights = []
+    for name in ("a", "b"):
+        torch.manual_seed(int(name == "b"))
+        run = train(tmp_path / name, "compare=false", "callbacks=[checkpoint]", "trainer.max_epochs=1")
+        weights.append(torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
+    torch.testing.assert_close(*weights, rtol=0, atol=0)
+
+
+# What constructors ask.
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.0, True, "1", None])
+def test_a_whole_number_is_one(value):
+    assert not is_whole(value, 1)
+    assert whole("key", value, 1) == [f"key must be a whole number, at least 1, not {value!r}"]
+    assert whole("key", 1, 1) == []
+
+
+def test_flags_and_choices():
+    assert flag("key", True) == flag("key", False) == one_of("key", "a", "ab") == []
+    assert flag("key", "yes") == ["key must be true or false, not 'yes'"]
+    for value in ("c", None, ["a"], 1):
+        assert one_of("key", value, ("a", "b")) == [f"key must be one of a, b, not {value!r}"]
+
+
+def test_one_problem_is_a_line_and_more_are_a_list():
+    raise_for()
+    with pytest.raises(InputError) as caught:
+        raise_for("a")
+    assert (str(caught.value), caught.value.problems) == ("a", ("a",))
+    with pytest.raises(InputError) as caught:
+        raise_for("a", "b")
+    assert str(caught.value) == "there are 2 problems:\n  a\n  b"
+    assert caught.value.problems == ("a", "b")

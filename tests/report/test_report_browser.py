@@ -1,0 +1,336 @@
+"""The report in a browser: it opens from disk, the explorer says what the attribution says, and all can use it."""
+
+import base64
+import json
+import math
+import os
+import shutil
+import zlib
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import train
+
+from elslightning.measurement.mosaic import mosaic
+from elslightning.report import figures
+from elslightning.report.page.explorer import explore
+from elslightning.report.page.page import write_report
+from elslightning.runs.experiment import open_run, rebuild
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+PACKAGES = [name for name in ("selenium", "axe_core_python") if find_spec(name) is None]
+SCREENSHOTS = "ELSLIGHTNING_SCREENSHOTS"
+"""Names a directory that pictures of the page are written to."""
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+)
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM or not DRIVER, reason="chromium and chromedriver are not both on this machine"),
+    pytest.mark.skipif(bool(PACKAGES), reason=f"not installed: {', '.join(PACKAGES)} (pip install elslightning[dev])"),
+]
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    """A short training on digits, and its report."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "save", lambda figure, path: None)  # the run's own figures are not looked at
+        directory = train(
+            tmp_path_factory.mktemp("browser") / "digits",
+            "data.train_size=200",
+            "trainer.max_epochs=4",
+            "comparison.num_pairs=7",
+            "comparison.steps=5",
+            "comparison.network_steps=5",
+            "calibration.steps=5",
+        )
+    write_report(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def explorer(run):
+    """What the page should say."""
+    opened = open_run(run)
+    return explore(opened, rebuild(opened))
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    with webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER)) as driver:
+        driver.set_script_timeout(60)
+        yield driver
+
+
+@pytest.fixture
+def page(chromium, run):
+    """The report, opened anew from disk in a wide window."""
+    return visit(chromium, run)
+
+
+def visit(driver, run: Path, *, width: int = 1280, height: int = 900, **media: str):
+    """Opens the report with a window of some size and what media queries may ask, and waits for the explorer."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    features = [{"name": name.replace("_", "-"), "value": value} for name, value in media.items()]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    driver.get_log("browser")
+    driver.get_log("performance")
+    driver.get((run / "report.html").as_uri())
+    WebDriverWait(driver, 20).until(
+        lambda driver: driver.execute_script("return document.documentElement.dataset.explorer") == "ready"
+    )
+    return driver
+
+
+def text(page, identifier: str) -> str:
+    return page.execute_script(f"return document.getElementById('{identifier}').textContent")
+
+
+def data(page, identifier: str) -> dict[str, str]:
+    return page.execute_script(f"return {{...document.getElementById('{identifier}').dataset}}")
+
+
+def picture(page, identifier: str = "ex-canvas") -> str:
+    return page.execute_script(f"return document.getElementById('{identifier}').toDataURL()")
+
+
+def press(page, *keys: str) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    ActionChains(page).send_keys(*keys).perform()
+
+
+def focus(page, identifier: str) -> None:
+    page.execute_script(f"document.getElementById('{identifier}').focus()")
+
+
+def point(page, row: int, column: int, explorer) -> None:
+    """Moves the mouse over a pixel."""
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+
+    canvas = page.find_element(By.ID, "ex-canvas")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", canvas)
+    height, width = explorer.meta["height"], explorer.meta["width"]
+    x = ((column + 0.5) / width - 0.5) * canvas.size["width"]
+    y = ((row + 0.5) / height - 0.5) * canvas.size["height"]
+    ActionChains(page).move_to_element_with_offset(canvas, round(x), round(y)).perform()
+
+
+def shown_pair(page) -> int:
+    """The position of the chosen pair in the strip."""
+    return int(page.execute_script("return document.querySelector('#ex-pairs :checked').value"))
+
+
+def test_it_opens_from_disk_without_an_error_or_a_request(page):
+    assert [entry for entry in page.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+    messages = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
+    asked = [part["params"]["request"]["url"] for part in messages if part["method"] == "Network.requestWillBeSent"]
+    assert asked
+    assert all(url.startswith(("file://", "data:", "blob:")) for url in asked)
+    assert sum(url.startswith("file://") for url in asked) == 1
+
+
+@pytest.mark.parametrize("pixel", [(0, 0), (3, 4), (7, 7)])
+def test_a_pixel_pointed_at_shows_its_source(page, explorer, pixel):
+    row, column = pixel
+    point(page, 5, 1, explorer)
+    point(page, row, column, explorer)
+    found, pair = explorer.attributions, shown_pair(page)
+    image, there, across = (int(part[pair, row, column, 0]) for part in (found.image, found.row, found.column))
+    patch = int(found.patch_size[pair])
+    assert data(page, "ex-source") == {"image": str(image), "patch": f"{there},{across},{patch}"}
+    said = text(page, "ex-text")
+    assert f"training image {image}" in said
+    assert f"its {patch}×{patch} patch around row {there}, column {across}" in said
+    number = float(said.split("patches: ")[1].split(". Tile")[0].replace(",", ""))
+    # Entropies travel as bytes.
+    assert number == pytest.approx(
+        float(found.effective[pair, row, column]), rel=explorer.meta["entropyMax"] / 255 + 0.06
+    )
+    tiles = mosaic(found, circular=False).tile[pair]
+    assert f"Tile: {int((tiles == tiles[row, column]).sum())} pixel" in said
+    assert text(page, "ex-title") == f"Row {row}, column {column}"
+    listed = page.execute_script(
+        "return [...document.querySelectorAll('#ex-others li span:first-of-type')].map((x) => x.textContent)"
+    )
+    top = [int(part) for part in found.image[pair, row, column] if part >= 0]
+    assert [int(line.split(",")[0].split(" ")[0]) for line in listed] == top
+
+
+def test_a_touch_chooses_a_pixel(page, explorer):
+    page.execute_script("document.getElementById('ex-canvas').scrollIntoView({block: 'center', behavior: 'instant'})")
+    box = page.execute_script("return document.getElementById('ex-canvas').getBoundingClientRect().toJSON()")
+    place = {"x": box["left"] + box["width"] * 2.5 / 8, "y": box["top"] + box["height"] * 6.5 / 8}
+    page.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [place]})
+    page.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    assert text(page, "ex-title") == "Row 6, column 2"
+
+
+def test_the_slider_walks_from_noise_to_image(page, explorer):
+    from selenium.webdriver.common.keys import Keys
+
+    focus(page, "ex-step")
+    seen = [picture(page)]
+    for step in range(4, 0, -1):
+        press(page, Keys.ARROW_LEFT)
+        seen.append(picture(page))
+        told = text(page, "ex-step-text")
+        assert told.startswith(f"Step {step} of 5 · t = {(6 - step) / 5:.2f} · patch ")
+        patch = explorer.meta["steps"][step - 1]["patch"]
+        assert f"patch {patch}×{patch}" in told
+        spoken = page.execute_script("return document.getElementById('ex-step').getAttribute('aria-valuetext')")
+        assert spoken == told.replace(" · ", ", ")
+    assert len(set(seen)) == len(seen)
+    assert math.isclose(explorer.meta["steps"][0]["time"], 1)
+
+
+def test_the_views_differ(page):
+    seen = set()
+    for view in ("theory", "network", "difference", "mosaic"):
+        page.execute_script(f"document.querySelector('[name=ex-view][value={view}]').click()")
+        seen.add(picture(page))
+    assert len(seen) == 4
+
+
+def test_the_theory_s_pixels_are_drawn(page, explorer):
+    """The colours on the canvas are those of the sample, away from the frames."""
+    point(page, 7, 7, explorer)
+    pair = shown_pair(page)
+    run = explorer.meta
+    side = page.execute_script("return document.getElementById('ex-canvas').width") / run["width"]
+    drawn = page.execute_script(
+        "const c = document.getElementById('ex-canvas').getContext('2d'), s = arguments[0];"
+        "return [0, 1, 2, 3].map((i) => c.getImageData((i + .5) * s, .5 * s, 1, 1).data[0])",
+        side,
+    )
+    content = base64.b64decode(explorer.blob)
+    place = run["arrays"]["theory"]
+    bytes_ = np.frombuffer(zlib.decompress(content)[place["offset"] :][: place["bytes"]], np.uint8)
+    assert drawn == bytes_.reshape(place["shape"])[pair, -1, 0, 0, :4].tolist()
+
+
+def test_the_keyboard_alone_reaches_and_operates_everything(page):
+    from selenium.webdriver.common.keys import Keys
+
+    def active() -> str:
+        return page.execute_script("const e = document.activeElement; return e.id || e.name || e.tagName")
+
+    reached = []
+    for _ in range(60):
+        press(page, Keys.TAB)
+        name = active()
+        if name == "BODY":  # round to the start
+            break
+        if name not in reached:
+            reached.append(name)
+        outline = page.execute_script(
+            "const e = document.activeElement, t = e.type === 'radio' ? e.closest('label') : e;"
+            "return [t, ...t.children].some((x) => getComputedStyle(x).outlineStyle !== 'none')"
+        )
+        assert outline, f"no focus to be seen on {name}"
+        if name == "ex-pair":
+            before = picture(page)
+            press(page, Keys.ARROW_RIGHT)
+            assert picture(page) != before
+        elif name == "ex-view":
+            before = picture(page)
+            press(page, Keys.ARROW_RIGHT)
+            assert picture(page) != before
+            press(page, Keys.ARROW_LEFT)
+        elif name == "ex-canvas-box":
+            for key, place in (
+                (Keys.ARROW_UP, "Row 3, column 4"),
+                (Keys.ARROW_LEFT, "Row 3, column 3"),
+                (Keys.HOME, "Row 3, column 0"),
+                (Keys.PAGE_DOWN, "Row 7, column 0"),
+                (Keys.ARROW_DOWN, "Row 7, column 0"),
+                (Keys.END, "Row 7, column 7"),
+                (Keys.PAGE_UP, "Row 0, column 7"),
+            ):
+                press(page, key)
+                assert text(page, "ex-title") == place
+        elif name == "ex-play":
+            press(page, Keys.ENTER)
+            assert text(page, "ex-play") == "Stop"
+            press(page, Keys.ENTER)
+            assert text(page, "ex-play") == "Play"
+        elif name == "SUMMARY":
+            press(page, Keys.ENTER)
+    assert {"ex-pair", "ex-view", "ex-canvas-box", "ex-play", "ex-step", "SUMMARY", "A"} <= set(reached)
+    order = [name for name in reached if name.startswith("ex-")]
+    assert order == ["ex-pair", "ex-view", "ex-canvas-box", "ex-play", "ex-step"]
+
+
+def test_the_chosen_pixel_is_announced(page, explorer):
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    focus(page, "ex-canvas-box")
+    press(page, Keys.ARROW_UP)
+    WebDriverWait(page, 5).until(lambda page: text(page, "ex-live").startswith("Row 3, column 4. Leading source: "))
+    assert text(page, "ex-live").endswith(text(page, "ex-text"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1920])
+def test_nothing_keeps_anyone_out(chromium, run, scheme, width):
+    import axe_core_python
+
+    page = visit(chromium, run, width=width, prefers_color_scheme=scheme)
+    page.execute_script((Path(axe_core_python.__file__).parent / "axe.min.js").read_text())
+    page.execute_script("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    found = page.execute_async_script("const done = arguments[0]; axe.run().then(done, (error) => done(String(error)))")
+    grave = [
+        (rule["id"], [node["html"][:150] for node in rule["nodes"]][:3])
+        for rule in found["violations"]
+        if rule["impact"] in ("serious", "critical")
+    ]
+    assert grave == []
+    assert len(found["passes"]) > 15
+
+
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_width_makes_the_page_scroll_sideways(chromium, run, width, scheme):
+    page = visit(chromium, run, width=width, prefers_color_scheme=scheme)
+    height = page.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]["height"]
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width
+    if folder := os.environ.get(SCREENSHOTS):
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        shot = page.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / f"report-{width}-{scheme}.png").write_bytes(base64.b64decode(shot["data"]))
+
+
+def test_whoever_asks_for_less_motion_gets_less(chromium, run):
+    page = visit(chromium, run, prefers_reduced_motion="reduce")
+    assert page.execute_script("return getComputedStyle(document.documentElement).scrollBehavior") == "auto"
+
+
+def test_it_can_be_printed(page):
+    printed = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
+    assert printed.startswith(b"%PDF")
+    assert len(printed) > 20_000

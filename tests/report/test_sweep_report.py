@@ -1,0 +1,221 @@
+"""The report of a multirun: its table and its figure, from whatever its jobs have left."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+from test_jobs import finished, started
+from tiny import cli
+
+from elslightning.machines.scales import ScaleTable, save_scales
+from elslightning.measurement.comparison import Comparison, agreement
+from elslightning.report import sweep as sweep_report
+from elslightning.report.sweep import report
+from elslightning.runs.jobs import Job
+from elslightning.system.errors import InputError
+from elslightning.system.files import write_json
+
+RESNET = {"_target_": "elslightning.ResNet", "channels": "${data.channels}", "num_classes": 10, "width": 16}
+
+
+def summary(shift: float) -> dict:
+    """The summary of a comparison of noise with itself, and of other noise with it."""
+    truth = torch.randn(4, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    machines = {"bbels": truth, "is": truth + shift * truth.flip(0)}
+    rows = []
+    for name, images in machines.items():
+        columns = {"label": None, "machine": name, "steps": 2, "network_steps": 2}
+        values = {key: value.tolist() for key, value in agreement(images, truth).items()}
+        rows += [{"pair": n, **columns, **{key: value[n] for key, value in values.items()}} for n in range(4)]
+    return Comparison(rows, {2: truth}, machines, None).summary()
+
+
+def job(directory: Path, layers: int, *, sweep: dict | None = None, results: bool = True) -> Path:
+    """A finished job of a multirun over the depth of a network."""
+    finished(directory, "+sweep=depth", f"denoiser.num_layers={layers}", objective=0.5)
+    config = {"data": {"channels": 1}, "denoiser": {**RESNET, "num_layers": layers}}
+    OmegaConf.save(
+        OmegaConf.create(config | ({} if sweep is None else {"sweep": sweep})), directory / ".hydra/config.yaml"
+    )
+    write_json(directory / "summary.json", summary(layers) if results else {"samples": 3})
+    if results:
+        save_scales(directory / "scales.json", {"bbels": ScaleTable([0.9, 0.1], [3, 4 * layers + 1])})
+        (directory / "receptive_field.csv").write_text("step,x0_size_90\n2,7\n1,3\n")
+        (directory / "metrics.csv").write_text(
+            "step,val/loss,val/bbels/pearson_r_median,val/bbels/patch_size_mean\n5,1.5,,\n10,,0.5,4.0\n20,,0.75,5.0\n"
+        )
+    return directory
+
+
+def rows(directory: Path) -> list[dict[str, str]]:
+    with (directory / "sweep.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What is drawn: the runs and how they are shown, in place of a picture."""
+    calls = []
+
+    def draw(runs, x, **options):
+        calls.append((runs, x, options))
+
+    monkeypatch.setattr(sweep_report, "sweep", draw)
+    return calls
+
+
+def test_a_row_has_what_was_set_and_what_was_found(tmp_path, drawn):
+    for layers in (1, 2):
+        job(tmp_path / str(layers), layers)
+    found = report(tmp_path)
+    assert (found.written, found.complaint, found.skipped()) == ([tmp_path / "sweep.csv"], None, None)
+    first, second = rows(tmp_path)
+    assert (second["job"], second["status"], second["error"], second["seconds"]) == ("2", "finished", "", "1.5")
+    assert (first["denoiser.num_layers"], second["denoiser.num_layers"]) == ("1", "2")
+    assert (first["receptive_field"], second["receptive_field"]) == ("7", "9")
+    assert (second["val/bbels/patch_sizes"], second["val/bbels/patch_size_mean"]) == ("3 9", "6.0")
+    assert second["val/network/patch_size_mean"] == "5.0"
+    expected = summary(2)["machines"]["is"]["2"]
+    for name in ("median", "low", "high"):
+        assert float(second[f"val/is/pearson_r_{name}"]) == expected["pearson_r"][name]
+    assert second["val/bbels/beats_is"] == "1.0"
+    assert "sweep" not in second
+
+
+def test_without_a_question_the_figure_is_about_what_varies(tmp_path, drawn):
+    for layers in (1, 2):
+        job(tmp_path / str(layers), layers)
+    report(tmp_path)
+    runs, x, options = drawn[0]
+    assert (x, options["columns"], options["lines"]) == ("denoiser.num_layers", None, None)
+    assert [run[x] for run in runs] == [1, 2]
+
+
+def test_the_sweep_says_what_the_figure_shows(tmp_path, drawn):
+    job(tmp_path / "1", 1, sweep={"question": "Why?", "x": "receptive_field", "columns": "denoiser.width", "more": 1})
+    report(tmp_path)
+    (runs, x, options) = drawn[0]
+    assert (x, options) == ("receptive_field", {"columns": "denoiser.width", "lines": None, "title": "Why?"})
+    assert [(run["receptive_field"], run["denoiser.width"]) for run in runs] == [(7, 16)]
+
+
+@pytest.mark.parametrize("chosen", ["experiment", "denoiser"])
+def test_a_choice_of_a_group_is_a_setting(tmp_path, drawn, chosen):
+    for name in ("one", "other"):
+        directory = job(tmp_path / name, 1)
+        Job(directory, (f"{chosen}={name}",), "finished").write()
+        (directory / ".hydra" / "overrides.yaml").write_text(f'["{chosen}={name}"]')
+    report(tmp_path)
+    runs, x, _ = drawn[0]
+    assert (x, [run[x] for run in runs]) == (chosen, ["one", "other"])
+    assert [row[chosen] for row in rows(tmp_path)] == ["one", "other"]
+
+
+def test_a_history_has_a_point_per_comparison(tmp_path, drawn):
+    job(tmp_path / "1", 1, sweep={"question": "When?", "x": "step", "history": True})
+    report(tmp_path)
+    (runs, x, _) = drawn[0]
+    shown = [(run[x], run["val/bbels/pearson_r_median"], run["val/bbels/patch_size_mean"]) for run in runs]
+    assert shown == [(10, 0.5, 4.0), (20, 0.75, 5.0)]
+    assert len(rows(tmp_path)) == 1
+
+
+def test_what_is_not_finished_is_named_and_left_out(tmp_path, drawn):
+    job(tmp_path / "0", 1)
+    started(tmp_path / "1", "denoiser.num_layers=2")
+    Job(started(tmp_path / "2", "denoiser.num_layers=3"), ("denoiser.num_layers=3",), "failed", "no luck").write()
+    job(tmp_path / "3", 4)
+    (tmp_path / "3" / "summary.json").write_text("{")
+    (tmp_path / "4").mkdir()  # not a job
+    found = report(tmp_path)
+    assert [row["status"] for row in rows(tmp_path)] == ["finished", "unfinished", "failed", "unreadable"]
+    assert [run["job"] for run in drawn[0][0]] == ["0"]
+    names = "1 (denoiser.num_layers=2): unfinished; 2 (denoiser.num_layers=3): no luck; 3 (denoiser.num_layers=4): "
+    assert found.skipped().startswith(f"3 of 4 jobs did not finish: {names}unreadable: ")
+    assert f"{tmp_path / '3' / 'summary.json'} is not a JSON file" in found.skipped()
+
+
+@pytest.mark.parametrize(("name", "text"), [("scales.json", "[]"), ("summary.json", '{"machines": {"is": 1}}')])
+def test_files_of_another_content_are_unreadable(tmp_path, drawn, name, text):
+    (job(tmp_path / "0", 1) / name).write_text(text)
+    report(tmp_path)
+    assert rows(tmp_path)[0]["status"] == "unreadable"
+
+
+def test_runs_without_a_comparison_have_a_row_and_no_figure(tmp_path):
+    job(tmp_path / "0", 1, results=False)
+    assert report(tmp_path).written == [tmp_path / "sweep.csv"]
+    assert rows(tmp_path)[0]["status"] == "finished"
+
+
+def test_a_configuration_that_names_anything_else_builds_nothing(tmp_path, drawn):
+    directory = job(tmp_path / "0", 1)
+    config = OmegaConf.create({"data": {}, "denoiser": {"_target_": "pathlib.Path", "_args_": ["x"]}})
+    OmegaConf.save(config, directory / ".hydra" / "config.yaml")
+    report(tmp_path)
+    assert rows(tmp_path)[0]["receptive_field"] == ""
+
+
+def test_the_table_is_written_whatever_befalls_the_figure(tmp_path, monkeypatch):
+    job(tmp_path / "0", 1)
+
+    def draw(*arguments, **options):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(sweep_report, "sweep", draw)
+    found = report(tmp_path)
+    assert found.text() == f"report: {tmp_path / 'sweep.csv'}\nthere is no figure: RuntimeError: no ink"
+    assert len(rows(tmp_path)) == 1
+
+
+def test_a_folder_without_runs_is_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no run of a multirun"):
+        report(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+# On the command line.
+
+
+def test_the_verb_writes_table_and_figure_and_names_what_it_skips(tmp_path):
+    for layers in (1, 2):
+        job(tmp_path / str(layers), layers)
+    started(tmp_path / "3", "denoiser.num_layers=3")
+    done = cli("sweep-report", str(tmp_path))
+    assert done.code == 0
+    picture = tmp_path / "figures" / "sweep.png"
+    assert done.out == f"report: {tmp_path / 'sweep.csv'}\nreport: {picture}\n"
+    assert done.err == "elslightning: warning: 1 of 3 jobs did not finish: 3 (denoiser.num_layers=3): unfinished\n"
+    with Image.open(picture) as image:
+        assert min(image.size) > 100
+
+
+def test_its_help_says_what_it_takes():
+    done = cli("sweep-report", "--help")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("elslightning sweep-report DIR: ")
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["--dir"]])
+def test_it_takes_one_folder(arguments):
+    done = cli("sweep-report", *arguments)
+    assert (done.code, done.err) == (2, "elslightning: error: usage: elslightning sweep-report DIR\n")
+
+
+def test_a_missing_folder_is_refused_in_one_line(tmp_path):
+    done = cli("sweep-report", str(tmp_path / "missing"))
+    expected = f"elslightning: error: {tmp_path / 'missing'} holds no run of a multirun\n"
+    assert (done.code, done.err) == (2, expected)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    job(tmp_path / "0", 1)
+    (tmp_path / "sweep.csv").mkdir()
+    done = cli("sweep-report", str(tmp_path))
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert f"cannot write the report of {tmp_path}" in done.err
+    assert json.loads((tmp_path / "0" / "job.json").read_text())["status"] == "finished"

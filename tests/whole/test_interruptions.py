@@ -1,0 +1,258 @@
+"""Work that is killed: nothing that was finished is lost, and what is started again ends as if nothing had happened."""
+
+import csv
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import victims
+from tiny import MEASUREMENT, TRAIN, cli, snapshot, train
+
+from elslightning.machines import BoundaryBrokenScoreMachine
+from elslightning.machines.patches import PatchMachine
+from elslightning.system.keeping import KEPT, Kept
+from elslightning.system.signals import EXIT_CODES
+from elslightning.training.comparing import ELSComparison
+from elslightning.training.task import DenoisingTask
+from elslightning.training.writers import MetricsFile
+
+pytestmark = pytest.mark.reliability
+
+OPTIONS = [
+    *(word for word in TRAIN if "max_epochs" not in word),
+    *("trainer.max_epochs=6", "comparison.every_n_epochs=3", "machines=[bbels,is]", "scheduler=one_cycle"),
+]
+RESULTS = ("metrics.csv", "scales.json", "calibration.csv", "comparison.csv", "consistency.csv", "summary.json")
+VOLATILE = {"run.json"}
+
+
+def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it does not come"
+        time.sleep(0.005)
+
+
+def content(directory: Path) -> dict[str, bytes]:
+    return {name: (directory / name).read_bytes() for name in RESULTS}
+
+
+def checkpoint(directory: Path) -> dict:
+    return torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def assert_equal(one: Any, other: Any) -> None:
+    """The same, bit for bit, whatever tensors lie in."""
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key, part in one.items():
+            assert_equal(part, other[key])
+    elif isinstance(one, list):
+        for part, counterpart in zip(one, other, strict=True):
+            assert_equal(part, counterpart)
+    else:
+        assert one == other
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    """The same weights, averages, moments and results, bit for bit, and the same files."""
+    for section in ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers"):
+        assert_equal(checkpoint(one)[section], checkpoint(other)[section])
+    assert content(one) == content(other)
+    assert snapshot(one).keys() == snapshot(other).keys()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A training that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("interruptions")
+    assert victims.finish("train", *OPTIONS, f"hydra.run.dir={folder / 'whole'}", output=folder / "log") == 0
+    return folder / "whole"
+
+
+def whole_files(directory: Path) -> None:
+    """Whatever is there can be read to its end."""
+    for path in directory.rglob("*"):
+        if not path.is_file() or ".tmp" in path.name:
+            continue
+        match path.suffix:
+            case ".json":
+                json.loads(path.read_text())
+            case ".csv":
+                with path.open(newline="") as file:
+                    rows = list(csv.DictReader(file))
+                assert all(None not in row and None not in row.values() for row in rows)
+            case ".ckpt":
+                torch.load(path, weights_only=True)
+            case ".npz":
+                with np.load(path) as arrays:
+                    assert all(arrays[name].size for name in arrays)
+            case ".npy":
+                assert np.load(path).size
+
+
+@pytest.mark.parametrize(
+    ("number", "seed"),
+    [(signal.SIGKILL, 0), (signal.SIGKILL, 1), (signal.SIGKILL, 2), (signal.SIGTERM, 3), (signal.SIGINT, 4)],
+    ids=str,
+)
+def test_a_training_that_is_killed_again_and_again_ends_the_same(whole, tmp_path, number, seed):
+    run, output, dice = tmp_path / "run", tmp_path / "log", random.Random(seed)
+    command, kills = ["train", *OPTIONS, f"hydra.run.dir={run}"], 0
+    while True:
+        process = victims.start(*command, output=output)
+        if kills < 3:
+            process.join(dice.uniform(0.5, 3.0))
+            if process.is_alive():
+                os.kill(process.pid, number)
+            kills += 1
+        process.join(120)
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == EXIT_CODES.get(number, -number), output.read_text()
+        whole_files(run)
+        if (run / "checkpoints" / "last.ckpt").is_file():
+            command = ["train", f"resume={run}"]
+    assert_same_training(run, whole)
+    assert not (run / KEPT).exists()
+
+
+def test_a_training_that_is_killed_in_its_comparison_only_compares(tmp_path, monkeypatch):
+    options = [*TRAIN, "machines=[bbels,ls]"]
+    whole = train(tmp_path / "whole", *options)
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(ELSComparison, "_log_measured", lambda *arguments: 1 / 0)
+        assert cli("train", *options, f"hydra.run.dir={run}").code == 1
+    assert "finished" not in json.loads((run / "run.json").read_text())
+    assert (run / KEPT).is_dir()
+    evaluated = []
+    partials = PatchMachine._partials
+    with monkeypatch.context() as patch:
+        patch.setattr(DenoisingTask, "training_step", lambda *arguments: pytest.fail("it trains"))
+        patch.setattr(PatchMachine, "_partials", lambda *arguments: evaluated.append(1) or partials(*arguments))
+        done = cli("train", f"resume={run}")
+    assert done.code == 0, done.err
+    assert not evaluated  # all of it was kept
+    assert content(run) == content(whole)
+    assert json.loads((run / "run.json").read_text())["finished"]
+    done = cli("train", f"resume={run}")
+    assert (done.code, "1 of 1 epochs are done" in done.err) == (2, True)
+
+
+def test_a_training_that_slurm_preempts_is_asked_for_again_and_ends_the_same(whole, tmp_path):
+    run, output, asked = tmp_path / "run", tmp_path / "log", tmp_path / "asked"
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
+    (folder / "scontrol").chmod(0o755)
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "job", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+    slurm = {**job, "SLURM_NODEID": "0", "PATH": f"{folder}:{os.environ['PATH']}"}
+    command = ["train", *OPTIONS, f"hydra.run.dir={run}"]
+    process = victims.start(*command, output=output, environment=slurm)
+    wait(lambda: (run / "checkpoints" / "last.ckpt").is_file())
+    os.kill(process.pid, signal.SIGUSR1)
+    wait(asked.is_file)
+    process.kill()
+    process.join()
+    assert asked.read_text().split() == ["requeue", "7"]
+    assert list(run.glob("hpc_ckpt_*.ckpt"))
+    steps = checkpoint(run)["global_step"]
+    process = victims.start(*command, output=output, environment=slurm)
+    process.join(120)
+    assert process.exitcode == 0, output.read_text()
+    assert 0 < steps < checkpoint(run)["global_step"]
+    assert_same_training(run, whole)
+    (again,) = json.loads((run / "run.json").read_text())["resumed"]
+    assert again["seed"] == 0
+
+
+@pytest.mark.parametrize("verb", ["calibrate", "compare"])
+def test_a_measurement_that_is_killed_keeps_what_it_had(whole, tmp_path, verb, monkeypatch):
+    more = [word for word in MEASUREMENT if "steps" not in word]
+    options = [f"checkpoint={whole}", *more, "calibration.steps=6", "comparison.steps=6", "comparison.network_steps=6"]
+    options += ["calibration.num_samples=3"]
+    reference, run, output = tmp_path / "reference", tmp_path / "run", tmp_path / "log"
+    command = [verb, *options, f"hydra.run.dir={run}"]
+    monkeypatch.setattr(victims, "THREADS", "1")
+    assert victims.finish(verb, *options, f"hydra.run.dir={reference}", output=output) == 0
+    assert not (reference / KEPT).exists()
+    process = victims.start(*command, output=output)
+    wait(lambda: len(list((run / KEPT).glob("[!.]*.npy"))) > 2)
+    process.kill()
+    process.join()
+    whole_files(run)
+    kept = {path.name for path in (run / KEPT).glob("[!.]*.npy")}
+    assert len(kept) > 2
+    assert victims.finish(*command, output=output) == 0
+    assert not (run / KEPT).exists()
+    names = snapshot(reference).keys() - VOLATILE
+    assert snapshot(run).keys() - VOLATILE == names
+    for name in names:
+        if name.endswith((".csv", ".json")):
+            assert (run / name).read_bytes() == (reference / name).read_bytes(), name
+
+
+def test_earlier_metrics_stay_until_there_are_others(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,val/loss\n1,0.5\n")
+    before = path.read_bytes()
+    logger = MetricsFile(str(tmp_path), name="", version="")
+    logger.experiment.log_metrics({"val/loss": 0.25}, step=3)
+    assert path.read_bytes() == before
+    logger.save()
+    assert path.read_text().split() == ["step,val/loss", "3,0.25"]
+
+
+def test_what_was_kept_is_found_by_the_same_question_only(tmp_path):
+    images = torch.rand(5, 1, 6, 6, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    x_t = torch.randn(2, 1, 6, 6, generator=torch.Generator().manual_seed(1))
+    levels = torch.full((2,), 0.5, dtype=torch.float64)
+
+    def files(x_t: torch.Tensor = x_t, images: torch.Tensor = images, size: int = 3) -> int:
+        machine = BoundaryBrokenScoreMachine(images, scales=size)
+        bare = machine(x_t, levels)
+        machine.keep = Kept(tmp_path)
+        for _ in range(2):
+            assert torch.equal(machine(x_t, levels), bare)
+        return len(list(tmp_path.iterdir()))
+
+    assert [files(), files()] == [1, 1]
+    assert files(x_t=x_t + 1e-6) == 2
+    assert files(images=images + 1e-6) == 3
+    assert files(size=5) == 4
+    (tmp_path / sorted(path.name for path in tmp_path.iterdir())[0]).write_bytes(b"\x93NUMPY cut")
+    assert files() == 4
+
+
+def test_a_second_run_in_the_same_directory_refuses(tmp_path):
+    run, output = tmp_path / "run", tmp_path / "log"
+    options = [*(word for word in TRAIN if "max_epochs" not in word), "trainer.max_epochs=400", "compare=false"]
+    first = victims.start("train", *options, f"hydra.run.dir={run}", output=output)
+    try:
+        wait(lambda: (run / "checkpoints" / "last.ckpt").is_file())
+        before = (run / ".hydra" / "overrides.yaml").read_bytes()
+        for words in ([*TRAIN, f"hydra.run.dir={run}"], [f"resume={run}"]):
+            done = cli("train", *words)
+            assert (done.code, done.err) == (
+                2,
+                f"elslightning: error: another run is at work in {run}: wait, or choose another one\n",
+            )
+        assert (run / ".hydra" / "overrides.yaml").read_bytes() == before
+        assert first.is_alive()
+    finally:
+        first.kill()
+        first.join()
+    epochs = checkpoint(run)["epoch"] + 2
+    done = cli("train", f"resume={run}", f"trainer.max_epochs={epochs}")  # a dead run holds no directory
+    assert done.code == 0, done.err
