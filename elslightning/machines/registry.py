@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from elslightning.machines.boundary_broken import BoundaryBrokenScoreMachine
 from elslightning.machines.equivariant import EquivariantScoreMachine
@@ -40,7 +41,7 @@ ENTRIES = (
     Entry("es", EquivariantScoreMachine, "ES", "#CC79A7", "#a8507f", "#dc93bd"),
     Entry("is", IdealScoreMachine, "IS", "#D55E00", "#c24e00", "#f0793a", baseline=True),
 )
-MACHINES = {entry.name: entry.machine for entry in ENTRIES}
+MACHINES: dict[str, type[Any]] = {entry.name: entry.machine for entry in ENTRIES}
 """The machines' classes by name: called with images (N, channel, height, width), labels (N,) or None, and what they
 have beside these."""
 COLOURS = {entry.name: entry.colour for entry in ENTRIES}
