@@ -11,8 +11,8 @@ A subclass says how the denoiser is made, and pytest finds the tests:
 
 A trained denoiser leaves the images alone. Several denoisers share one class by
 `@pytest.mark.parametrize("build", [...])`, where each `build(images, labels)` returns one; by
-`@pytest.mark.parametrize("conditional", [False, True])` they are tested with and without labels. For the values in failed
-assertions, `conftest.py` says `pytest.register_assert_rewrite("elslightning.testing")`.
+`@pytest.mark.parametrize("conditional", [False, True])` they are tested with and without labels. For the values in
+failed assertions, `conftest.py` says `pytest.register_assert_rewrite("elslightning.testing")`.
 """
 
 from collections.abc import Callable, Iterator
