@@ -23,7 +23,7 @@ _ROOMS = {
         "ScaleTable",
         "ScoreMachine",
     ),
-    "networks": ("EpsDenoiser", "ResNet", "UNet"),
+    "networks": ("EpsDenoiser", "NetworkDenoiser", "ResNet", "UNet"),
     "measurement.attribution": ("attribute", "attribute_process"),
     "measurement.calibration": ("calibrate",),
     "measurement.comparison": ("compare",),

@@ -6,7 +6,8 @@ import torch
 from contract import levels, random_images, random_noise
 from torch.testing import assert_close
 
-from elslightning.diffusion.denoiser import Denoiser, eps_from_x0, score_from_x0, x0_from_eps
+from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.prediction import eps_from_x0, score_from_x0, x0_from_eps
 from elslightning.diffusion.schedule import add_noise
 from elslightning.machines import IdealScoreMachine
 

@@ -375,7 +375,7 @@ def test_build_network_leaves_its_configuration_alone():
     [
         ({"_target_": "elslightning.ResNet", "channels": 1, "width": 7}, "width must be a multiple of 8"),
         ({"_target_": "elslightning.ResNet"}, "channels"),
-        ({"_target_": "elslightning.Transformer"}, "elslightning.networks.Transformer"),
+        ({"_target_": "elslightning.Transformer"}, "elslightning.Transformer"),
         ({"_target_": "nowhere.Nothing"}, "nowhere.Nothing"),
     ],
     ids=["bad value", "missing argument", "unknown class", "unknown module"],
