@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from contract import levels, random_images, random_noise
 from torch import Tensor
 from torch.testing import assert_close
 
 from elslightning.diffusion import prediction as p
 from elslightning.diffusion.schedule import add_noise
 from elslightning.system.errors import InputError
+from elslightning.testing import levels, random_images, random_noise
 
 ALPHA_BAR = levels(1e-3, 0.3, 0.9, 1 - 1e-4)
 SIGMA_DATA = 0.7
