@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from elslightning.networks import EpsDenoiser
+from elslightning.networks import NetworkDenoiser
 from elslightning.runs.targets import build, own
 from elslightning.system.errors import InputError
 from elslightning.system.tensorfiles import SUFFIX, read_tensors
@@ -20,9 +20,9 @@ CHECKPOINT_FORMAT = 1
 _PREFIX = "denoiser."
 
 
-def build_network(config: Mapping[str, Any]) -> EpsDenoiser:
+def build_network(config: Mapping[str, Any]) -> NetworkDenoiser:
     """The untrained network of a configuration with the sections `denoiser` and `schedule`."""
-    return EpsDenoiser(build(config["denoiser"]), build(config["schedule"]))
+    return NetworkDenoiser(build(config["denoiser"]), build(config["schedule"]))
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -97,7 +97,7 @@ def _from_tensors(path: Path) -> dict[str, Any]:
     }
 
 
-def load_network(path: str | Path) -> tuple[EpsDenoiser, dict[str, Any]]:
+def load_network(path: str | Path) -> tuple[NetworkDenoiser, dict[str, Any]]:
     """The trained network of a checkpoint, and the configuration of the run that made it.
 
     With weight averaging, these are the averaged weights. The global random number generator is left as it was.
@@ -159,7 +159,7 @@ class Checkpoint:
 
     path: str | Path | None = None
 
-    def __call__(self, images: Tensor, labels: Tensor | None = None) -> EpsDenoiser:
+    def __call__(self, images: Tensor, labels: Tensor | None = None) -> NetworkDenoiser:
         """The network, in evaluation mode, on the device of the images.
 
         Raises:

@@ -14,7 +14,7 @@ from elslightning.data import ImageDataModule, Split
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.measurement.measurement import Measurement
-from elslightning.networks import EpsDenoiser
+from elslightning.networks import NetworkDenoiser
 from elslightning.runs.checkpoints import find_checkpoint, load_network, read_checkpoint
 from elslightning.runs.overrides import keys_of
 from elslightning.runs.run import Run, read_run
@@ -41,7 +41,7 @@ class Experiment:
         skip: so many first times are left out of the machines' process.
     """
 
-    network: EpsDenoiser | None
+    network: NetworkDenoiser | None
     machines: dict[str, Denoiser]
     schedule: CosineSchedule
     bank: Tensor
@@ -148,7 +148,7 @@ def rebuild(run: Run) -> Experiment:
     )
 
 
-def _network(run: Run) -> EpsDenoiser | None:
+def _network(run: Run) -> NetworkDenoiser | None:
     path = checkpoint_of(run)
     if path is None:
         return None

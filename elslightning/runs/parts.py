@@ -13,7 +13,7 @@ from elslightning.diffusion.denoiser import Denoiser
 from elslightning.machines.scales import ScaleTable, load_scales
 from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.settings import NETWORK
-from elslightning.networks import EpsDenoiser
+from elslightning.networks import NetworkDenoiser
 from elslightning.runs.checkpoints import find_checkpoint, load_network
 from elslightning.runs.overrides import keys_of
 from elslightning.runs.targets import build
@@ -24,7 +24,7 @@ from elslightning.system.keeping import Kept
 INHERITED = ("seed", "data", "denoiser", "schedule", "machines", "calibration", "comparison")
 
 
-def source(cfg: DictConfig, network: EpsDenoiser | None, data: ImageDataModule) -> Denoiser:
+def source(cfg: DictConfig, network: NetworkDenoiser | None, data: ImageDataModule) -> Denoiser:
     """The denoiser to sample from: the network, or the machine that `source` names.
 
     Args:
@@ -123,7 +123,7 @@ def overrides_given() -> list[str]:
     return list(HydraConfig.get().overrides.task)
 
 
-def find_network(cfg: DictConfig) -> EpsDenoiser:
+def find_network(cfg: DictConfig) -> NetworkDenoiser:
     """The network of `checkpoint`; `cfg` gets what it does not override from the run that made it."""
     network, config = load_network(cfg.checkpoint)
     overrides = overrides_given()
