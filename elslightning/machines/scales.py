@@ -11,7 +11,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from elslightning.diffusion.border import check_patch_size
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.system.errors import InputError
 from elslightning.system.files import read_json, write_json
 from elslightning.system.torchfiles import read_plain
@@ -150,7 +150,7 @@ class ScaleTable:
         return tables[machine]
 
     @classmethod
-    def from_official(cls, path: str | Path, schedule: CosineSchedule) -> "ScaleTable":
+    def from_official(cls, path: str | Path, schedule: Schedule) -> "ScaleTable":
         """Reads a scale file of the paper's code: a list of T patch sizes, position j for the time (j + 1) / T.
 
         The file is a pickle, of `torch.save` or alone; it is read as data, and nothing in it runs.

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from elslightning.data.names import class_names
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import CosineSchedule, Schedule
 from elslightning.machines.registry import BASELINE
 from elslightning.report import paper_figures, paper_grids
 from elslightning.report.paper_style import save_formats
@@ -164,12 +164,12 @@ def _names(run: Run) -> list[str] | None:
     return [known[label] if 0 <= label < len(known) else f"class {label}" for label in labels if label is not None]
 
 
-def _schedule(run: Run) -> CosineSchedule:
+def _schedule(run: Run) -> Schedule:
     """The run's schedule; the files may be a stranger's, and what they name is not called unless it is ours."""
     config = run.setting("schedule")
     if not isinstance(config, dict):
         return CosineSchedule()
     schedule = build(own(config, f"the configuration of {run.directory}"))
-    if not isinstance(schedule, CosineSchedule):
+    if not isinstance(schedule, Schedule):
         raise InputError(f"the configuration of {run.directory} names no schedule")
     return schedule

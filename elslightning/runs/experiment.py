@@ -12,7 +12,7 @@ from torch import Tensor
 
 from elslightning.data import ImageDataModule, Split
 from elslightning.diffusion.denoiser import Denoiser
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.measurement.measurement import Measurement
 from elslightning.networks import NetworkDenoiser
 from elslightning.runs.checkpoints import find_checkpoint, load_network, read_checkpoint
@@ -43,7 +43,7 @@ class Experiment:
 
     network: NetworkDenoiser | None
     machines: dict[str, Denoiser]
-    schedule: CosineSchedule
+    schedule: Schedule
     bank: Tensor
     bank_labels: Tensor | None
     noise: Tensor
@@ -133,7 +133,7 @@ def rebuild(run: Run) -> Experiment:
         scales=run.scales,
         heldout=Split(data.val_images, data.val_labels),
     )
-    schedule: CosineSchedule = build(config["schedule"])
+    schedule: Schedule = build(config["schedule"])
     bank = data.train_images
     noise, classes = measurement.pairs(bank, labels)
     return Experiment(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import CosineSchedule, Schedule
 from elslightning.machines.registry import BASELINE, display_name
 from elslightning.report.page import charts, tables
 from elslightning.report.page.cautions import cautions
@@ -101,13 +101,13 @@ def sections(run: Run, explorer: Explorer | None, complaint: str, mosaics: Table
     ]
 
 
-def _schedule(run: Run) -> CosineSchedule:
+def _schedule(run: Run) -> Schedule:
     config = run.setting("schedule")
     try:
         made = build(own(config, "schedule"))  # the files may be a stranger's
     except (InputError, AttributeError, TypeError):
         return CosineSchedule()
-    return made if isinstance(made, CosineSchedule) else CosineSchedule()
+    return made if isinstance(made, Schedule) else CosineSchedule()
 
 
 def _headline(run: Run) -> Section:
@@ -202,7 +202,7 @@ def _scatter(run: Run) -> Section:
     return Section("recall", title, charts=[Chart(charts.draw(charts.scatter, run, theory), caption, alt)])
 
 
-def _scales(run: Run, schedule: CosineSchedule) -> Section:
+def _scales(run: Run, schedule: Schedule) -> Section:
     title = "Scale of the patches"
     if not run.scales:
         return Section("scale", title, "The run has no scales.json: no machine of it has a patch size.")
@@ -223,7 +223,7 @@ def _scales(run: Run, schedule: CosineSchedule) -> Section:
     return Section("scale", title, texts=texts, tables=[tables.scale_table(run)], charts=drawn)
 
 
-def _trajectory(explorer: Explorer | None, schedule: CosineSchedule) -> Section:
+def _trajectory(explorer: Explorer | None, schedule: Schedule) -> Section:
     title = "Along the way"
     if explorer is None or explorer.own is None:
         reason = "no explorer" if explorer is None else "no checkpoint, or other steps for the network"
