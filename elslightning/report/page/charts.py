@@ -206,7 +206,7 @@ def training(losses: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("optimizer step")
-    axes.set_ylabel("mean squared error of eps")
+    axes.set_ylabel("mean squared error")
     for axis, subs in ((axes.xaxis, (1,)), (axes.yaxis, (1, 2, 3, 5))):
         axis.set_major_locator(LogLocator(subs=subs))
         axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
