@@ -20,6 +20,7 @@ _ROOMS = {
         "IdealScoreMachine",
         "LocalScoreMachine",
         "MACHINES",
+        "ParameterTable",
         "ScaleTable",
         "ScoreMachine",
     ),

@@ -6,6 +6,7 @@ from elslightning.machines.equivariant_local import EquivariantLocalScoreMachine
 from elslightning.machines.ideal import IdealScoreMachine
 from elslightning.machines.local import LocalScoreMachine
 from elslightning.machines.machine import ScoreMachine
+from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.patches import PatchMachine
 from elslightning.machines.registry import MACHINES
 from elslightning.machines.scales import ScaleTable
@@ -17,6 +18,7 @@ __all__ = [
     "EquivariantScoreMachine",
     "IdealScoreMachine",
     "LocalScoreMachine",
+    "ParameterTable",
     "PatchMachine",
     "ScaleTable",
     "ScoreMachine",

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from elslightning.data import ImageDataModule, Split
 from elslightning.diffusion.denoiser import Denoiser
+from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.scales import ScaleTable, load_scales
 from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.settings import NETWORK
@@ -44,7 +45,7 @@ def source(cfg: DictConfig, network: EpsDenoiser | None, data: ImageDataModule) 
     return measurement.machines[cfg.source](data.train_images, labels, scales=scales)
 
 
-def scales_of_source(cfg: DictConfig) -> ScaleTable:
+def scales_of_source(cfg: DictConfig) -> ParameterTable:
     """The scales of the local machine that `source` names.
 
     Raises:
@@ -141,7 +142,7 @@ def load_data(cfg: DictConfig) -> ImageDataModule:
 
 
 def build_measurement(
-    cfg: DictConfig, data: ImageDataModule, scales: dict[str, ScaleTable] | None = None, keep: Kept | None = None
+    cfg: DictConfig, data: ImageDataModule, scales: dict[str, ParameterTable] | None = None, keep: Kept | None = None
 ) -> Measurement:
     """The measurement of a configuration; without `scales` it calibrates."""
     return Measurement(
@@ -156,7 +157,7 @@ def build_measurement(
     )
 
 
-def find_scales(cfg: DictConfig) -> dict[str, ScaleTable] | None:
+def find_scales(cfg: DictConfig) -> dict[str, ParameterTable] | None:
     """The scales that `scales` names, one patch size for all if it is a number, or those beside the checkpoint."""
     if isinstance(cfg.scales, int):
         return dict.fromkeys(cfg.get("machines") or {}, ScaleTable([0.5], [cfg.scales]))
@@ -173,7 +174,7 @@ def find_scales(cfg: DictConfig) -> dict[str, ScaleTable] | None:
     return None
 
 
-def scales_to_compare_with(cfg: DictConfig) -> dict[str, ScaleTable] | None:
+def scales_to_compare_with(cfg: DictConfig) -> dict[str, ParameterTable] | None:
     """The scales of a comparison; None if it is to calibrate.
 
     Whoever sets how to calibrate wants it done, and not the scales that lie beside the checkpoint.

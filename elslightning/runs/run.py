@@ -8,8 +8,9 @@ import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.registry import BASELINE
-from elslightning.machines.scales import ScaleTable, load_scales
+from elslightning.machines.scales import load_scales
 from elslightning.measurement.comparison import MEASURES, NETWORK
 from elslightning.measurement.gradients import GradientField
 from elslightning.runs.arrays import read_gradients, read_samples
@@ -47,7 +48,7 @@ class Run:
     calibration: list[Row]
     receptive_field: list[Row]
     gradients: GradientField | None
-    scales: dict[str, ScaleTable]
+    scales: dict[str, ParameterTable]
     losses: dict[str, list[tuple[int, float]]]
     samples: dict[str, np.ndarray] = field(repr=False)
 
