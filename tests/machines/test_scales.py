@@ -7,13 +7,13 @@ import pickle
 
 import pytest
 import torch
-from contract import levels
 from torch.testing import assert_close
 
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines.parameters import Parameter, ParameterTable
 from elslightning.machines.scales import ScaleTable, load_scales, save_scales
 from elslightning.system.errors import InputError
+from elslightning.testing import levels
 
 
 def at_angles(*angles):

@@ -6,7 +6,6 @@ import pickle
 import papers
 import pytest
 import torch
-from contract import levels, random_noise
 from tiny import MEASUREMENT, cli, snapshot
 
 from elslightning.cli.main import HELP
@@ -17,6 +16,7 @@ from elslightning.report import figures
 from elslightning.runs.checkpoints import load_network
 from elslightning.runs.importing import import_official
 from elslightning.system.errors import InputError
+from elslightning.testing import levels, random_noise
 
 DATA = ["data=digits", "data.train_size=40", "data.val_size=10"]
 
@@ -43,7 +43,7 @@ def test_checkpoint_holds_the_network(official):
     expected = load_official(official).eps(x_t, levels(0.1, 0.9), labels)
     assert torch.equal(loaded.eps(x_t, levels(0.1, 0.9), labels), expected)
     assert set(config) == {"denoiser", "schedule"}
-    assert config["denoiser"]["_target_"] == "elslightning.networks.UNet"
+    assert config["denoiser"]["_target_"] == "elslightning.UNet"
     assert (config["denoiser"]["width"], config["denoiser"]["num_levels"]) == (4, 2)
 
 
