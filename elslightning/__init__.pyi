@@ -26,6 +26,7 @@ from elslightning.machines.ideal import IdealScoreMachine as IdealScoreMachine
 from elslightning.machines.local import LocalScoreMachine as LocalScoreMachine
 from elslightning.machines.machine import ScoreMachine as ScoreMachine
 from elslightning.machines.mean import MeanScoreMachine as MeanScoreMachine
+from elslightning.machines.parameters import ParameterTable as ParameterTable
 from elslightning.machines.patches import PatchMachine as PatchMachine
 from elslightning.machines.registry import MACHINES as MACHINES
 from elslightning.machines.scales import ScaleTable as ScaleTable

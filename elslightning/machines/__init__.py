@@ -7,6 +7,7 @@ from elslightning.machines.ideal import IdealScoreMachine
 from elslightning.machines.local import LocalScoreMachine
 from elslightning.machines.machine import ScoreMachine
 from elslightning.machines.mean import MeanScoreMachine
+from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.patches import PatchMachine
 from elslightning.machines.registry import MACHINES
 from elslightning.machines.scales import ScaleTable
@@ -20,6 +21,7 @@ __all__ = [
     "IdealScoreMachine",
     "LocalScoreMachine",
     "MeanScoreMachine",
+    "ParameterTable",
     "PatchMachine",
     "ScaleTable",
     "ScoreMachine",
