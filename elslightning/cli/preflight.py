@@ -9,28 +9,20 @@ from typing import Any
 import torch
 from hydra.utils import get_object
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
+from elslightning.cli.chosen import find_device, refuse_label, scales_of_source, scales_to_compare_with
 from elslightning.data import SIDES
 from elslightning.diffusion.border import PADDING_MODES
 from elslightning.diffusion.denoiser import Denoiser
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.machines.registry import theory_of
 from elslightning.machines.scales import load_scales
 from elslightning.measurement.heldout import HELDOUT
 from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.settings import NETWORK
-from elslightning.networks import EpsDenoiser
+from elslightning.networks import NetworkDenoiser
 from elslightning.runs.checkpoints import find_checkpoint
-from elslightning.runs.overrides import keys_of
-from elslightning.runs.parts import (
-    find_device,
-    overrides_given,
-    primitives,
-    refuse_label,
-    scales_of_source,
-    scales_to_compare_with,
-)
+from elslightning.runs.configuration import keys_of, overrides_given, primitives
 from elslightning.runs.targets import build
 from elslightning.system.checks import flag, is_whole, raise_for, whole
 from elslightning.system.errors import InputError
@@ -39,7 +31,7 @@ from elslightning.training.loggers import mode_problems
 Section = dict[str, Any]
 
 
-def check(cfg: DictConfig, network: EpsDenoiser | None = None) -> list[str]:
+def check(cfg: DictConfig, network: NetworkDenoiser | None = None) -> list[str]:
     """Finds all that is wrong with a configuration without data; returns what is legal but unwise, a line each.
 
     With a checkpoint it is called twice: first for what the command line says, then with its `network` for the
@@ -52,10 +44,7 @@ def check(cfg: DictConfig, network: EpsDenoiser | None = None) -> list[str]:
     Raises:
         InputError: with a line for every problem.
     """
-    try:
-        config = primitives(cfg)
-    except OmegaConfBaseException as error:
-        raise InputError(" ".join(str(error).split())) from error
+    config = primitives(cfg)
     found = Findings()
     _check_values(cfg.verb, config, found)
     if network is None:
@@ -162,11 +151,11 @@ def _build(config: Section, found: Findings) -> dict[str, Any]:
     return parts
 
 
-def _untrained(config: Section, schedule: CosineSchedule | None, found: Findings) -> EpsDenoiser | None:
+def _untrained(config: Section, schedule: Schedule | None, found: Findings) -> NetworkDenoiser | None:
     """A network like the one to train, without a trace in the global random number generator."""
     with torch.random.fork_rng(devices=[]):
         backbone = found.build("denoiser", config["denoiser"])
-    return None if backbone is None or schedule is None else EpsDenoiser(backbone, schedule)
+    return None if backbone is None or schedule is None else NetworkDenoiser(backbone, schedule)
 
 
 def _check_training(config: Section, found: Findings) -> None:
@@ -199,7 +188,7 @@ def _as_input(place: str) -> Iterator[None]:
 
 
 def _check_together(
-    cfg: DictConfig, config: Section, parts: Mapping[str, Any], network: EpsDenoiser | None, found: Findings
+    cfg: DictConfig, config: Section, parts: Mapping[str, Any], network: NetworkDenoiser | None, found: Findings
 ) -> None:
     """What sections ask of each other."""
     data, machines = parts["data"], parts["machines"]
@@ -231,8 +220,8 @@ def _check_machines(
     measurement: Measurement,
     channels: int,
     side: int | None,
-    network: EpsDenoiser | None,
-    schedule: CosineSchedule,
+    network: NetworkDenoiser | None,
+    schedule: Schedule,
     found: Findings,
 ) -> None:
     """Whether the machines can be made for images of so many channels and, if that is known, of this side."""

@@ -59,14 +59,9 @@ class Remembering(Denoiser):
 
     @cached_property
     def _identity(self) -> str:
-        """What tells this machine from all others, but for its patch sizes: class, buffers, and plain settings."""
-        plain = {name: value for name, value in vars(self.machine).items() if type(value) in (bool, int, float, str)}
-        settings = {name: value for name, value in plain.items() if name not in _WITHOUT_EFFECT}
-        return digest((type(self.machine).__qualname__, repr(sorted(settings.items())), *self.machine.buffers()))
-
-
-_WITHOUT_EFFECT = {"training", "memory_budget", "own_images", "scales"}
-"""Settings that results do not depend on, or only by their patch sizes."""
+        """What tells this machine from all others, but for its patch sizes."""
+        machine = self.machine
+        return digest((type(machine).__qualname__, machine.images, machine.labels, *machine._options()))
 
 
 class RememberingPatches(Remembering):

@@ -1,16 +1,15 @@
 """The receptive field that a network uses: its gradients around one pixel, per noise level."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from elslightning.diffusion.denoiser import Denoiser, x0_from_eps
+from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.prediction import x0_from_eps
 from elslightning.diffusion.sampling import reverse_process
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import Images, Labels, Progress, no_progress
 from elslightning.system.errors import InputError
 from elslightning.system.processes import ALONE, Processes, all_or_none
@@ -48,24 +47,6 @@ class GradientField:
         """The side of the window that holds a share of the gradient of x0, per step; see `effective_size`."""
         return effective_size(self.x0_gradient, share)
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """The rows of `receptive_field.csv`: the sizes of both fields for all `SHARES`, as `eps_size_90` and the like;
-        `step` counts down from the number of steps to 1."""
-        sizes = {
-            f"{name}_size_{100 * share:.0f}": effective_size(gradient, share).tolist()
-            for name, gradient in (("x0", self.x0_gradient), ("eps", self.gradient))
-            for share in SHARES
-        }
-        for index, alpha_bar in enumerate(self.alpha_bar.tolist()):
-            yield {"step": len(self.alpha_bar) - index, "alpha_bar": alpha_bar} | {
-                name: column[index] for name, column in sizes.items()
-            }
-
-    def arrays(self) -> dict[str, Tensor]:
-        """The arrays of `receptive_field.npz`: those of this class, `formal` only if it is known."""
-        known = {} if self.formal is None else {"formal": torch.tensor(self.formal)}
-        return {"alpha_bar": self.alpha_bar, "gradient": self.gradient, "x0_gradient": self.x0_gradient} | known
-
 
 def effective_size(gradient: Float[Tensor, "steps height width"], share: float) -> Int64[Tensor, " steps"]:
     """The smallest odd P such that the P×P window around the centre holds a share of the gradient, per step.
@@ -92,7 +73,7 @@ def effective_size(gradient: Float[Tensor, "steps height width"], share: float) 
 
 def gradient_field(
     network: Denoiser,
-    schedule: CosineSchedule,
+    schedule: Schedule,
     *,
     steps: int,
     noise: Images,

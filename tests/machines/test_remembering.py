@@ -83,7 +83,7 @@ def test_machines_of_other_classes_labels_and_settings_are_other_machines():
     remembering(LOCAL["ls"](images, scales=3, memory_budget=2**24), memory)(x_t, levels(0.5))
     assert len(memory) == 5
     other = LOCAL["ls"](images, scales=3)
-    other.sharpness = 2.0  # a setting that only this machine has
+    other._options = lambda: ("sharpness 2",)
     remembering(other, memory)(x_t, levels(0.5))
     assert len(memory) == 6
 

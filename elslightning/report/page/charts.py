@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch import Tensor
 
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.machines.registry import BASELINE, COLOURS, display_name
 from elslightning.measurement.comparison import NETWORK
 from elslightning.runs.run import Run
@@ -103,7 +103,7 @@ def scatter(run: Run, machine: str) -> Figure:
     return figure
 
 
-def scales(run: Run, schedule: CosineSchedule, formal: int | None) -> Figure:
+def scales(run: Run, schedule: Schedule, formal: int | None) -> Figure:
     """Patch sizes against time, with the windows of the network's gradient and the formal receptive field."""
     figure = _figure(6.4, 3.6)
     axes = figure.subplots()
@@ -126,14 +126,16 @@ def scales(run: Run, schedule: CosineSchedule, formal: int | None) -> Figure:
     return figure
 
 
-def agreement_curves(run: Run, machine: str, schedule: CosineSchedule) -> Figure:
+def agreement_curves(run: Run, machine: str, schedule: Schedule) -> Figure:
     """The agreement of every patch size tried, against time; the calibrated ones are marked."""
     figure = _figure(6.4, 3.6)
     axes = figure.subplots()
-    found: dict[int, dict[float, list[float]]] = {}
-    for row in run.calibration:
-        if row["machine"] == machine:
-            found.setdefault(row["patch_size"], {}).setdefault(row["alpha_bar"], []).append(row["agreement"])
+    calibration = run.calibrations[machine]
+    levels = calibration.alpha_bar.tolist()
+    found: dict[int, dict[float, list[float]]] = {
+        size: dict(zip(levels, calibration.agreement[:, index].tolist(), strict=True))
+        for index, size in enumerate(calibration.patch_sizes)
+    }
     shades = matplotlib.colormaps["cividis"](np.linspace(0.3, 0.85, len(found)))
     dashes = itertools.cycle(("-", "--", "-.", ":"))
     for (size, by_level), shade, dash in zip(sorted(found.items()), shades, dashes, strict=False):
@@ -152,7 +154,7 @@ def agreement_curves(run: Run, machine: str, schedule: CosineSchedule) -> Figure
     return figure
 
 
-def trajectory(alpha_bar: Tensor, curves: Mapping[str, Tensor], schedule: CosineSchedule) -> Figure:
+def trajectory(alpha_bar: Tensor, curves: Mapping[str, Tensor], schedule: Schedule) -> Figure:
     """Agreement of posterior means per step: for each curve the median over pairs, and single pairs thinly."""
     figure = _figure(6.4, 3.6)
     axes = figure.subplots()
@@ -171,7 +173,7 @@ def trajectory(alpha_bar: Tensor, curves: Mapping[str, Tensor], schedule: Cosine
 def consistency(run: Run) -> Figure:
     """The share of consistent pixels of every sample, for machines and network."""
     found: dict[tuple[str, str, int], list[float]] = {}
-    for row in run.consistency:
+    for row in () if run.comparison is None else run.comparison.consistency:
         found.setdefault((row["machine"], row["source"], row["steps"]), []).append(row["consistency"])
     figure = _figure(6.4, 0.8 + 0.36 * len(found))
     axes = figure.subplots()
@@ -204,7 +206,7 @@ def training(losses: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("optimizer step")
-    axes.set_ylabel("mean squared error of eps")
+    axes.set_ylabel("mean squared error")
     for axis, subs in ((axes.xaxis, (1,)), (axes.yaxis, (1, 2, 3, 5))):
         axis.set_major_locator(LogLocator(subs=subs))
         axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
@@ -242,5 +244,5 @@ def side_by_side(runs: Sequence[Run], names: Sequence[str]) -> Figure:
     return figure
 
 
-def _times(schedule: CosineSchedule, levels: Sequence[float]) -> list[float]:
+def _times(schedule: Schedule, levels: Sequence[float]) -> list[float]:
     return schedule.time(torch.tensor(list(levels), dtype=torch.float64)).tolist()
