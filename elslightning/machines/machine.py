@@ -14,6 +14,7 @@ from elslightning.diffusion.shapes import AlphaBar, Bank, Images, Labels
 from elslightning.machines.kernels import Partial, empty_partial, full_precision, merge, merge_over, posterior_mean
 from elslightning.machines.memory import default_budget, fitting
 from elslightning.system.errors import InputError
+from elslightning.system.keeping import Part
 from elslightning.system.processes import all_or_none, gather, meet
 
 LARGEST = 1e30
