@@ -1,6 +1,6 @@
 """What a configuration names: data, networks, measurements, scales, devices."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,40 +8,39 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from elslightning.data import ImageDataModule, Split
+from elslightning.data import ImageDataModule
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.machines.scales import ScaleTable, load_scales
-from elslightning.measurement.measurement import Measurement
+from elslightning.measurement.measurement import MachineFactory, Measurement
 from elslightning.measurement.settings import NETWORK
 from elslightning.networks import EpsDenoiser
 from elslightning.runs.checkpoints import find_checkpoint, load_network
 from elslightning.runs.overrides import keys_of
 from elslightning.runs.targets import build
 from elslightning.system.errors import InputError
-from elslightning.system.keeping import Kept
 
 # The sections of a run's configuration that later verbs start from.
 INHERITED = ("seed", "data", "denoiser", "schedule", "machines", "calibration", "comparison")
 
 
-def source(cfg: DictConfig, network: EpsDenoiser | None, data: ImageDataModule) -> Denoiser:
+def source(
+    cfg: DictConfig, network: EpsDenoiser | None, data: ImageDataModule, machines: Mapping[str, MachineFactory]
+) -> Denoiser:
     """The denoiser to sample from: the network, or the machine that `source` names.
 
     Args:
         cfg: its `source` is one that there is.
         network: that of the checkpoint, if there is one.
         data: gives machines their images.
+        machines: by name.
     """
     if cfg.source == NETWORK:
         assert network is not None
         return network
     labels = labels_for(data, network.conditional if network is not None else cfg.conditional)
-    measurement = build_measurement(cfg, data)
-    if cfg.source not in measurement.calibrated:
-        return measurement.machines[cfg.source](data.train_images, labels)
-    scales = scales_of_source(cfg)
-    scales.at(build(cfg.schedule).noise_levels(cfg.steps))
-    return measurement.machines[cfg.source](data.train_images, labels, scales=scales)
+    if cfg.source not in Measurement(machines).calibrated:
+        return machines[cfg.source](data.train_images, labels)
+    return machines[cfg.source](data.train_images, labels, scales=scales_of_source(cfg))
 
 
 def scales_of_source(cfg: DictConfig) -> ScaleTable:
@@ -131,29 +130,6 @@ def find_network(cfg: DictConfig) -> EpsDenoiser:
         raise InputError(f"checkpoint={cfg.checkpoint} does not say which data it was trained on: give data=NAME")
     inherit(cfg, config, overrides)
     return network
-
-
-def load_data(cfg: DictConfig) -> ImageDataModule:
-    """The data of a configuration, loaded."""
-    data = build(cfg.data)
-    data.setup()
-    return data
-
-
-def build_measurement(
-    cfg: DictConfig, data: ImageDataModule, scales: dict[str, ScaleTable] | None = None, keep: Kept | None = None
-) -> Measurement:
-    """The measurement of a configuration; without `scales` it calibrates."""
-    return Measurement(
-        machines={name: build(part) for name, part in (cfg.get("machines") or {}).items()},
-        calibration=build(cfg.calibration),
-        comparison=build(cfg.comparison),
-        seed=cfg.seed,
-        scales=scales,
-        heldout=Split(data.val_images, data.val_labels),
-        shard_bank=cfg.get("shard_bank", False),
-        keep=keep,
-    )
 
 
 def find_scales(cfg: DictConfig) -> dict[str, ScaleTable] | None:
