@@ -11,26 +11,20 @@ import lightning.pytorch as pl
 import torch
 from hydra.utils import get_object
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
+from elslightning.cli.chosen import find_device, refuse_label, scales_of_source, scales_to_compare_with
 from elslightning.data import SIDES, ImageDataModule
+from elslightning.diffusion.border import PADDING_MODES
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.machines.registry import theory_of
 from elslightning.machines.scales import load_scales
 from elslightning.measurement.heldout import HELDOUT
 from elslightning.measurement.measurement import MachineFactory, Measurement
 from elslightning.measurement.settings import NETWORK, CalibrationSettings, ComparisonSettings
-from elslightning.networks import EpsDenoiser
+from elslightning.networks import NetworkDenoiser
 from elslightning.runs.checkpoints import find_checkpoint
-from elslightning.runs.overrides import keys_of
-from elslightning.runs.parts import (
-    find_device,
-    overrides_given,
-    primitives,
-    refuse_label,
-    scales_of_source,
-    scales_to_compare_with,
-)
+from elslightning.runs.configuration import keys_of, overrides_given, primitives
 from elslightning.runs.targets import build
 from elslightning.system.checks import flag, is_whole, raise_for, whole
 from elslightning.system.errors import InputError
@@ -74,7 +68,7 @@ class Parts:
     doubts: list[str]
 
 
-def check(cfg: DictConfig, network: EpsDenoiser | None = None) -> Parts:
+def check(cfg: DictConfig, network: NetworkDenoiser | None = None) -> Parts:
     """Finds all that is wrong with a configuration without data; returns what it names.
 
     With a checkpoint it is called twice: first for what the command line says, then with its `network` for the
@@ -87,10 +81,7 @@ def check(cfg: DictConfig, network: EpsDenoiser | None = None) -> Parts:
     Raises:
         InputError: with a line for every problem.
     """
-    try:
-        config = primitives(cfg)
-    except OmegaConfBaseException as error:
-        raise InputError(" ".join(str(error).split())) from error
+    config = primitives(cfg)
     found = Findings()
     _check_values(cfg.verb, config, found)
     if network is None:
@@ -197,11 +188,11 @@ def _build(config: Section, found: Findings) -> dict[str, Any]:
     return parts
 
 
-def _untrained(config: Section, schedule: CosineSchedule | None, found: Findings) -> EpsDenoiser | None:
+def _untrained(config: Section, schedule: CosineSchedule | None, found: Findings) -> NetworkDenoiser | None:
     """A network like the one to train, without a trace in the global random number generator."""
     with torch.random.fork_rng(devices=[]):
         backbone = found.build("denoiser", config["denoiser"])
-    return None if backbone is None or schedule is None else EpsDenoiser(backbone, schedule)
+    return None if backbone is None or schedule is None else NetworkDenoiser(backbone, schedule)
 
 
 def _build_training(config: Section, found: Findings) -> Training:
@@ -235,7 +226,7 @@ def _as_input(place: str) -> Iterator[None]:
 
 
 def _check_together(
-    cfg: DictConfig, config: Section, parts: Mapping[str, Any], network: EpsDenoiser | None, found: Findings
+    cfg: DictConfig, config: Section, parts: Mapping[str, Any], network: NetworkDenoiser | None, found: Findings
 ) -> None:
     """What sections ask of each other."""
     data, machines = parts["data"], parts["machines"]
@@ -267,7 +258,7 @@ def _check_machines(
     measurement: Measurement,
     channels: int,
     side: int | None,
-    network: EpsDenoiser | None,
+    network: NetworkDenoiser | None,
     schedule: CosineSchedule,
     found: Findings,
 ) -> None:
@@ -302,7 +293,7 @@ def doubtful(config: Section, network: Denoiser | None) -> list[str]:
     lines = []
     machines = config.get("machines") or {}
     padding = (config.get("denoiser") or {}).get("padding_mode", "zeros")
-    right, other = ("els", "bbels") if padding == "circular" else ("bbels", "els")
+    right, other = (theory_of(mode) for mode in sorted(PADDING_MODES, key=lambda mode: mode != padding))
     if network is not None and config["verb"] != "sample" and other in machines and right not in machines:
         lines.append(
             f"denoiser.padding_mode={padding}, but machines=[{','.join(machines)}]: the theory of such a network is "

@@ -11,6 +11,14 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from elslightning.cli.arguments import follows
+from elslightning.cli.chosen import (
+    find_device,
+    find_network,
+    labels_for,
+    sample_labels,
+    scales_to_compare_with,
+    source,
+)
 from elslightning.cli.preflight import Parts, check
 from elslightning.data import ImageDataModule, Split
 from elslightning.diffusion.sampling import sample as draw
@@ -20,23 +28,14 @@ from elslightning.measurement.consistency import consistency
 from elslightning.measurement.doubts import doubts
 from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.result import Result, Samples
-from elslightning.networks import EpsDenoiser
+from elslightning.networks import NetworkDenoiser
 from elslightning.report import figures
 from elslightning.runs.checkpoints import find_checkpoint, written_checkpoint
-from elslightning.runs.parts import (
-    find_device,
-    find_network,
-    inheritance,
-    labels_for,
-    overrides_given,
-    primitives,
-    sample_labels,
-    scales_to_compare_with,
-    source,
-)
-from elslightning.runs.provenance import describe, finish, wandb_identity, write
+from elslightning.runs.configuration import inheritance, overrides_given, primitives
+from elslightning.runs.layout import FIGURES
+from elslightning.runs.provenance import describe, finish, wandb_identity, write_record
 from elslightning.runs.targets import build
-from elslightning.runs.writing import write_result, write_samples
+from elslightning.runs.writing import write
 from elslightning.system.errors import InputError, warn
 from elslightning.system.keeping import KEPT, Kept
 from elslightning.system.progress import Bars
@@ -81,7 +80,7 @@ def train(cfg: DictConfig, directory: Path, parts: Parts) -> Result | None:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = parts.data
     data.setup()
-    network = EpsDenoiser(build(cfg.denoiser), parts.schedule)
+    network = NetworkDenoiser(build(cfg.denoiser), parts.schedule)
     keep = Kept(directory / KEPT)
     measurement = _measurement(cfg, parts, keep=keep)
     measurement.check(network, data.train_images, data.train_labels, network.schedule)
@@ -139,7 +138,7 @@ def _how_to_go_on(directory: Path, trainer: pl.Trainer, stand: Stand | None) -> 
 
 def calibrate(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
     """Calibrates every machine that has scales against the network of a checkpoint, or on held-out images alone."""
-    network: EpsDenoiser | None = None
+    network: NetworkDenoiser | None = None
     if cfg.checkpoint is not None:
         network, parts = _network_and_parts(cfg)
     data = parts.data
@@ -184,8 +183,8 @@ def _written(
     result: Result, cfg: DictConfig, directory: Path, record: dict[str, Any], schedule: CosineSchedule
 ) -> Result:
     """The result, after its files are written and what is doubtful about it is said."""
-    write(directory, record)
-    write_result(result, directory)
+    write_record(directory, record)
+    write(result, directory)
     figures.save_all(figures.of_result(result, schedule), directory)
     Kept(directory / KEPT).clear()
     _warn_of(doubts(result))
@@ -202,7 +201,7 @@ def _warn_of(lines: list[str]) -> None:
 def sample(cfg: DictConfig, directory: Path, parts: Parts) -> Samples:
     """Draws samples from a network or a machine, and measures the consistency of a machine's."""
     device = find_device(cfg.device)
-    network: EpsDenoiser | None = None
+    network: NetworkDenoiser | None = None
     if cfg.checkpoint is not None:
         network, parts = _network_and_parts(cfg)
     data = parts.data
@@ -224,13 +223,13 @@ def sample(cfg: DictConfig, directory: Path, parts: Parts) -> Samples:
     )
     shares = None if denoiser.learned else consistency(samples, denoiser, classes)
     drawn = Samples(cfg.source, cfg.steps, samples.cpu(), labels, shares)
-    write(directory, record)
-    write_samples(drawn, directory)
-    figures.save(figures.first_samples(drawn.samples), directory / "figures" / "samples.png")
+    write_record(directory, record)
+    write(drawn, directory)
+    figures.save(figures.first_samples(drawn.samples), directory / FIGURES / "samples.png")
     return drawn
 
 
-def _network_and_parts(cfg: DictConfig) -> tuple[EpsDenoiser, Parts]:
+def _network_and_parts(cfg: DictConfig) -> tuple[NetworkDenoiser, Parts]:
     """The network of `checkpoint`, and what `cfg`, completed by the run that made it, names."""
     network = find_network(cfg)
     parts = check(cfg, network)  # again, for the sections are those of the checkpoint now

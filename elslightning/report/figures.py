@@ -183,7 +183,7 @@ def training_curves(history: Mapping[str, Sequence[tuple[int, float]]]) -> Figur
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("optimizer step")
-    axes.set_ylabel("mean squared error of eps")
+    axes.set_ylabel("mean squared error")
     if history:
         axes.legend(fontsize=7)
     return figure

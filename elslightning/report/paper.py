@@ -12,8 +12,9 @@ from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines.registry import BASELINE
 from elslightning.report import paper_figures, paper_grids
 from elslightning.report.paper_style import save_formats
+from elslightning.runs.experiment import schedule_of
+from elslightning.runs.layout import calibration_rows
 from elslightning.runs.run import Run, read_run
-from elslightning.runs.targets import build, own
 from elslightning.system.errors import InputError
 
 
@@ -90,7 +91,7 @@ def _patch_size(run: Run) -> Iterator[Figure]:
     yield paper_figures.patch_size(
         run.scales,
         _schedule(run),
-        evidence=run.calibration,
+        evidence=list(calibration_rows(run.calibrations)),
         field=run.gradients,
         objective=str(run.setting("calibration.objective") or "cosine"),
     )
@@ -165,11 +166,7 @@ def _names(run: Run) -> list[str] | None:
 
 
 def _schedule(run: Run) -> CosineSchedule:
-    """The run's schedule; the files may be a stranger's, and what they name is not called unless it is ours."""
-    config = run.setting("schedule")
-    if not isinstance(config, dict):
-        return CosineSchedule()
-    schedule = build(own(config, f"the configuration of {run.directory}"))
-    if not isinstance(schedule, CosineSchedule):
-        raise InputError(f"the configuration of {run.directory} names no schedule")
-    return schedule
+    try:
+        return schedule_of(run)
+    except InputError as error:
+        raise LeftOut(str(error)) from error

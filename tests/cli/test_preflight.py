@@ -11,7 +11,7 @@ from elslightning.data import ImageDataModule
 from elslightning.machines import machine, patches
 from elslightning.machines.machine import check_bank
 from elslightning.runs import targets
-from elslightning.runs.parts import primitives
+from elslightning.runs.configuration import primitives
 from elslightning.system.checks import flag, is_whole, one_of, raise_for, whole
 from elslightning.system.errors import InputError
 

@@ -3,7 +3,7 @@
 import pytest
 import reference
 import torch
-from contract import LOCAL, levels, random_images, random_noise
+from denoisers import LOCAL
 from torch import nn
 
 from elslightning.diffusion.denoiser import Denoiser
@@ -12,6 +12,7 @@ from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.measurement.gradients import GradientField, effective_size, gradient_field
 from elslightning.networks import EpsDenoiser, ResNet
 from elslightning.system.errors import InputError
+from elslightning.testing import levels, random_images, random_noise
 
 SCHEDULE = CosineSchedule()
 
@@ -228,13 +229,3 @@ def test_sizes_grow_with_the_share():
 
 def test_without_a_gradient_the_size_is_1():
     assert effective_size(torch.zeros(1, 5, 5), 0.9).item() == 1
-
-
-def test_rows_have_the_sizes_of_every_step_from_noise_to_image():
-    wide, narrow, point = (box(side).x0_gradient for side in (7, 3, 1))
-    field = GradientField(levels(0.2, 0.6), torch.cat([point, point]), torch.cat([wide, narrow]))
-    of_eps = {"eps_size_50": 1, "eps_size_90": 1, "eps_size_99": 1}
-    assert list(field.rows()) == [
-        {"step": 2, "alpha_bar": 0.2, "x0_size_50": 5, "x0_size_90": 7, "x0_size_99": 7} | of_eps,
-        {"step": 1, "alpha_bar": 0.6, "x0_size_50": 3, "x0_size_90": 3, "x0_size_99": 3} | of_eps,
-    ]

@@ -30,7 +30,7 @@ def cautions(run: Run) -> list[str]:
 
 def _edges(run: Run) -> Iterator[str]:
     for machine, table in run.scales.items():
-        tried = sorted({row["patch_size"] for row in run.calibration if row["machine"] == machine})
+        tried = list(run.calibrations[machine].patch_sizes) if machine in run.calibrations else []
         cap = run.setting("calibration.max_patch_size")
         if tried and isinstance(cap, int):
             try:

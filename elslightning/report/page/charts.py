@@ -130,10 +130,12 @@ def agreement_curves(run: Run, machine: str, schedule: CosineSchedule) -> Figure
     """The agreement of every patch size tried, against time; the calibrated ones are marked."""
     figure = _figure(6.4, 3.6)
     axes = figure.subplots()
-    found: dict[int, dict[float, list[float]]] = {}
-    for row in run.calibration:
-        if row["machine"] == machine:
-            found.setdefault(row["patch_size"], {}).setdefault(row["alpha_bar"], []).append(row["agreement"])
+    calibration = run.calibrations[machine]
+    levels = calibration.alpha_bar.tolist()
+    found: dict[int, dict[float, list[float]]] = {
+        size: dict(zip(levels, calibration.agreement[:, index].tolist(), strict=True))
+        for index, size in enumerate(calibration.patch_sizes)
+    }
     shades = matplotlib.colormaps["cividis"](np.linspace(0.3, 0.85, len(found)))
     dashes = itertools.cycle(("-", "--", "-.", ":"))
     for (size, by_level), shade, dash in zip(sorted(found.items()), shades, dashes, strict=False):
@@ -171,7 +173,7 @@ def trajectory(alpha_bar: Tensor, curves: Mapping[str, Tensor], schedule: Cosine
 def consistency(run: Run) -> Figure:
     """The share of consistent pixels of every sample, for machines and network."""
     found: dict[tuple[str, str, int], list[float]] = {}
-    for row in run.consistency:
+    for row in () if run.comparison is None else run.comparison.consistency:
         found.setdefault((row["machine"], row["source"], row["steps"]), []).append(row["consistency"])
     figure = _figure(6.4, 0.8 + 0.36 * len(found))
     axes = figure.subplots()
@@ -204,7 +206,7 @@ def training(losses: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("optimizer step")
-    axes.set_ylabel("mean squared error of eps")
+    axes.set_ylabel("mean squared error")
     for axis, subs in ((axes.xaxis, (1,)), (axes.yaxis, (1, 2, 3, 5))):
         axis.set_major_locator(LogLocator(subs=subs))
         axis.set_major_formatter(StrMethodFormatter("{x:,g}"))

@@ -9,12 +9,14 @@ from markupsafe import Markup
 
 import elslightning
 from elslightning.diffusion.shapes import Progress, no_progress
+from elslightning.machines.registry import ENTRIES
 from elslightning.report.page.explorer import Explorer, explore
 from elslightning.report.page.markdown import document
 from elslightning.report.page.mosaics import mosaics
 from elslightning.report.page.sections import Chart, Section, lead, sections
 from elslightning.report.page.tables import Table
 from elslightning.runs.experiment import open_run, rebuild
+from elslightning.runs.layout import REPORT, REPORT_TEXT
 from elslightning.runs.run import Run
 from elslightning.system.errors import InputError
 from elslightning.system.files import write_text
@@ -46,7 +48,7 @@ def write_report(
     run = open_run(run_dir)
     explorer, statistics, complaint = _again(run, pairs, work, progress)
     content = sections(run, explorer, complaint, statistics)
-    written = [run.directory / "report.html", run.directory / "report.md"]
+    written = [run.directory / REPORT, run.directory / REPORT_TEXT]
     write_text(written[0], render(run.name, lead(run), content, explorer))
     write_text(written[1], document(run.name, lead(run), content))
     return written
@@ -80,6 +82,7 @@ def render(title: str, summary: str, content: Sequence[Section], explorer: Explo
         sections=shown,
         # The data is made safe where it is made, see `Explorer.json`; base64 is harmless.
         explorer=None if explorer is None else {"meta": Markup(explorer.json), "blob": explorer.blob},
+        machines=ENTRIES,
         css=own("report.css"),
         javascript=own("explorer.js"),
         version=elslightning.__version__,

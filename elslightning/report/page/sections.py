@@ -15,9 +15,8 @@ from elslightning.report.page.images import data_uri
 from elslightning.report.page.plan import middle
 from elslightning.report.page.published import published
 from elslightning.report.page.tables import Table
-from elslightning.runs.experiment import formal_receptive_field
+from elslightning.runs.experiment import formal_receptive_field, schedule_of
 from elslightning.runs.run import Run
-from elslightning.runs.targets import build, own
 from elslightning.system.errors import InputError
 
 MOST_PAIRS = 100
@@ -86,7 +85,11 @@ def sections(run: Run, explorer: Explorer | None, complaint: str, mosaics: Table
         complaint: why there is none.
         mosaics: statistics of the mosaics, see `elslightning.report.page.mosaics`.
     """
-    schedule = _schedule(run)
+    schedule: CosineSchedule | str
+    try:
+        schedule = schedule_of(run)
+    except InputError as error:
+        schedule = f"There are no charts against time: {error}."
     return [
         _headline(run),
         _explorer(explorer, complaint),
@@ -99,15 +102,6 @@ def sections(run: Run, explorer: Explorer | None, complaint: str, mosaics: Table
         _training(run),
         Section("run", "What was run", tables=[tables.facts(run)]),
     ]
-
-
-def _schedule(run: Run) -> CosineSchedule:
-    config = run.setting("schedule")
-    try:
-        made = build(own(config, "schedule"))  # the files may be a stranger's
-    except (InputError, AttributeError, TypeError):
-        return CosineSchedule()
-    return made if isinstance(made, CosineSchedule) else CosineSchedule()
 
 
 def _headline(run: Run) -> Section:
@@ -202,20 +196,22 @@ def _scatter(run: Run) -> Section:
     return Section("recall", title, charts=[Chart(charts.draw(charts.scatter, run, theory), caption, alt)])
 
 
-def _scales(run: Run, schedule: CosineSchedule) -> Section:
+def _scales(run: Run, schedule: CosineSchedule | str) -> Section:
     title = "Scale of the patches"
     if not run.scales:
         return Section("scale", title, "The run has no scales.json: no machine of it has a patch size.")
     texts, drawn = [], []
-    formal = formal_receptive_field(run)
+    if not run.receptive_field:
+        texts.append("The network's own gradients were not measured in this run.")
+    if not run.calibrations:
+        texts.append("The scales were given, not calibrated, so there are no agreement curves.")
+    if isinstance(schedule, str):
+        return Section("scale", title, texts=[*texts, schedule], tables=[tables.scale_table(run)])
+    formal = formal_receptive_field(run.config)
     caption = "Patch size per noise level, and the window that holds the gradient of the network's x0."
     alt = "Patch size against time; the numbers are in the table."
     drawn.append(Chart(charts.draw(charts.scales, run, schedule, formal), caption, alt))
-    if not run.receptive_field:
-        texts.append("The network's own gradients were not measured in this run.")
-    if not run.calibration:
-        texts.append("The scales were given, not calibrated, so there are no agreement curves.")
-    for machine in dict.fromkeys(row["machine"] for row in run.calibration):
+    for machine in run.calibrations:
         objective = run.setting("calibration.objective") or "agreement"
         caption = f"{display_name(machine)}: median agreement ({objective}) of every patch size tried."
         svg = charts.draw(charts.agreement_curves, run, machine, schedule)
@@ -223,8 +219,10 @@ def _scales(run: Run, schedule: CosineSchedule) -> Section:
     return Section("scale", title, texts=texts, tables=[tables.scale_table(run)], charts=drawn)
 
 
-def _trajectory(explorer: Explorer | None, schedule: CosineSchedule) -> Section:
+def _trajectory(explorer: Explorer | None, schedule: CosineSchedule | str) -> Section:
     title = "Along the way"
+    if isinstance(schedule, str):
+        return Section("way", title, schedule)
     if explorer is None or explorer.own is None:
         reason = "no explorer" if explorer is None else "no checkpoint, or other steps for the network"
         return Section("way", title, f"Agreement per step is computed from the explorer's pairs; there is {reason}.")
@@ -251,7 +249,7 @@ def _trajectory(explorer: Explorer | None, schedule: CosineSchedule) -> Section:
 
 def _consistency(run: Run) -> Section:
     title = "Local consistency"
-    if not run.consistency:
+    if run.comparison is None or not run.comparison.consistency:
         return Section("consistency", title, "The run has no consistency.csv: consistency was not measured.")
     text = (
         "Theorem 4.1: as steps get finer, every pixel of a machine's sample becomes the centre of the training patch "

@@ -118,7 +118,7 @@ def consistency_table(run: Run) -> Table:
         ["machine", "samples of", "steps", "median", "middle half of pairs"],
     )
     found: dict[tuple[str, str, int], list[float]] = {}
-    for row in run.consistency:
+    for row in () if run.comparison is None else run.comparison.consistency:
         found.setdefault((row["machine"], row["source"], row["steps"]), []).append(row["consistency"])
     for (machine, source, steps), values in found.items():
         low, median, high = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
@@ -157,7 +157,7 @@ def facts(run: Run) -> Table:
         shape or (f"{side}×{side} pixels" if side else None),
     )
     network = str(run.setting("denoiser._target_") or "").rpartition(".")[2]
-    weights, width = parameter_count(run), run.setting("denoiser.width")
+    weights, width = parameter_count(run.config), run.setting("denoiser.width")
     add(
         "network",
         network,
@@ -166,7 +166,7 @@ def facts(run: Run) -> Table:
         PADDINGS.get(run.setting("denoiser.padding_mode")),
         {True: "class-conditional", False: "unconditional"}.get(run.setting("denoiser.conditional")),
     )
-    formal = formal_receptive_field(run)
+    formal = formal_receptive_field(run.config)
     add("formal receptive field", None if formal is None else f"{formal}×{formal} pixels")
     epochs = run.setting("trainer.max_epochs")
     add("training", None if epochs is None else f"{epochs} epochs", _last_loss(run))
