@@ -25,9 +25,12 @@ from elslightning.machines.equivariant_local import EquivariantLocalScoreMachine
 from elslightning.machines.ideal import IdealScoreMachine as IdealScoreMachine
 from elslightning.machines.local import LocalScoreMachine as LocalScoreMachine
 from elslightning.machines.machine import ScoreMachine as ScoreMachine
+from elslightning.machines.mean import MeanScoreMachine as MeanScoreMachine
+from elslightning.machines.parameters import ParameterTable as ParameterTable
 from elslightning.machines.patches import PatchMachine as PatchMachine
 from elslightning.machines.registry import MACHINES as MACHINES
 from elslightning.machines.scales import ScaleTable as ScaleTable
+from elslightning.machines.wiener import WienerScoreMachine as WienerScoreMachine
 from elslightning.measurement.attribution import attribute as attribute
 from elslightning.measurement.attribution import attribute_process as attribute_process
 from elslightning.measurement.calibration import calibrate as calibrate

@@ -1,7 +1,7 @@
 """What each verb does: compose the parts that a configuration names, and run them."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from elslightning.cli.preflight import Parts, check
 from elslightning.data import ImageDataModule, Split
 from elslightning.diffusion.sampling import sample as draw
 from elslightning.diffusion.schedule import CosineSchedule
-from elslightning.machines.scales import ScaleTable
+from elslightning.machines.parameters import ParameterTable
 from elslightning.measurement.consistency import consistency
 from elslightning.measurement.doubts import doubts
 from elslightning.measurement.measurement import Measurement
@@ -238,7 +238,7 @@ def _network_and_parts(cfg: DictConfig) -> tuple[NetworkDenoiser, Parts]:
 
 
 def _measurement(
-    cfg: DictConfig, parts: Parts, scales: dict[str, ScaleTable] | None = None, keep: Kept | None = None
+    cfg: DictConfig, parts: Parts, scales: Mapping[str, ParameterTable] | None = None, keep: Kept | None = None
 ) -> Measurement:
     """The measurement of a configuration, once its data are loaded; without `scales` it calibrates."""
     return Measurement(

@@ -141,6 +141,10 @@ def check_attributable(machine: Denoiser, top: int = 1) -> ScoreMachine:
     """
     if not isinstance(machine, ScoreMachine):
         raise InputError(f"attribution needs a machine with a bank of training images, not {type(machine).__name__}")
+    if not machine.attributable:
+        raise InputError(
+            f"attribution needs a machine that copies single patches, which {type(machine).__name__} is not"
+        )
     if machine.process_group is not None:
         raise InputError("attribution needs the whole bank on one process, not a shard of it")
     if top < 1:

@@ -15,6 +15,7 @@ from elslightning.diffusion.prediction import eps_from_x0
 from elslightning.diffusion.sampling import Step, reverse_process
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.diffusion.shapes import AlphaBar, Images, Labels, Progress, no_progress
+from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.scales import ScaleTable
 from elslightning.system.errors import InputError
 from elslightning.system.processes import ALONE, Processes, all_or_none
@@ -78,7 +79,7 @@ class Calibration:
         objective: what agreement is.
     """
 
-    scales: ScaleTable
+    scales: ParameterTable
     alpha_bar: Float64[Tensor, " steps"]
     patch_sizes: tuple[int, ...]
     agreement: Float[Tensor, "steps sizes samples"]

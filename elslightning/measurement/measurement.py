@@ -16,7 +16,7 @@ from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.diffusion.shapes import Progress, no_progress
 from elslightning.machines.machine import check_bank
-from elslightning.machines.scales import ScaleTable
+from elslightning.machines.parameters import ParameterTable
 from elslightning.measurement.calibration import Calibration, calibrate, capped
 from elslightning.measurement.comparison import compare
 from elslightning.measurement.gradients import gradient_field
@@ -59,7 +59,7 @@ class Measurement:
     calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
     comparison: ComparisonSettings = field(default_factory=ComparisonSettings)
     seed: int = 0
-    scales: Mapping[str, ScaleTable] | None = None
+    scales: Mapping[str, ParameterTable] | None = None
     heldout: Split | None = None
     shard_bank: bool = False
     keep: Kept | None = None
@@ -203,7 +203,7 @@ class Measurement:
                 progress=progress,
                 processes=processes,
             )
-        scales = {name: found.scales for name, found in calibrations.items()}
+        scales: dict[str, ParameterTable] = {name: found.scales for name, found in calibrations.items()}
         return Result(calibrations, scales, gradients=gradients)
 
     def run(
@@ -267,7 +267,7 @@ class Measurement:
         self,
         images: Tensor,
         labels: Tensor | None,
-        scales: Mapping[str, ScaleTable],
+        scales: Mapping[str, ParameterTable],
         schedule: CosineSchedule,
         device: torch.device | None = None,
         processes: Processes = ALONE,
@@ -312,7 +312,7 @@ class Measurement:
             raise InputError(f"shard_bank=true, but machines.{name} takes no shard of a bank: it has no process_group")
         return machine
 
-    def _scales_of(self, name: str, scales: Mapping[str, ScaleTable]) -> ScaleTable:
+    def _scales_of(self, name: str, scales: Mapping[str, ParameterTable]) -> ParameterTable:
         if name not in scales:
             raise InputError(f"there are no scales for the machine {name}; there are for {', '.join(scales) or 'none'}")
         return scales[name]

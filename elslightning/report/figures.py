@@ -14,8 +14,8 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.registry import BASELINE, COLOURS, display_name, the_theory
-from elslightning.machines.scales import ScaleTable
 from elslightning.measurement.calibration import Calibration
 from elslightning.measurement.comparison import Comparison
 from elslightning.measurement.gradients import SHARES, GradientField, effective_size
@@ -124,7 +124,7 @@ def scales(calibrations: Mapping[str, Calibration], schedule: CosineSchedule) ->
 
 
 def receptive_field(
-    field: GradientField, tables: Mapping[str, ScaleTable], schedule: CosineSchedule, count: int = 7
+    field: GradientField, tables: Mapping[str, ParameterTable], schedule: CosineSchedule, count: int = 7
 ) -> Figure:
     """The network's gradients around the centre pixel at some noise levels (Fig. 4a), and beneath them their size
     beside the machines' patch sizes, against time (Fig. 4b).

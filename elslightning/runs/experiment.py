@@ -16,7 +16,7 @@ from torch import Tensor
 from elslightning.data import ImageDataModule, Split
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import CosineSchedule
-from elslightning.machines.scales import ScaleTable
+from elslightning.machines.parameters import ParameterTable
 from elslightning.measurement.measurement import Measurement
 from elslightning.networks import NetworkDenoiser
 from elslightning.runs.checkpoints import find_checkpoint, open_network, read_checkpoint
@@ -158,7 +158,7 @@ def load_data(config: Mapping[str, Any]) -> ImageDataModule:
 def build_measurement(
     config: Mapping[str, Any],
     data: ImageDataModule,
-    scales: Mapping[str, ScaleTable] | None = None,
+    scales: Mapping[str, ParameterTable] | None = None,
     keep: Kept | None = None,
 ) -> Measurement:
     """The measurement of a configuration; without `scales` it calibrates."""
