@@ -13,7 +13,7 @@ from torch import Tensor
 
 from elslightning.data import Split
 from elslightning.diffusion.denoiser import Denoiser
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import Progress, no_progress
 from elslightning.machines.machine import check_bank
 from elslightning.machines.parameters import ParameterTable
@@ -73,7 +73,7 @@ class Measurement:
         """The machines that have scales."""
         return [name for name, factory in self.machines.items() if "scales" in inspect.signature(factory).parameters]
 
-    def check(self, network: Denoiser | None, images: Tensor, labels: Tensor | None, schedule: CosineSchedule) -> None:
+    def check(self, network: Denoiser | None, images: Tensor, labels: Tensor | None, schedule: Schedule) -> None:
         """Finds out, before any long work, what calibration and comparison could stumble over.
 
         Raises:
@@ -91,7 +91,7 @@ class Measurement:
             self._heldout(images, labels, images.device)
         self.check_scales(network, tuple(images.shape[1:]), schedule)
 
-    def check_scales(self, network: Denoiser | None, shape: tuple[int, ...], schedule: CosineSchedule) -> None:
+    def check_scales(self, network: Denoiser | None, shape: tuple[int, ...], schedule: Schedule) -> None:
         """Finds out whether the machines can work with the patch sizes that they are to try, or were given.
 
         Args:
@@ -150,7 +150,7 @@ class Measurement:
         network: Denoiser | None,
         images: Tensor,
         labels: Tensor | None,
-        schedule: CosineSchedule,
+        schedule: Schedule,
         progress: Progress = no_progress,
         processes: Processes = ALONE,
     ) -> Result:
@@ -211,7 +211,7 @@ class Measurement:
         network: Denoiser,
         images: Tensor,
         labels: Tensor | None,
-        schedule: CosineSchedule,
+        schedule: Schedule,
         progress: Progress = no_progress,
         processes: Processes = ALONE,
         *,
@@ -268,7 +268,7 @@ class Measurement:
         images: Tensor,
         labels: Tensor | None,
         scales: Mapping[str, ParameterTable],
-        schedule: CosineSchedule,
+        schedule: Schedule,
         device: torch.device | None = None,
         processes: Processes = ALONE,
     ) -> dict[str, Denoiser]:

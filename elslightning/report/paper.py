@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from elslightning.data.names import class_names
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.machines.registry import BASELINE
 from elslightning.report import paper_figures, paper_grids
 from elslightning.report.paper_style import save_formats
@@ -165,7 +165,7 @@ def _names(run: Run) -> list[str] | None:
     return [known[label] if 0 <= label < len(known) else f"class {label}" for label in labels if label is not None]
 
 
-def _schedule(run: Run) -> CosineSchedule:
+def _schedule(run: Run) -> Schedule:
     try:
         return schedule_of(run)
     except InputError as error:
