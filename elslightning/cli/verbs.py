@@ -153,7 +153,7 @@ def calibrate(cfg: DictConfig, directory: Path) -> Result:
         schedule,
         Bars(),
     )
-    return _written(result, cfg, directory, record, schedule)
+    return _written(result, cfg, directory, record, measurement.comparison.schedule(schedule))
 
 
 def compare(cfg: DictConfig, directory: Path) -> Result:
@@ -170,7 +170,7 @@ def compare(cfg: DictConfig, directory: Path) -> Result:
         network.schedule,
         Bars(),
     )
-    return _written(result, cfg, directory, record, network.schedule)
+    return _written(result, cfg, directory, record, measurement.comparison.schedule(network.schedule))
 
 
 def _written(result: Result, cfg: DictConfig, directory: Path, record: dict[str, Any], schedule: Schedule) -> Result:
