@@ -23,15 +23,17 @@ WITH = {
 
 @pytest.mark.parametrize(("schedule", "prediction"), list(itertools.product(NAMES, PREDICTIONS)))
 def test_a_network_is_trained_compared_and_reported(tmp_path, schedule, prediction):
-    small = [override for override in TRAIN if not override.startswith("report=")]
+    reported = prediction == "v"  # pages cost most of the time, and do not look at what is predicted
+    small = [override for override in TRAIN if not reported or not override.startswith("report=")]
     options = [f"schedule={schedule}", f"denoiser.prediction={prediction}", *WITH[prediction](schedule)]
     done = cli("train", *small, *options, "callbacks=[checkpoint]", f"hydra.run.dir={tmp_path}")
     assert done.code == 0, done.err
     machines = json.loads((tmp_path / "summary.json").read_text())["machines"]
     assert all(math.isfinite(entry["2"]["pearson_r"]["median"]) for entry in machines.values())
-    report = (tmp_path / "report.html").read_text()
-    assert "There are no charts against time" not in report
     assert "there is no report" not in done.err
+    assert (tmp_path / "report.html").is_file() is reported
+    if reported:
+        assert "There are no charts against time" not in (tmp_path / "report.html").read_text()
     run = open_run(tmp_path)
     grid = run.setting("comparison.grid")
     assert schedule_of(run) == SCHEDULES[grid or schedule]()
