@@ -2,7 +2,7 @@
 
 import inspect
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -104,7 +104,13 @@ class Measurement:
             InputError: naming every machine that cannot.
         """
         images = torch.zeros(1, *shape)
+        schedule = self.comparison.schedule(schedule)
+        counts = self.comparison.network_steps
+        for steps in (self.comparison.steps, *(counts if isinstance(counts, Sequence) else [counts])):
+            schedule.grid(steps)
         tried = self.scales is None and self.calibrated
+        if tried:
+            schedule.grid(self.calibration.steps)
         sizes = capped(self.calibration.patch_sizes, self._cap(network)) if tried else []
         problems: list[str] = []
         for name in self.calibrated:
@@ -161,6 +167,7 @@ class Measurement:
         other arguments.
         """
         settings, device = self.calibration, _device(network, images)
+        schedule = self.comparison.schedule(schedule)
         if not self.calibrated:
             return Result({}, {})
         find: Callable[..., Calibration]
@@ -223,7 +230,7 @@ class Measurement:
             network: the denoiser to explain.
             images: (N, channel, height, width), its training images, on any device.
             labels: (N,) int64 or None; used if the network is conditional.
-            schedule: gives the noise levels.
+            schedule: that of the network; gives the noise levels, unless `comparison.grid` names another.
             progress: told of every step.
             processes: who does this together; all call it with the same arguments and get the same result, that of
                 one process alone.
@@ -234,6 +241,7 @@ class Measurement:
         """
         if not checked:
             self.check(network, images, labels, schedule)
+        schedule = self.comparison.schedule(schedule)
         if self.scales is None:
             result = self.calibrate(network, images, labels, schedule, progress, processes)
         else:
@@ -277,7 +285,7 @@ class Measurement:
         Args:
             images, labels: (N, channel, height, width) and (N,), or None for unconditional machines.
             scales: by machine, for those that take them; with `compatibility` "official" they are shifted by a step.
-            schedule: gives the noise levels of the steps.
+            schedule: as of `run`.
             device: of the machines; None leaves the images where they are.
             processes: see `run`.
 
@@ -285,7 +293,7 @@ class Measurement:
             InputError: for a machine without scales, and whatever the machines do not take.
         """
         if self.comparison.skip:
-            levels = schedule.noise_levels(self.comparison.steps)
+            levels = self.comparison.schedule(schedule).noise_levels(self.comparison.steps)
             scales = {name: table.late(levels) for name, table in scales.items()}
         bank = self._bank(images, labels, device or images.device, processes)
         options = {name: {"scales": self._scales_of(name, scales)} for name in self.calibrated}
