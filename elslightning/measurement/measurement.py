@@ -2,7 +2,7 @@
 
 import inspect
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from elslightning.data import Split
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import Progress, no_progress
-from elslightning.machines.machine import ScoreMachine
+from elslightning.machines.machine import ScoreMachine, check_bank
 from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.remembering import remembering
 from elslightning.measurement.calibration import Calibration, calibrate, capped
@@ -82,31 +82,47 @@ class Measurement:
         """
         if network is not None:
             labels = network.select_labels(labels)
+        check_bank(images, labels, "the measurement")
+        if network is not None:
             self._check_network(network, images, labels)
             for name in [name for name in self.machines if name not in self.calibrated]:
-                self._check_peer(name, self.machines[name](images, labels), network, images, labels)
+                peer = self.machines[name](images[:1], None if labels is None else labels[:1])
+                self._check_peer(name, peer, network, images, labels)
         if self.scales is None and self.calibrated and self.calibration.objective == HELDOUT:
             self._heldout(images, labels, images.device)
-        self.check_scales(network, images, labels, schedule)
+        self.check_scales(network, tuple(images.shape[1:]), schedule)
 
-    def check_scales(self, network: Denoiser | None, images: Tensor, labels: Tensor | None, schedule: Schedule) -> None:
+    def check_scales(self, network: Denoiser | None, shape: tuple[int, ...], schedule: Schedule) -> None:
         """Finds out whether the machines can work with the patch sizes that they are to try, or were given.
+
+        Args:
+            network: what may limit the sizes to try.
+            shape: (channel, height, width) of the images, which are not needed themselves: one of zeros stands for
+                them.
+            schedule: gives the noise levels that given scales must cover.
 
         Raises:
             InputError: naming every machine that cannot.
         """
+        images = torch.zeros(1, *shape)
+        schedule = self.comparison.schedule(schedule)
+        counts = self.comparison.network_steps
+        for steps in (self.comparison.steps, *(counts if isinstance(counts, Sequence) else [counts])):
+            schedule.grid(steps)
         tried = self.scales is None and self.calibrated
+        if tried:
+            schedule.grid(self.calibration.steps)
         sizes = capped(self.calibration.patch_sizes, self._cap(network)) if tried else []
         problems: list[str] = []
         for name in self.calibrated:
             try:
                 if self.scales is None:
                     for size in sizes:
-                        self.machines[name](images, labels, scales=size)
+                        self.machines[name](images, None, scales=size)
                 else:
                     table = self._scales_of(name, self.scales)
                     table.at(schedule.noise_levels(self.comparison.steps))
-                    self.machines[name](images, labels, scales=table)
+                    self.machines[name](images, None, scales=table)
             except InputError as error:
                 problems += error.problems
         raise_for(*problems)
@@ -152,6 +168,7 @@ class Measurement:
         other arguments.
         """
         settings, device = self.calibration, _device(network, images)
+        schedule = self.comparison.schedule(schedule)
         if not self.calibrated:
             return Result({}, {})
         find: Callable[..., Calibration]
@@ -205,6 +222,8 @@ class Measurement:
         schedule: Schedule,
         progress: Progress = no_progress,
         processes: Processes = ALONE,
+        *,
+        checked: bool = False,
     ) -> Result:
         """Calibrates, unless scales were given, and compares.
 
@@ -212,15 +231,18 @@ class Measurement:
             network: the denoiser to explain.
             images: (N, channel, height, width), its training images, on any device.
             labels: (N,) int64 or None; used if the network is conditional.
-            schedule: gives the noise levels.
+            schedule: that of the network; gives the noise levels, unless `comparison.grid` names another.
             progress: told of every step.
             processes: who does this together; all call it with the same arguments and get the same result, that of
                 one process alone.
+            checked: whether `check` has let the same arguments pass already.
 
         Raises:
             InputError: see `check`. If one process fails, all raise.
         """
-        self.check(network, images, labels, schedule)
+        if not checked:
+            self.check(network, images, labels, schedule)
+        schedule = self.comparison.schedule(schedule)
         if self.scales is None:
             result = self.calibrate(network, images, labels, schedule, progress, processes)
         else:
@@ -264,7 +286,7 @@ class Measurement:
         Args:
             images, labels: (N, channel, height, width) and (N,), or None for unconditional machines.
             scales: by machine, for those that take them; with `compatibility` "official" they are shifted by a step.
-            schedule: gives the noise levels of the steps.
+            schedule: as of `run`.
             device: of the machines; None leaves the images where they are.
             processes: see `run`.
 
@@ -272,7 +294,7 @@ class Measurement:
             InputError: for a machine without scales, and whatever the machines do not take.
         """
         if self.comparison.skip:
-            levels = schedule.noise_levels(self.comparison.steps)
+            levels = self.comparison.schedule(schedule).noise_levels(self.comparison.steps)
             scales = {name: table.late(levels) for name, table in scales.items()}
         bank = self._bank(images, labels, device or images.device, processes)
         options = {name: {"scales": self._scales_of(name, scales)} for name in self.calibrated}
