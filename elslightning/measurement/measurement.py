@@ -15,8 +15,9 @@ from elslightning.data import Split
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import Progress, no_progress
-from elslightning.machines.machine import check_bank
+from elslightning.machines.machine import ScoreMachine, check_bank
 from elslightning.machines.parameters import ParameterTable
+from elslightning.machines.remembering import remembering
 from elslightning.measurement.calibration import Calibration, calibrate, capped
 from elslightning.measurement.comparison import compare
 from elslightning.measurement.gradients import gradient_field
@@ -314,10 +315,10 @@ class Measurement:
         takes = inspect.signature(factory).parameters
         options = {option: value for option, value in bank.options.items() if option in takes}
         machine = factory(bank.images, bank.labels, **scales, **options)
-        if not machine.learned:
-            machine.keep = self.keep  # type: ignore[assignment]
         if len(options) < len(bank.options) and not machine.learned:
             raise InputError(f"shard_bank=true, but machines.{name} takes no shard of a bank: it has no process_group")
+        if self.keep is not None and isinstance(machine, ScoreMachine) and machine.process_group is None:
+            return remembering(machine, self.keep)
         return machine
 
     def _scales_of(self, name: str, scales: Mapping[str, ParameterTable]) -> ParameterTable:
