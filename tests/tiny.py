@@ -3,14 +3,12 @@
 import contextlib
 import io
 import logging
-import struct
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import lightning.pytorch as pl
-import numpy as np
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
@@ -40,6 +38,29 @@ TRAIN = [
     "trainer.max_epochs=1",
     *MEASUREMENT,
 ]
+
+CONFIG = {
+    "seed": 0,
+    "data": {
+        "_target_": "elslightning.ImageDataModule",
+        "dataset": "digits",
+        "channels": 1,
+        "num_classes": 10,
+        "train_size": 40,
+        "val_size": 10,
+    },
+    "denoiser": {"_target_": "elslightning.ResNet", "channels": 1, "width": 16, "num_layers": 1},
+    "schedule": {"_target_": "elslightning.CosineSchedule", "stretch": 1.008},
+    "machines": {"is": {"_target_": "elslightning.IdealScoreMachine", "_partial_": True}},
+    "calibration": {"_target_": "elslightning.CalibrationSettings"},
+    "comparison": {
+        "_target_": "elslightning.ComparisonSettings",
+        "steps": 1,
+        "network_steps": 1,
+        "num_pairs": 1,
+    },
+}
+"""The configuration of a run of digits, as checkpoints hold it."""
 
 
 class Done(NamedTuple):
@@ -112,20 +133,6 @@ def trainer(root: Path, **options: object) -> pl.Trainer:
         "default_root_dir": root,
     }
     return pl.Trainer(**(quiet | options))
-
-
-def write_fashion_mnist(root: Path, train_size: int = 60, val_size: int = 20) -> Path:
-    """The four IDX files of Fashion-MNIST, with few images of noise and all ten labels; returns their folder."""
-    root.mkdir(parents=True, exist_ok=True)
-    generator = np.random.default_rng(0)
-    for prefix, count in (("train", train_size), ("t10k", val_size)):
-        images = generator.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        labels = (np.arange(count) % 10).astype(np.uint8)
-        header = struct.pack(">4B3I", 0, 0, 8, 3, *images.shape)
-        (root / f"{prefix}-images-idx3-ubyte").write_bytes(header + images.tobytes())
-        header = struct.pack(">4B1I", 0, 0, 8, 1, count)
-        (root / f"{prefix}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
-    return root
 
 
 def snapshot(directory: Path) -> dict[str, bytes]:

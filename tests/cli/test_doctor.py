@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from files import write_fashion_mnist
 from PIL import Image
-from tiny import cli, write_fashion_mnist
+from tiny import cli
 
 from elslightning.cli import doctor
 from elslightning.cli.doctor import Finding, report

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 import wandb
+from files import write_fashion_mnist
 from omegaconf import OmegaConf
-from tiny import MEASUREMENT, TRAIN, cli, compose_config, snapshot, train, write_fashion_mnist
+from tiny import MEASUREMENT, TRAIN, cli, compose_config, snapshot, train
 
 from elslightning import __version__
 from elslightning.cli.composing import conf_dir

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
-from test_jobs import finished, started
+from jobs import finished, started
 
 from elslightning.cli.composing import sweeps_dir
 from elslightning.cli.multirun import conclude, run_job

@@ -4,63 +4,23 @@ import contextlib
 import copyreg
 import os
 import pickle
-import struct
 import tarfile
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from files import CIFAR_IMAGES as IMAGES
+from files import CIFAR_LABELS as LABELS
+from files import array, batch, write_cifar10
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elslightning.data import Request
-from elslightning.data.cifar import ARCHIVE, FOLDER, TRAIN, cifar10, read_batch, read_pickle
+from elslightning.data.cifar import ARCHIVE, FOLDER, cifar10, read_batch, read_pickle
 from elslightning.system.errors import InputError
 
 pytestmark = pytest.mark.reliability
-
-IMAGES = torch.randint(0, 256, (12, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-LABELS = [3, 0, 9, 1, 3, 5, 8, 2, 4, 6, 7, 9]
-
-
-def text(value):
-    """A string of Python 2."""
-    return b"U" + bytes([len(value)]) + value
-
-
-def array(images, *, columns_first=False, width=3072, kind=b"u1"):
-    """An array of bytes in rows, as numpy has Python 2 pickle it."""
-    rows = images.reshape(len(images), -1).numpy()
-    raw = rows.tobytes(order="F" if columns_first else "C")
-    return (
-        b"cnumpy.core.multiarray\n_reconstruct\nq\x07cnumpy\nndarray\nq\x08K\x00\x85" + text(b"b") + b"\x87Rq\x09(K\x01"
-        b"M" + struct.pack("<H", len(images)) + b"M" + struct.pack("<H", width) + b"\x86cnumpy\ndtype\nq\x0a"
-        + text(kind) + b"K\x00K\x01\x87Rq\x0b(K\x03" + text(b"|") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-        + (b"\x88" if columns_first else b"\x89") + b"T" + struct.pack("<i", len(raw)) + raw + b"tb"
-    )  # fmt: skip
-
-
-def batch(images, labels, data=None):
-    """A batch as distributed: protocol 2, strings of Python 2, long memo positions."""
-    return (
-        b"\x80\x02}q\x01(" + text(b"batch_label") + b"q\x02" + text(b"training batch 1 of 5") + b"q\x03"
-        + text(b"labels") + b"q\x04]q\x05(" + b"".join(b"K" + bytes([label]) for label in labels) + b"e"
-        + text(b"data") + b"q\x06" + (array(images) if data is None else data)
-        + text(b"filenames") + b"q\x0c]q\x0d("
-        + b"".join(text(b"%d.png" % n) + b"r" + struct.pack("<I", 14 + n) for n in range(len(images)))
-        + b"eu."
-    )  # fmt: skip
-
-
-def write_cifar10(root, **replaced):
-    """The folder with six batches of two images; `replaced` gives other bytes for some of them."""
-    (root / FOLDER).mkdir(parents=True)
-    for n, name in enumerate((*TRAIN, "test_batch")):
-        part = slice(2 * n, 2 * n + 2)
-        content = replaced.get(name, batch(IMAGES[part], LABELS[part]))
-        if content is not None:
-            (root / FOLDER / name).write_bytes(content)
 
 
 def pack(root, prefix=""):

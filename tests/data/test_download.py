@@ -9,9 +9,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
-from test_cifar import IMAGES as COLOURED
-from test_cifar import write_cifar10
-from test_idx import IMAGES, write_idx
+from files import CIFAR_IMAGES as COLOURED
+from files import IDX_IMAGES as IMAGES
+from files import write_cifar10, write_idx
 from torchvision.datasets import CIFAR10, MNIST
 
 from elslightning.data import ImageDataModule, download

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from files import picture, write_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -17,20 +18,6 @@ from torchvision.transforms import v2 as transforms
 from elslightning.data import ImageDataModule, Request
 from elslightning.data.folder import decode, divide, find_images, image_folder, read_image
 from elslightning.system.errors import InputError
-
-GENERATOR = np.random.default_rng(0)
-
-
-def picture(size=(12, 10), channels=3):
-    pixels = GENERATOR.integers(0, 256, (size[1], size[0], channels), dtype=np.uint8)
-    return Image.fromarray(pixels.squeeze())
-
-
-def write_images(folder, names, size=(12, 10)):
-    """Image files of noise, in the format of their suffix."""
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        picture(size).save(folder / name)
 
 
 def flat(folder, values, side=4):

@@ -2,12 +2,14 @@
 
 import contextlib
 import gzip
-import struct
 import tempfile
 from pathlib import Path
 
 import pytest
 import torch
+from files import IDX_IMAGES as IMAGES
+from files import IDX_LABELS as LABELS
+from files import idx, write_idx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,33 +19,9 @@ from elslightning.system.errors import InputError
 
 pytestmark = pytest.mark.reliability
 
-IMAGES = torch.arange(5 * 28 * 28).remainder(256).to(torch.uint8).reshape(5, 28, 28)
-LABELS = torch.tensor([3, 0, 9, 1, 3], dtype=torch.uint8)
-
-
-def idx(tensor, *, kind=0x08, dimensions=None):
-    """The bytes of an IDX file."""
-    header = bytes([0, 0, kind, dimensions or tensor.ndim])
-    return header + struct.pack(f">{tensor.ndim}I", *tensor.shape) + tensor.numpy().tobytes()
-
 
 def read(root, name="fashion_mnist"):
     return SOURCES[name](Request(name, root))
-
-
-def write_idx(folder, packed=False, **replaced):
-    """The four files, all of five images; `replaced` gives other bytes for some of them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {
-        "train-images-idx3-ubyte": idx(IMAGES),
-        "train-labels-idx1-ubyte": idx(LABELS),
-        "t10k-images-idx3-ubyte": idx(255 - IMAGES[:3]),
-        "t10k-labels-idx1-ubyte": idx(LABELS[:3]),
-    }
-    for name, content in (files | {key.replace("_", "-"): value for key, value in replaced.items()}).items():
-        if content is not None:
-            path = folder / (f"{name}.gz" if packed else name)
-            path.write_bytes(gzip.compress(content) if packed else content)
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzipped"])

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import sklearn.datasets
 import torch
-from test_idx import IMAGES, LABELS, write_idx
-from tiny import write_fashion_mnist
+from files import IDX_IMAGES as IMAGES
+from files import IDX_LABELS as LABELS
+from files import write_fashion_mnist, write_idx
 from torch.testing import assert_close
 from torchvision.transforms import functional as TF
 

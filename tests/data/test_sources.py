@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-from test_cifar import write_cifar10
-from test_folder import write_images
-from test_idx import write_idx
+from files import write_cifar10, write_idx, write_images
 from tiny import compose_config
 
 from elslightning.cli.composing import conf_dir

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from files import write_fashion_mnist
 from omegaconf import OmegaConf
-from tiny import cli, train, write_fashion_mnist
+from tiny import cli, train
 
 from elslightning.machines.scales import ScaleTable
 from elslightning.measurement.doubts import FEW_PAIRS

@@ -12,7 +12,7 @@ import pytest
 import torch
 from contract import DEVICES
 from omegaconf import OmegaConf
-from tiny import cli, digits, network, trainer
+from tiny import CONFIG, cli, digits, network, trainer
 
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.runs.checkpoints import Checkpoint, build_network, find_checkpoint, load_network, read_checkpoint
@@ -22,27 +22,6 @@ from elslightning.training.task import DenoisingTask
 
 pytestmark = pytest.mark.reliability
 
-CONFIG = {
-    "seed": 0,
-    "data": {
-        "_target_": "elslightning.ImageDataModule",
-        "dataset": "digits",
-        "channels": 1,
-        "num_classes": 10,
-        "train_size": 40,
-        "val_size": 10,
-    },
-    "denoiser": {"_target_": "elslightning.ResNet", "channels": 1, "width": 16, "num_layers": 1},
-    "schedule": {"_target_": "elslightning.CosineSchedule", "stretch": 1.008},
-    "machines": {"is": {"_target_": "elslightning.IdealScoreMachine", "_partial_": True}},
-    "calibration": {"_target_": "elslightning.CalibrationSettings"},
-    "comparison": {
-        "_target_": "elslightning.ComparisonSettings",
-        "steps": 1,
-        "network_steps": 1,
-        "num_pairs": 1,
-    },
-}
 BIAS = "denoiser.backbone.down_projection.bias"
 
 
@@ -375,7 +354,7 @@ def test_build_network_leaves_its_configuration_alone():
     [
         ({"_target_": "elslightning.ResNet", "channels": 1, "width": 7}, "width must be a multiple of 8"),
         ({"_target_": "elslightning.ResNet"}, "channels"),
-        ({"_target_": "elslightning.Transformer"}, "elslightning.networks.Transformer"),
+        ({"_target_": "elslightning.Transformer"}, "elslightning.Transformer"),
         ({"_target_": "nowhere.Nothing"}, "nowhere.Nothing"),
     ],
     ids=["bad value", "missing argument", "unknown class", "unknown module"],

@@ -43,7 +43,7 @@ def test_checkpoint_holds_the_network(official):
     expected = load_official(official).eps(x_t, levels(0.1, 0.9), labels)
     assert torch.equal(loaded.eps(x_t, levels(0.1, 0.9), labels), expected)
     assert set(config) == {"denoiser", "schedule"}
-    assert config["denoiser"]["_target_"] == "elslightning.networks.UNet"
+    assert config["denoiser"]["_target_"] == "elslightning.UNet"
     assert (config["denoiser"]["width"], config["denoiser"]["num_levels"]) == (4, 2)
 
 

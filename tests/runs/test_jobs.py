@@ -1,25 +1,10 @@
 """The records of jobs: which are finished, which are not, and how they are named."""
 
-import json
-from pathlib import Path
-
 import pytest
+from jobs import finished, started
 
 from elslightning.runs.jobs import FAILED, FINISHED, UNFINISHED, Job, find_jobs, lost, read_job, unfinished, varied
 from elslightning.system.errors import InputError
-
-
-def started(directory: Path, *overrides: str) -> Path:
-    """What Hydra leaves of a job before it starts."""
-    (directory / ".hydra").mkdir(parents=True)
-    (directory / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides))
-    return directory
-
-
-def finished(directory: Path, *overrides: str, objective: float | None = None) -> Job:
-    job = Job(started(directory, *overrides), overrides, FINISHED, objective=objective, seconds=1.5)
-    job.write()
-    return job
 
 
 def test_a_record_comes_back_as_it_was(tmp_path):

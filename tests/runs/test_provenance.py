@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_resuming import checkpoint
 from tiny import cli, digits, train
+from trainings import checkpoint
 
 import elslightning
 from elslightning.data import Split

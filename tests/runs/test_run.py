@@ -60,7 +60,7 @@ def test_the_gradients_are_those_of_the_table(trained):
 
 def test_other_networks_are_no_theories(copied):
     config = copied / ".hydra" / "config.yaml"
-    config.write_text(config.read_text().replace("machines.BoundaryBrokenScoreMachine", "checkpoints.Checkpoint"))
+    config.write_text(config.read_text().replace("elslightning.BoundaryBrokenScoreMachine", "elslightning.Checkpoint"))
     run = read_run(copied)
     assert (run.theories, run.theory) == (["ls", "is"], "ls")
 

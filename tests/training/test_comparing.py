@@ -10,8 +10,9 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers import CSVLogger
 from matplotlib.figure import Figure
+from measured import Plain, comparison, fit, real
 from PIL import Image
 from tiny import digits, network, train, trainer
 from torch.utils.data import DataLoader
@@ -19,13 +20,12 @@ from torch.utils.data import DataLoader
 from elslightning.data import ImageDataModule
 from elslightning.data.module import TensorBank
 from elslightning.data.sources import Split
-from elslightning.machines import BoundaryBrokenScoreMachine, IdealScoreMachine, LocalScoreMachine
+from elslightning.machines import IdealScoreMachine, LocalScoreMachine
 from elslightning.machines.scales import ScaleTable, load_scales
 from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.result import Result
 from elslightning.measurement.settings import CalibrationSettings, ComparisonSettings
 from elslightning.system.errors import InputError
-from elslightning.training.comparing import ELSComparison
 from elslightning.training.loggers import log_figure
 from elslightning.training.task import DenoisingTask
 
@@ -62,26 +62,6 @@ class Counted(Measurement):
 
 def counted(every: int | None = None) -> Counted:
     return Counted({}, comparison=ComparisonSettings(every_n_epochs=every))
-
-
-def comparison(measurement: Measurement, directory) -> ELSComparison:
-    return ELSComparison(measurement, directory, show_progress=False)
-
-
-def real(**options) -> Measurement:
-    """A measurement of two machines on three pairs."""
-    settings = {
-        "machines": {"bbels": BoundaryBrokenScoreMachine, "is": IdealScoreMachine},
-        "calibration": CalibrationSettings(steps=2, patch_sizes=(3, 5), num_samples=2),
-        "comparison": ComparisonSettings(steps=2, network_steps=2, num_pairs=3),
-    }
-    return Measurement(**(settings | options))
-
-
-def fit(tmp_path, callbacks, data=None, denoiser=None, **options):
-    fitter = trainer(tmp_path, callbacks=callbacks, **options)
-    fitter.fit(DenoisingTask(denoiser or network()), data or digits())
-    return fitter
 
 
 @pytest.mark.parametrize(
@@ -284,22 +264,6 @@ def test_loaders_without_a_data_module_are_refused(tmp_path):
     fitter = trainer(tmp_path, callbacks=[comparison(counted(), tmp_path)])
     with pytest.raises(InputError, match="needs a data module with train_images"):
         fitter.fit(DenoisingTask(network()), loader)
-
-
-class Plain(Logger):
-    """A logger that takes scalars and nothing else."""
-
-    name, version = "plain", 0
-
-    def __init__(self):
-        super().__init__()
-        self.scalars, self.images = [], []
-
-    def log_metrics(self, metrics, step=None):
-        self.scalars.append((dict(metrics), step))
-
-    def log_hyperparams(self, *arguments, **options):
-        pass
 
 
 class WithLogImage(Plain):

@@ -13,8 +13,8 @@ import pytest
 import wandb
 from lightning.fabric.loggers import tensorboard
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from measured import Plain, comparison, fit, real
 from PIL import Image
-from test_comparing import Plain, comparison, fit, real
 from tiny import PAIRS, TRAIN, cli, train
 
 from elslightning.machines.scales import load_scales

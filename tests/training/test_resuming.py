@@ -3,12 +3,12 @@
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import offline
 import pytest
 import torch
 from tiny import PAIRS, TRAIN, cli, snapshot
+from trainings import checkpoint, metrics
 
 from elslightning.report import figures
 from elslightning.runs.provenance import wandb_identity
@@ -28,15 +28,6 @@ def _no_drawing():
         patch.setenv("WANDB_ERROR_REPORTING", "false")
         patch.setenv("WANDB_SILENT", "true")
         yield
-
-
-def checkpoint(directory: Path) -> dict[str, Any]:
-    return torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)
-
-
-def metrics(directory: Path) -> list[dict[str, str]]:
-    with (directory / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,12 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import wandb
+from files import write_cifar10, write_fashion_mnist, write_images
 from hydra.utils import get_object
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
-from test_cifar import write_cifar10
-from test_folder import write_images
-from tiny import PAIRS, TRAIN, cli, compose_config, write_fashion_mnist
+from tiny import PAIRS, TRAIN, cli, compose_config
 
 from elslightning.cli.composing import conf_dir
 from elslightning.cli.main import VERBS

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import papers
 import pytest
-from test_interruptions import OPTIONS, assert_same_training, checkpoint, whole_files
 from tiny import MEASUREMENT, TRAIN, cli, snapshot, train
+from trainings import SEVERAL_EPOCHS, assert_same_training, checkpoint, whole_files
 
 from elslightning.system.keeping import KEPT
 from elslightning.training.writers import WholeCheckpoints
@@ -109,7 +109,7 @@ def test_a_disk_that_cannot_be_written_is_named_and_left_as_it_was(trained, disk
 
 @pytest.mark.parametrize("save", [1, 3])
 def test_a_training_that_runs_out_of_space_goes_on_when_there_is_some(disk, tmp_path, monkeypatch, save):
-    whole = train(tmp_path / "whole", *OPTIONS)
+    whole = train(tmp_path / "whole", *SEVERAL_EPOCHS)
     run, written = disk / "run", []
     write = WholeCheckpoints.save_checkpoint
 
@@ -121,14 +121,14 @@ def test_a_training_that_runs_out_of_space_goes_on_when_there_is_some(disk, tmp_
 
     with monkeypatch.context() as patch:
         patch.setattr(WholeCheckpoints, "save_checkpoint", save_checkpoint)
-        done = cli("train", *OPTIONS, f"hydra.run.dir={run}")
+        done = cli("train", *SEVERAL_EPOCHS, f"hydra.run.dir={run}")
     assert done.code == 1
     assert_one_line(done.err.splitlines(keepends=True)[-1], str(run), FULL)
     whole_files(run)
     (disk / "filler").unlink()
     if save == 1:
         assert not list(run.rglob("*.ckpt*"))
-        done = cli("train", *OPTIONS, f"hydra.run.dir={run}")
+        done = cli("train", *SEVERAL_EPOCHS, f"hydra.run.dir={run}")
     else:
         assert checkpoint(run)["epoch"] == save - 2
         done = cli("train", f"resume={run}")

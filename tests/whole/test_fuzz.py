@@ -24,13 +24,13 @@ import numpy as np
 import papers
 import pytest
 import torch
+from files import batch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from jobs import job
+from jobs import summary as some_summary
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save
-from test_cifar import batch
-from test_sweep_report import job
-from test_sweep_report import summary as some_summary
 from tiny import network, snapshot
 
 from elslightning.data import Request

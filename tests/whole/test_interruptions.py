@@ -1,6 +1,5 @@
 """Work that is killed: nothing that was finished is lost, and what is started again ends as if nothing had happened."""
 
-import csv
 import json
 import os
 import random
@@ -8,13 +7,12 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import victims
 from tiny import MEASUREMENT, TRAIN, cli, snapshot, train
+from trainings import SEVERAL_EPOCHS, assert_same_training, checkpoint, content, whole_files
 
 from elslightning.machines import BoundaryBrokenScoreMachine
 from elslightning.machines.patches import PatchMachine
@@ -26,11 +24,6 @@ from elslightning.training.writers import MetricsFile
 
 pytestmark = pytest.mark.reliability
 
-OPTIONS = [
-    *(word for word in TRAIN if "max_epochs" not in word),
-    *("trainer.max_epochs=6", "comparison.every_n_epochs=3", "machines=[bbels,is]", "scheduler=one_cycle"),
-]
-RESULTS = ("metrics.csv", "scales.json", "calibration.csv", "comparison.csv", "consistency.csv", "summary.json")
 VOLATILE = {"run.json"}
 
 
@@ -41,64 +34,12 @@ def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.005)
 
 
-def content(directory: Path) -> dict[str, bytes]:
-    return {name: (directory / name).read_bytes() for name in RESULTS}
-
-
-def checkpoint(directory: Path) -> dict:
-    return torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)
-
-
-def assert_equal(one: Any, other: Any) -> None:
-    """The same, bit for bit, whatever tensors lie in."""
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key, part in one.items():
-            assert_equal(part, other[key])
-    elif isinstance(one, list):
-        for part, counterpart in zip(one, other, strict=True):
-            assert_equal(part, counterpart)
-    else:
-        assert one == other
-
-
-def assert_same_training(one: Path, other: Path) -> None:
-    """The same weights, averages, moments and results, bit for bit, and the same files."""
-    for section in ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers"):
-        assert_equal(checkpoint(one)[section], checkpoint(other)[section])
-    assert content(one) == content(other)
-    assert snapshot(one).keys() == snapshot(other).keys()
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
     """A training that nothing interrupted."""
     folder = tmp_path_factory.mktemp("interruptions")
-    assert victims.finish("train", *OPTIONS, f"hydra.run.dir={folder / 'whole'}", output=folder / "log") == 0
+    assert victims.finish("train", *SEVERAL_EPOCHS, f"hydra.run.dir={folder / 'whole'}", output=folder / "log") == 0
     return folder / "whole"
-
-
-def whole_files(directory: Path) -> None:
-    """Whatever is there can be read to its end."""
-    for path in directory.rglob("*"):
-        if not path.is_file() or ".tmp" in path.name:
-            continue
-        match path.suffix:
-            case ".json":
-                json.loads(path.read_text())
-            case ".csv":
-                with path.open(newline="") as file:
-                    rows = list(csv.DictReader(file))
-                assert all(None not in row and None not in row.values() for row in rows)
-            case ".ckpt":
-                torch.load(path, weights_only=True)
-            case ".npz":
-                with np.load(path) as arrays:
-                    assert all(arrays[name].size for name in arrays)
-            case ".npy":
-                assert np.load(path).size
 
 
 @pytest.mark.parametrize(
@@ -108,7 +49,7 @@ def whole_files(directory: Path) -> None:
 )
 def test_a_training_that_is_killed_again_and_again_ends_the_same(whole, tmp_path, number, seed):
     run, output, dice = tmp_path / "run", tmp_path / "log", random.Random(seed)
-    command, kills = ["train", *OPTIONS, f"hydra.run.dir={run}"], 0
+    command, kills = ["train", *SEVERAL_EPOCHS, f"hydra.run.dir={run}"], 0
     while True:
         process = victims.start(*command, output=output)
         if kills < 3:
@@ -158,7 +99,7 @@ def test_a_training_that_slurm_preempts_is_asked_for_again_and_ends_the_same(who
     (folder / "scontrol").chmod(0o755)
     job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "job", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
     slurm = {**job, "SLURM_NODEID": "0", "PATH": f"{folder}:{os.environ['PATH']}"}
-    command = ["train", *OPTIONS, f"hydra.run.dir={run}"]
+    command = ["train", *SEVERAL_EPOCHS, f"hydra.run.dir={run}"]
     process = victims.start(*command, output=output, environment=slurm)
     wait(lambda: (run / "checkpoints" / "last.ckpt").is_file())
     os.kill(process.pid, signal.SIGUSR1)

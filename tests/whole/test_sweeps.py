@@ -1,6 +1,5 @@
 """The files of sweeps/, and multiruns from the command line to the report."""
 
-import csv
 import json
 import os
 import signal
@@ -11,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from jobs import rows
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from tiny import TRAIN, Done, cli, compose_config, train
@@ -146,11 +146,6 @@ def test_a_wandb_sweep_is_the_multirun_of_its_name(name):
 def ended(directory: Path) -> dict[str, int]:
     """When the jobs below a directory were recorded."""
     return {path.parent.name: path.stat().st_mtime_ns for path in directory.glob("*/job.json")}
-
-
-def rows(directory: Path) -> list[dict[str, str]]:
-    with (directory / "sweep.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture
