@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from elslightning.machines.scales import load_scales
 from elslightning.measurement.result import summary_scalars
 from elslightning.report import figures
-from elslightning.report.sweep_figure import sweep
+from elslightning.report.figures.sweeps import sweep
 from elslightning.runs.jobs import FINISHED, Job, find_jobs, lost, unfinished, varied
 from elslightning.runs.targets import build, own
 from elslightning.system.errors import InputError
