@@ -1,61 +1,46 @@
 """How much of what a convolutional diffusion model creates does a closed-form theory predict?
 
-The names below are the public face; each is loaded when it is first asked for, so that importing the package is quick.
+The public names stand in `__init__.pyi`, which type checkers read as it is; each is loaded from its room when it is
+first asked for (PEP 562), so that importing the package is quick.
+
+>>> import elslightning as els
+>>> images = els.MACHINES["bbels"].__name__, els.ddim.__name__
+>>> images
+('BoundaryBrokenScoreMachine', 'ddim')
 """
 
+import ast
 import importlib
+from importlib.resources import files
 from typing import Any
 
 __version__ = "0.1.0"
 
-_ROOMS = {
-    "diffusion.denoiser": ("Denoiser",),
-    "diffusion.sampling": ("Trajectory", "ddim"),
-    "diffusion.schedule": ("CosineSchedule", "add_noise"),
-    "data.module": ("ImageDataModule",),
-    "machines": (
-        "BoundaryBrokenScoreMachine",
-        "EquivariantLocalScoreMachine",
-        "EquivariantScoreMachine",
-        "IdealScoreMachine",
-        "LocalScoreMachine",
-        "MACHINES",
-        "ScaleTable",
-        "ScoreMachine",
-    ),
-    "networks": ("EpsDenoiser", "ResNet", "UNet"),
-    "measurement.attribution": ("attribute", "attribute_process"),
-    "measurement.calibration": ("calibrate",),
-    "measurement.comparison": ("compare",),
-    "measurement.consistency": ("consistency",),
-    "measurement.gradients": ("gradient_field",),
-    "measurement.mosaic": ("memorisation", "mosaic"),
-    "measurement.measurement": ("Measurement",),
-    "measurement.settings": ("CalibrationSettings", "ComparisonSettings"),
-    "runs.checkpoints": ("Checkpoint", "load_network"),
-    "runs.experiment": ("rebuild",),
-    "runs.run": ("read_run",),
-    "report.page.page": ("write_report",),
-    "report.page.side_by_side": ("write_comparison",),
-    "training.task": ("DenoisingTask", "exponential", "one_cycle"),
-    "training.comparing": ("ELSComparison",),
-    "training.bar": ("FitProgress",),
-    "training.writers": ("MetricsFile",),
-    "system.errors": ("ElslightningError", "InputError"),
-    "cli.main": ("OutputDirectory",),
-}
-_PLACES = {name: room for room, names in _ROOMS.items() for name in names}
 
-__all__ = ["__version__", "testing", *sorted(_PLACES)]
+def _listed() -> dict[str, str]:
+    """The module of every public name; a room stands for itself."""
+    tree = ast.parse(files(__name__).joinpath("__init__.pyi").read_text("utf-8"))
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: str(node.module) for node in imports for alias in node.names}
+
+
+_MODULES = _listed()
+__all__ = ["__version__", *sorted(_MODULES)]
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, from the room where it lives (PEP 562)."""
-    if name == "testing":
-        return importlib.import_module("elslightning.testing")
-    if name not in _PLACES:
-        raise AttributeError(f"module 'elslightning' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"elslightning.{_PLACES[name]}"), name)
+    """A public name, from the room where it lives; or the class of a machine that only the registry names."""
+    module = _MODULES.get(name)
+    if module == __name__:
+        return importlib.import_module(f"{__name__}.{name}")
+    if module is not None:
+        return getattr(importlib.import_module(module), name)
+    if not name.startswith("_"):
+        machines = importlib.import_module(f"{__name__}.machines.registry").MACHINES.values()
+        for machine in machines:
+            if machine.__name__ == name:
+                return machine
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

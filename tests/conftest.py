@@ -19,8 +19,8 @@ import torch
 # An int will do where a float is asked for, as in Python's own typing.
 checked = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
 
-# Modules whose signatures cannot be checked: numba reads these functions itself.
-UNHOOKED = {"elslightning.machines.loops", "elslightning.machines.ranking_loops"}
+# Modules whose signatures cannot be checked: numba reads these functions itself, and pytest rewrites those assertions.
+UNHOOKED = {"elslightning.machines.loops", "elslightning.machines.ranking_loops", "elslightning.testing"}
 
 
 def _modules() -> list[str]:
@@ -35,7 +35,7 @@ def _modules() -> list[str]:
 
 
 jaxtyping.install_import_hook([name for name in _modules() if name not in UNHOOKED], f"{__name__}.checked")
-pytest.register_assert_rewrite("contract")
+pytest.register_assert_rewrite("elslightning.testing")
 torch.set_num_threads(2)
 
 

@@ -1,6 +1,5 @@
 """What there is to work with: whether this installation, this machine and these folders will carry a run."""
 
-import inspect
 import os
 import platform
 import shutil
@@ -9,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 import torch
@@ -20,7 +19,7 @@ from elslightning.data import SOURCES, Request
 from elslightning.data.folder import find_images, read_image
 from elslightning.data.request import AbsentError
 from elslightning.diffusion.schedule import add_noise
-from elslightning.machines.registry import MACHINES
+from elslightning.machines.registry import ENTRIES
 from elslightning.system.errors import InputError
 
 OUTPUTS = "outputs"
@@ -142,8 +141,9 @@ def _self_test() -> Iterator[Finding]:
     alpha_bar = torch.tensor([0.1, 0.9], dtype=torch.float64)
     x_t = add_noise(images[:2], torch.randn(2, 1, 8, 8, generator=generator), alpha_bar)
     remedy = "install torch and numba anew"
-    for machine in MACHINES.values():
-        options = {"scales": 3} if "scales" in inspect.signature(machine).parameters else {}
+    for entry in ENTRIES:
+        machine: type[Any] = entry.machine
+        options = {"scales": 3} if entry.local else {}
         try:
             found = machine(images, **options)(x_t, alpha_bar)
             expected = machine(images.double(), **options)(x_t.double(), alpha_bar)

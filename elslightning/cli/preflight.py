@@ -12,8 +12,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from elslightning.data import SIDES
+from elslightning.diffusion.border import PADDING_MODES
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.machines.registry import theory_of
 from elslightning.machines.scales import load_scales
 from elslightning.measurement.heldout import HELDOUT
 from elslightning.measurement.measurement import Measurement
@@ -263,7 +265,7 @@ def doubtful(config: Section, network: Denoiser | None) -> list[str]:
     lines = []
     machines = config.get("machines") or {}
     padding = (config.get("denoiser") or {}).get("padding_mode", "zeros")
-    right, other = ("els", "bbels") if padding == "circular" else ("bbels", "els")
+    right, other = (theory_of(mode) for mode in sorted(PADDING_MODES, key=lambda mode: mode != padding))
     if network is not None and config["verb"] != "sample" and other in machines and right not in machines:
         lines.append(
             f"denoiser.padding_mode={padding}, but machines=[{','.join(machines)}]: the theory of such a network is "

@@ -1,5 +1,9 @@
-"""The list of all machines: what doctor, figures, reports, configuration and tests know of them."""
+"""The list of all machines: what doctor, figures, reports, configuration and tests know of them.
 
+A new machine is a file with its class, an entry here, and `conf/machines/NAME.yaml`, which names the class.
+"""
+
+import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +21,10 @@ class Entry:
     """What there is to know of a machine.
 
     Attributes:
-        name: in files, configurations and on the command line.
+        name: in files, configurations and on the command line; letters and digits.
         machine: its class.
         label: how it is written in figures and tables.
-        colour: on white; Okabe and Ito's colours, which colour-blind readers can tell apart.
+        colour: on white, of this machine alone; Okabe and Ito's colours, which colour-blind readers can tell apart.
         on_light, on_dark: for text on a page, with enough contrast.
         baseline: whether others are held against it.
     """
@@ -32,6 +36,11 @@ class Entry:
     on_light: str
     on_dark: str
     baseline: bool = False
+
+    @property
+    def local(self) -> bool:
+        """Whether the machine sees patches: it takes `scales`."""
+        return "scales" in inspect.signature(self.machine).parameters
 
 
 ENTRIES = (
@@ -54,6 +63,15 @@ _LABELS = {entry.name: entry.label for entry in ENTRIES} | {PEER: "second networ
 def display_name(machine: str) -> str:
     """How a machine is written in figures."""
     return _LABELS.get(machine, machine)
+
+
+def theory_of(padding_mode: str) -> str:
+    """The local, equivariant machine of a convolutional network with this padding, "zeros" or "circular"."""
+    return next(
+        entry.name
+        for entry in ENTRIES
+        if entry.local and entry.machine.pooled and entry.machine.padding_mode == padding_mode
+    )
 
 
 def the_theory(machines: Iterable[str]) -> str | None:

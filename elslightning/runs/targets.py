@@ -6,25 +6,23 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf.errors import OmegaConfBaseException
 
+from elslightning.machines.registry import MACHINES
 from elslightning.system.errors import InputError
 
 BUILDABLE = frozenset(
     {
-        "BoundaryBrokenScoreMachine",
         "CalibrationSettings",
         "Checkpoint",
         "ComparisonSettings",
         "CosineSchedule",
-        "EquivariantLocalScoreMachine",
-        "EquivariantScoreMachine",
-        "IdealScoreMachine",
         "ImageDataModule",
-        "LocalScoreMachine",
         "ResNet",
         "UNet",
+        *(machine.__name__ for machine in MACHINES.values()),
     }
 )
-"""All that the configuration in a file may name: it may be a stranger's, and Hydra would call whatever it says."""
+"""Classes, and no function: all that the configuration in a file may name. It may be a stranger's, and Hydra would call
+whatever it says."""
 _OWN = "elslightning."
 
 

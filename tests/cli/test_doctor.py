@@ -14,6 +14,7 @@ from tiny import cli
 from elslightning.cli import doctor
 from elslightning.cli.doctor import Finding, report
 from elslightning.machines.patches import PatchMachine
+from elslightning.machines.registry import ENTRIES
 
 pytestmark = pytest.mark.reliability
 
@@ -41,7 +42,7 @@ def test_where_all_is_well_it_says_so_and_leaves_nothing(tmp_path):
     assert all(line.startswith("ok ") for line in lines[:-2])
     for name in ("torch", "lightning", "numba", "threads", "GPU" if not torch.cuda.is_available() else "cuda:0"):
         assert any(line.split()[1] == name for line in lines[:-2])
-    assert sum("single and double precision" in line for line in lines) == 5
+    assert sum("single and double precision" in line for line in lines) == len(ENTRIES)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -3,10 +3,10 @@
 import pytest
 import reference
 import torch
-from contract import random_images
 
 from elslightning.diffusion.border import border_class, check_padding_mode, check_patch_size, interior, pad, pixel_class
 from elslightning.system.errors import InputError
+from elslightning.testing import random_images
 
 GEOMETRIES = [(height, width, radius) for height, width in [(1, 1), (4, 5), (7, 3), (6, 6)] for radius in range(5)]
 

@@ -3,12 +3,12 @@
 import jaxtyping
 import pytest
 import torch
-from contract import levels, random_images, random_noise
 from torch.testing import assert_close
 
 from elslightning.diffusion.denoiser import Denoiser, eps_from_x0, score_from_x0, x0_from_eps
 from elslightning.diffusion.schedule import add_noise
 from elslightning.machines import IdealScoreMachine
+from elslightning.testing import levels, random_images, random_noise
 
 ALPHA_BAR = levels(1e-4, 0.3, 0.9, 1 - 1e-6)
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from contract import levels, random_images, random_noise
 from torch.testing import assert_close
 
 from elslightning.diffusion.denoiser import Denoiser
@@ -10,6 +9,7 @@ from elslightning.diffusion.sampling import ddim, reverse_process, sample
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines import IdealScoreMachine, LocalScoreMachine
 from elslightning.system.errors import InputError
+from elslightning.testing import levels, random_images, random_noise
 
 SCHEDULE = CosineSchedule()
 

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from contract import levels, random_images, random_noise
 from torch.testing import assert_close
 
 from elslightning.diffusion.schedule import CosineSchedule, add_noise, noise_coefficients
 from elslightning.system.errors import InputError
+from elslightning.testing import levels, random_images, random_noise
 
 TIMES = torch.linspace(0, 1, 101, dtype=torch.float64)
 

@@ -1,11 +1,12 @@
-"""Every denoiser of the lists in `contract.py`, held to the contract."""
+"""Every denoiser of the lists in `denoisers.py`, held to the contract."""
 
 import pytest
 import torch
-from contract import CHANNELS, CLASSES, DENOISERS, HEIGHT, MACHINES, TABLE, WIDTH, DenoiserContract, levels
-from contract import random_images as images
+from denoisers import CHANNELS, CLASSES, DENOISERS, HEIGHT, MACHINES, TABLE, WIDTH
 
 from elslightning.system.errors import InputError
+from elslightning.testing import DenoiserContract, levels
+from elslightning.testing import random_images as images
 
 
 @pytest.mark.parametrize("conditional", [False, True], ids=["unconditional", "conditional"])

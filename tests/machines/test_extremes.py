@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from contract import MACHINES, levels, random_images, random_noise, relative_error
+from denoisers import MACHINES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +10,7 @@ from elslightning.machines import PatchMachine
 from elslightning.machines.compiled import LARGEST_COMPILED
 from elslightning.machines.machine import LARGEST
 from elslightning.system.errors import InputError
+from elslightning.testing import levels, random_images, random_noise, relative_error
 
 pytestmark = pytest.mark.reliability
 

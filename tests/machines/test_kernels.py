@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from contract import levels, random_images, random_noise
 from torch.testing import assert_close
 
 from elslightning.machines.kernels import (
@@ -20,6 +19,7 @@ from elslightning.machines.kernels import (
     posterior_mean,
     working_dtype,
 )
+from elslightning.testing import levels, random_images, random_noise
 
 GROUPS, QUERIES, CANDIDATES, VALUES = 2, 3, 9, 4
 CPU = torch.device("cpu")

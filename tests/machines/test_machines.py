@@ -6,7 +6,7 @@ import math
 import pytest
 import reference
 import torch
-from contract import LOCAL, MACHINES, TABLE, WHOLE_IMAGE, levels, random_images, random_noise, relative_error
+from denoisers import LOCAL, MACHINES, TABLE, WHOLE_IMAGE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
@@ -23,6 +23,7 @@ from elslightning.machines import (
 )
 from elslightning.machines.scales import ScaleTable
 from elslightning.system.errors import InputError
+from elslightning.testing import levels, random_images, random_noise, relative_error
 
 # From pure noise to 1 - alpha_bar = 1e-6, all in one batch.
 ALPHA_BAR = levels(1e-4, 0.1, 0.5, 0.9, 0.995, 0.9999, 1 - 1e-6)

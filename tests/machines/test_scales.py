@@ -7,12 +7,12 @@ import pickle
 
 import pytest
 import torch
-from contract import levels
 from torch.testing import assert_close
 
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines.scales import ScaleTable, load_scales, save_scales
 from elslightning.system.errors import InputError
+from elslightning.testing import levels
 
 
 def at_angles(*angles):

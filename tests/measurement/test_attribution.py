@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from contract import DEVICES, LOCAL, MACHINES, TABLE, levels, random_images, random_noise, resnet
+from denoisers import LOCAL, MACHINES, TABLE, resnet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import candidates, window
@@ -18,6 +18,7 @@ from elslightning.diffusion.schedule import CosineSchedule, add_noise
 from elslightning.machines import EquivariantLocalScoreMachine, IdealScoreMachine, LocalScoreMachine
 from elslightning.measurement.attribution import attribute, attribute_process
 from elslightning.system.errors import InputError
+from elslightning.testing import DEVICES, levels, random_images, random_noise
 
 ALPHA_BAR = levels(1e-3, 0.5, 0.9, 0.999)
 SHAPE = (2, 5, 6)

@@ -5,7 +5,7 @@ import contextlib
 import numpy as np
 import pytest
 import torch
-from contract import LOCAL, random_images, random_noise
+from denoisers import LOCAL
 
 from elslightning.diffusion.denoiser import Denoiser, eps_from_x0, x0_from_eps
 from elslightning.diffusion.sampling import ddim
@@ -13,6 +13,7 @@ from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines.scales import ScaleTable
 from elslightning.measurement.calibration import STATISTICS, calibrate
 from elslightning.system.errors import InputError
+from elslightning.testing import random_images, random_noise
 
 SCHEDULE = CosineSchedule()
 local_machines = pytest.mark.parametrize("name", LOCAL)

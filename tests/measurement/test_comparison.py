@@ -5,7 +5,7 @@ import pytest
 import sklearn.metrics
 import torch
 import torchmetrics.functional as tmf
-from contract import MACHINES, random_images, random_noise
+from denoisers import MACHINES
 from torch.testing import assert_close
 
 from elslightning.diffusion.denoiser import Denoiser
@@ -14,6 +14,7 @@ from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.measurement.comparison import MEASURES, Comparison, agreement, compare, median_interval
 from elslightning.measurement.consistency import consistency
 from elslightning.system.errors import InputError
+from elslightning.testing import random_images, random_noise
 
 SCHEDULE = CosineSchedule()
 

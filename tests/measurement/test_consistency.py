@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from contract import LOCAL, MACHINES, random_images, random_noise
+from denoisers import LOCAL, MACHINES
 from reference import candidates, translates, window
 from torch.nn.functional import pad
 from torch.testing import assert_close
@@ -12,6 +12,7 @@ from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines import EquivariantLocalScoreMachine
 from elslightning.machines.scales import ScaleTable
 from elslightning.measurement.consistency import HALF_GREY_LEVEL, consistency, nearest_centres
+from elslightning.testing import random_images, random_noise
 
 SCHEDULE = CosineSchedule()
 DTYPES = [torch.float32, torch.float64]

@@ -3,7 +3,7 @@
 import pytest
 import reference
 import torch
-from contract import LOCAL, levels, random_images, random_noise
+from denoisers import LOCAL
 from torch import nn
 
 from elslightning.diffusion.denoiser import Denoiser
@@ -12,6 +12,7 @@ from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.measurement.gradients import GradientField, effective_size, gradient_field
 from elslightning.networks import EpsDenoiser, ResNet
 from elslightning.system.errors import InputError
+from elslightning.testing import levels, random_images, random_noise
 
 SCHEDULE = CosineSchedule()
 

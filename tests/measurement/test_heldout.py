@@ -5,13 +5,14 @@ import contextlib
 import pytest
 import reference
 import torch
-from contract import LOCAL, random_images, random_noise
+from denoisers import LOCAL
 
 from elslightning.data import Split
 from elslightning.diffusion.schedule import CosineSchedule, add_noise
 from elslightning.measurement.calibration import STATISTICS
 from elslightning.measurement.heldout import draw, heldout
 from elslightning.system.errors import InputError
+from elslightning.testing import random_images, random_noise
 
 SCHEDULE = CosineSchedule()
 SIZES = [1, 3, 5]

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from contract import MACHINES, TABLE, levels, random_images, random_noise, resnet
+from denoisers import MACHINES, TABLE, resnet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
@@ -12,6 +12,7 @@ from elslightning.measurement.attribution import Attribution, attribute
 from elslightning.measurement.consistency import nearest_centres
 from elslightning.measurement.mosaic import memorisation, mosaic, nearest_training_image
 from elslightning.system.errors import InputError
+from elslightning.testing import levels, random_images, random_noise
 
 every_machine = pytest.mark.parametrize("name", MACHINES)
 DTYPES = [torch.float32, torch.float64]

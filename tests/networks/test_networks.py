@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from contract import levels, random_noise
 from torch import nn
 from torch.testing import assert_close
 
@@ -13,6 +12,7 @@ from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.networks import EpsDenoiser, ResNet
 from elslightning.networks.embedding import TimeClassEmbedding, sinusoids
 from elslightning.system.errors import InputError
+from elslightning.testing import levels, random_noise
 
 PADDINGS = ["zeros", "circular"]
 TIMES = torch.tensor([0.2, 0.9], dtype=torch.float64)

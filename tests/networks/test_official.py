@@ -11,7 +11,6 @@ from collections import OrderedDict
 import papers
 import pytest
 import torch
-from contract import levels, random_noise
 from torch import nn
 from torch.testing import assert_close
 
@@ -21,6 +20,7 @@ from elslightning.networks import ResNet, UNet, load_official
 from elslightning.networks.official import read_official
 from elslightning.runs.checkpoints import build_network
 from elslightning.system.errors import InputError
+from elslightning.testing import levels, random_noise
 
 TIMES = torch.tensor([0.05, 0.4, 1.0])
 BACKBONES = {

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from contract import levels, random_noise
 from tiny import TRAIN, cli, compose_config
 from torch import nn
 from torch.testing import assert_close
@@ -16,6 +15,7 @@ from elslightning.networks.unet import SelfAttention
 from elslightning.runs.checkpoints import load_network
 from elslightning.runs.targets import build
 from elslightning.system.errors import InputError
+from elslightning.testing import levels, random_noise
 
 PADDINGS = ["zeros", "circular"]
 TIMES = torch.tensor([0.2, 0.9], dtype=torch.float64)

@@ -10,7 +10,6 @@ import zipfile
 
 import pytest
 import torch
-from contract import DEVICES
 from omegaconf import OmegaConf
 from tiny import CONFIG, cli, digits, network, trainer
 
@@ -18,6 +17,7 @@ from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.runs.checkpoints import Checkpoint, build_network, find_checkpoint, load_network, read_checkpoint
 from elslightning.runs.targets import build
 from elslightning.system.errors import InputError
+from elslightning.testing import DEVICES
 from elslightning.training.task import DenoisingTask
 
 pytestmark = pytest.mark.reliability

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from contract import levels
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tiny import cli, digits, network, snapshot, trainer
@@ -15,6 +14,7 @@ from elslightning.cli.tools import TOOLS
 from elslightning.runs.checkpoints import load_network
 from elslightning.runs.exporting import export
 from elslightning.system.errors import InputError
+from elslightning.testing import levels
 from elslightning.training.task import DenoisingTask
 
 pytestmark = pytest.mark.reliability

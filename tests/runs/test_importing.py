@@ -6,7 +6,6 @@ import pickle
 import papers
 import pytest
 import torch
-from contract import levels, random_noise
 from tiny import MEASUREMENT, cli, snapshot
 
 from elslightning.cli.main import HELP
@@ -17,6 +16,7 @@ from elslightning.report import figures
 from elslightning.runs.checkpoints import load_network
 from elslightning.runs.importing import import_official
 from elslightning.system.errors import InputError
+from elslightning.testing import levels, random_noise
 
 DATA = ["data=digits", "data.train_size=40", "data.val_size=10"]
 

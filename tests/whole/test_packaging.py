@@ -133,7 +133,7 @@ def test_the_installed_package_is_the_one_that_runs(installation, tmp_path):
 def test_the_console_script_composes_outside_a_checkout(installation, tmp_path):
     config = OmegaConf.create(installation.run("elslightning", "train", "--cfg", "job", cwd=tmp_path))
     assert config.verb == "train"
-    assert config.data["_target_"] == "elslightning.data.ImageDataModule"
+    assert config.data["_target_"] == "elslightning.ImageDataModule"
     assert list(tmp_path.iterdir()) == []
 
 

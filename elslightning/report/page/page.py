@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 import elslightning
 from elslightning.diffusion.shapes import Progress, no_progress
+from elslightning.machines.registry import ENTRIES
 from elslightning.report.page.explorer import Explorer, explore
 from elslightning.report.page.markdown import document
 from elslightning.report.page.mosaics import mosaics
@@ -80,6 +81,7 @@ def render(title: str, summary: str, content: Sequence[Section], explorer: Explo
         sections=shown,
         # The data is made safe where it is made, see `Explorer.json`; base64 is harmless.
         explorer=None if explorer is None else {"meta": Markup(explorer.json), "blob": explorer.blob},
+        machines=ENTRIES,
         css=own("report.css"),
         javascript=own("explorer.js"),
         version=elslightning.__version__,

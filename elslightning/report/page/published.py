@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from elslightning.machines.registry import theory_of
+
 STEPS = (150, 20)
 """The network's steps, in the order of the numbers below; the machines take 20."""
 
@@ -42,7 +44,7 @@ TITLES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "fashion_mnist": "Fashion-MNI
 
 
 def _row(data: str, network: str, padding: str, conditional: bool, *medians: tuple[float, float]) -> Published:
-    names = ("bbels" if padding == "zeros" else "els", "ls", "is")
+    names = (theory_of(padding), "ls", "is")
     return Published(data, network, padding, conditional, dict(zip(names, medians, strict=True)))
 
 

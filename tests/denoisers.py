@@ -1,0 +1,58 @@
+"""The lists of denoisers that tests run over: the machines of the registry, and the networks, a line each."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.machines import ScoreMachine
+from elslightning.machines.registry import ENTRIES
+from elslightning.machines.scales import ScaleTable
+from elslightning.networks import EpsDenoiser, ResNet, UNet
+from elslightning.testing import DenoiserContract
+
+CHANNELS, HEIGHT, WIDTH = DenoiserContract.channels, DenoiserContract.height, DenoiserContract.width
+CLASSES = DenoiserContract.classes
+TABLE = ScaleTable([0.95, 0.5, 0.05], [1, 3, 5])
+
+
+def without_scales(machine: Callable[..., ScoreMachine]) -> Callable[..., ScoreMachine]:
+    """A machine that has no patches, made like those that have."""
+    return lambda images, labels=None, scales=None, **options: machine(images, labels, **options)
+
+
+def resnet(images: Tensor, labels: Tensor | None, **options: Any) -> Denoiser:
+    torch.manual_seed(0)
+    conditional = labels is not None
+    backbone = ResNet(images.shape[1], width=32, num_layers=1, conditional=conditional, num_classes=CLASSES, **options)
+    return EpsDenoiser(backbone, CosineSchedule())
+
+
+def unet(images: Tensor, labels: Tensor | None, **options: Any) -> Denoiser:
+    torch.manual_seed(0)
+    conditional = labels is not None
+    backbone = UNet(images.shape[1], width=16, num_levels=2, conditional=conditional, num_classes=CLASSES, **options)
+    return EpsDenoiser(backbone, CosineSchedule())
+
+
+WHOLE_IMAGE: dict[str, Callable[..., ScoreMachine]] = {
+    entry.name: without_scales(entry.machine) for entry in ENTRIES if not entry.local
+}
+LOCAL: dict[str, Callable[..., ScoreMachine]] = {entry.name: entry.machine for entry in ENTRIES if entry.local}
+MACHINES = WHOLE_IMAGE | LOCAL
+"""Machines by the name of their twin in `reference.py`: `(images, labels=None, scales=..., **options)`."""
+
+DENOISERS: dict[str, Callable[[Tensor, Tensor | None], Denoiser]] = {
+    **WHOLE_IMAGE,
+    **{f"{name}, P = 3": partial(machine, scales=3) for name, machine in LOCAL.items()},
+    **{f"{name}, table": partial(machine, scales=TABLE) for name, machine in LOCAL.items()},
+    "resnet, zeros": partial(resnet, padding_mode="zeros"),
+    "resnet, circular": partial(resnet, padding_mode="circular", time_embedding="mlp"),
+    "unet, zeros": partial(unet, padding_mode="zeros"),
+    "unet, circular, attention": partial(unet, padding_mode="circular", time_embedding="mlp", attention=[1]),
+}
+"""Denoisers `(images, labels or None)`, conditional exactly when there are labels."""
