@@ -50,7 +50,9 @@ def job(directory: Path, layers: int, *, sweep: dict | None = None, results: boo
     write_json(directory / "summary.json", summary(layers) if results else {"samples": 3})
     if results:
         save_scales(directory / "scales.json", {"bbels": ScaleTable([0.9, 0.1], [3, 4 * layers + 1])})
-        (directory / "receptive_field.csv").write_text("step,x0_size_90\n2,7\n1,3\n")
+        (directory / "receptive_field.csv").write_text(
+            "step,alpha_bar,x0_size_50,x0_size_90,x0_size_99\n2,0.1,5,7,7\n1,0.9,1,3,5\n"
+        )
         (directory / "metrics.csv").write_text(
             "step,val/loss,val/bbels/pearson_r_median,val/bbels/patch_size_mean\n5,1.5,,\n10,,0.5,4.0\n20,,0.75,5.0\n"
         )

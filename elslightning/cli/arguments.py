@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from elslightning.runs.overrides import key_of
+from elslightning.runs.configuration import key_and_value, key_of
 from elslightning.system.errors import InputError
 
 MULTIRUN = ("--multirun", "-m")
@@ -34,10 +34,10 @@ def resuming(words: list[str]) -> list[str]:
     Raises:
         InputError: for what does not go with it, and a directory without a training.
     """
-    given = [word for word in words if word.startswith("resume=")]
-    if not given or given[-1] in ("resume=", "resume=null"):
+    given = [word for word in words if key_of(word) == "resume"]
+    name = _unquoted(key_and_value(given[-1])[1]) if given else ""
+    if name in ("", "null"):
         return words
-    name = _unquoted(given[-1].removeprefix("resume="))
     if any(word in MULTIRUN for word in words):
         raise InputError(f"resume={name} goes on with one run: --multirun does not go with it")
     # Lightning, where it starts further processes, says where Hydra's files go.
@@ -49,10 +49,11 @@ def resuming(words: list[str]) -> list[str]:
                 f"resume={name} takes the configuration of that run: only trainer.max_epochs and logger.* can be set, "
                 f"not {key}"
             )
-    from elslightning.runs.jobs import read_overrides  # imports torch: not needed for help
+    from elslightning.runs.layout import CHECKPOINT, CONFIG, OVERRIDES
+    from elslightning.runs.run import read_overrides  # imports torch: not needed for help
 
     run = Path(name)
-    for file in (".hydra/config.yaml", ".hydra/overrides.yaml", "checkpoints/last.ckpt"):
+    for file in (CONFIG, OVERRIDES, CHECKPOINT):
         if not (run / file).is_file():
             raise InputError(f"resume={name}: there is no training to go on with, for it has no file {file}")
     keys = {key_of(word) for word in words}

@@ -45,7 +45,8 @@ def run_job(run: Callable[[], float | None], directory: Path, *, debugging: bool
     Raises:
         LaunchError: for what keeps all jobs from being run as they were started.
     """
-    from elslightning.runs.jobs import FAILED, FINISHED, RECORD, Job, read_job  # imports torch: not needed for help
+    from elslightning.runs.jobs import FAILED, FINISHED, Job, read_job  # imports torch: not needed for help
+    from elslightning.runs.layout import JOB
 
     earlier = read_job(directory)
     if earlier.status == FINISHED:
@@ -53,7 +54,7 @@ def run_job(run: Callable[[], float | None], directory: Path, *, debugging: bool
         return earlier.objective
     job, first = Job(directory, earlier.overrides), not follows()
     if first:
-        (directory / RECORD).unlink(missing_ok=True)
+        (directory / JOB).unlink(missing_ok=True)
         print(f"job {directory.name}: {' '.join(job.overrides)}")
     start = time.monotonic()
     try:

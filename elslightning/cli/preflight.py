@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from hydra.utils import get_object
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
+from elslightning.cli.chosen import find_device, refuse_label, scales_of_source, scales_to_compare_with
 from elslightning.data import SIDES
 from elslightning.diffusion.border import PADDING_MODES
 from elslightning.diffusion.denoiser import Denoiser
@@ -22,15 +22,7 @@ from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.settings import NETWORK
 from elslightning.networks import EpsDenoiser
 from elslightning.runs.checkpoints import find_checkpoint
-from elslightning.runs.overrides import keys_of
-from elslightning.runs.parts import (
-    find_device,
-    overrides_given,
-    primitives,
-    refuse_label,
-    scales_of_source,
-    scales_to_compare_with,
-)
+from elslightning.runs.configuration import keys_of, overrides_given, primitives
 from elslightning.runs.targets import build
 from elslightning.system.checks import flag, is_whole, raise_for, whole
 from elslightning.system.errors import InputError
@@ -52,10 +44,7 @@ def check(cfg: DictConfig, network: EpsDenoiser | None = None) -> list[str]:
     Raises:
         InputError: with a line for every problem.
     """
-    try:
-        config = primitives(cfg)
-    except OmegaConfBaseException as error:
-        raise InputError(" ".join(str(error).split())) from error
+    config = primitives(cfg)
     found = Findings()
     _check_values(cfg.verb, config, found)
     if network is None:

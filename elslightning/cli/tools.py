@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
+from elslightning.runs.configuration import without_output
 from elslightning.system.errors import InputError, warn
 
 
@@ -33,27 +34,27 @@ class Tool(NamedTuple):
         return InputError(f"usage: {self.usage}")
 
 
-def _file_and_output(tool: str, words: list[str]) -> list[str]:
-    """The file, and the output if one is given."""
-    outputs = [word.removeprefix("output=") for word in words if word.startswith("output=")]
-    files = [word for word in words if not word.startswith("output=")]
-    if len(files) != 1 or len(outputs) > 1 or "" in outputs or files[0].startswith("-"):
+def _paths(tool: str, words: list[str], most: int | None = 1) -> tuple[list[str], list[str]]:
+    """The files or directories that are named, at most so many, and the output if one is given."""
+    files, outputs = without_output(words)
+    too_many = most is not None and len(files) > most
+    if not files or too_many or len(outputs) > 1 or "" in outputs or any(file.startswith("-") for file in files):
         raise TOOLS[tool].misused()
-    return [*files, *outputs]
+    return files, outputs
 
 
 def _import(words: list[str]) -> None:
-    paths = _file_and_output("import-official", words)
-    from elslightning.runs.importing import import_official  # imports torch: not needed for help
+    files, outputs = _paths("import-official", words)
+    from elslightning.runs.exchange import import_official  # imports torch: not needed for help
 
-    print(f"files: {import_official(*paths)}")
+    print(f"files: {import_official(*files, *outputs)}")
 
 
 def _export(words: list[str]) -> None:
-    paths = _file_and_output("export", words)
-    from elslightning.runs.exporting import export  # imports torch: not needed for help
+    files, outputs = _paths("export", words)
+    from elslightning.runs.exchange import export  # imports torch: not needed for help
 
-    print(f"files: {export(*paths)}")
+    print(f"files: {export(*files, *outputs)}")
 
 
 def _doctor(words: list[str]) -> None:
@@ -82,10 +83,7 @@ def _sweep_report(words: list[str]) -> None:
 
 
 def _report(words: list[str]) -> None:
-    outputs = [word.removeprefix("output=") for word in words if word.startswith("output=")]
-    runs = [word for word in words if not word.startswith("output=")]
-    if not runs or len(outputs) > 1 or "" in outputs or any(word.startswith("-") for word in runs):
-        raise TOOLS["report"].misused()
+    runs, outputs = _paths("report", words, most=None)
     from elslightning.report.page.page import write_report
     from elslightning.report.page.side_by_side import write_comparison
     from elslightning.system.progress import Bars  # imports torch: not needed for help
@@ -103,13 +101,10 @@ def _report(words: list[str]) -> None:
 
 
 def _figures(words: list[str]) -> None:
-    outputs = [word.removeprefix("output=") for word in words if word.startswith("output=")]
-    directories = [word for word in words if not word.startswith("output=")]
-    if len(directories) != 1 or len(outputs) > 1 or "" in outputs or directories[0].startswith("-"):
-        raise TOOLS["figures"].misused()
+    directories, outputs = _paths("figures", words)
     from elslightning.report.paper import write_figures  # imports torch: not needed for help
 
-    print(write_figures(directories[0], *outputs).text())
+    print(write_figures(*directories, *outputs).text())
 
 
 TOOLS = {

@@ -11,6 +11,14 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from elslightning.cli.arguments import follows
+from elslightning.cli.chosen import (
+    find_device,
+    find_network,
+    labels_for,
+    sample_labels,
+    scales_to_compare_with,
+    source,
+)
 from elslightning.cli.preflight import check
 from elslightning.data import ImageDataModule
 from elslightning.diffusion.sampling import sample as draw
@@ -22,22 +30,12 @@ from elslightning.measurement.result import Result, Samples
 from elslightning.networks import EpsDenoiser
 from elslightning.report import figures
 from elslightning.runs.checkpoints import build_network, find_checkpoint, written_checkpoint
-from elslightning.runs.parts import (
-    build_measurement,
-    find_device,
-    find_network,
-    inheritance,
-    labels_for,
-    load_data,
-    overrides_given,
-    primitives,
-    sample_labels,
-    scales_to_compare_with,
-    source,
-)
-from elslightning.runs.provenance import describe, finish, wandb_identity, write
+from elslightning.runs.configuration import inheritance, overrides_given, primitives
+from elslightning.runs.experiment import build_measurement, load_data
+from elslightning.runs.layout import FIGURES
+from elslightning.runs.provenance import describe, finish, wandb_identity, write_record
 from elslightning.runs.targets import build
-from elslightning.runs.writing import write_result, write_samples
+from elslightning.runs.writing import write
 from elslightning.system.errors import InputError, warn
 from elslightning.system.keeping import KEPT, Kept
 from elslightning.system.progress import Bars
@@ -179,8 +177,8 @@ def _written(
     result: Result, cfg: DictConfig, directory: Path, record: dict[str, Any], schedule: CosineSchedule
 ) -> Result:
     """The result, after its files are written and what is doubtful about it is said."""
-    write(directory, record)
-    write_result(result, directory)
+    write_record(directory, record)
+    write(result, directory)
     figures.save_all(figures.of_result(result, schedule), directory)
     Kept(directory / KEPT).clear()
     _warn_of(doubts(result))
@@ -215,9 +213,9 @@ def sample(cfg: DictConfig, directory: Path) -> Samples:
     )
     shares = None if denoiser.learned else consistency(samples, denoiser, classes)
     drawn = Samples(cfg.source, cfg.steps, samples.cpu(), labels, shares)
-    write(directory, record)
-    write_samples(drawn, directory)
-    figures.save(figures.first_samples(drawn.samples), directory / "figures" / "samples.png")
+    write_record(directory, record)
+    write(drawn, directory)
+    figures.save(figures.first_samples(drawn.samples), directory / FIGURES / "samples.png")
     return drawn
 
 

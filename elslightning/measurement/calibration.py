@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float64
@@ -82,20 +82,6 @@ class Calibration:
     patch_sizes: tuple[int, ...]
     agreement: Float[Tensor, "steps sizes samples"]
     objective: str = "cosine"
-
-    def rows(self, machine: str) -> Iterator[dict[str, Any]]:
-        """The evidence as rows of `calibration.csv`; `step` counts down from the number of steps to 1."""
-        for index, alpha_bar in enumerate(self.alpha_bar.tolist()):
-            for size, values in zip(self.patch_sizes, self.agreement[index].tolist(), strict=True):
-                for sample, value in enumerate(values):
-                    yield {
-                        "machine": machine,
-                        "step": len(self.alpha_bar) - index,
-                        "alpha_bar": alpha_bar,
-                        "patch_size": size,
-                        "sample": sample,
-                        "agreement": value,
-                    }
 
 
 class State(NamedTuple):

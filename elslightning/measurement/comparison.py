@@ -75,6 +75,8 @@ def median_interval(
 class Comparison:
     """A row per pair, machine and number of network steps, and the images behind them.
 
+    Of a comparison that was read from files images may be missing; all but `samples` works without them.
+
     Attributes:
         rows: dictionaries with the columns of `comparison.csv`.
         network: samples of the network by its number of steps, (pairs, channel, height, width) each.
@@ -95,7 +97,17 @@ class Comparison:
     @property
     def names(self) -> list[str]:
         """The machines, and after them the other networks."""
-        return [*self.machines, *self.peers]
+        return list(dict.fromkeys(row["machine"] for row in self.rows))
+
+    @property
+    def theories(self) -> list[str]:
+        """The machines, without other networks."""
+        return [name for name in self.names if name not in self.peers]
+
+    @property
+    def network_steps(self) -> list[int]:
+        """The numbers of steps that the network was sampled with."""
+        return list(dict.fromkeys(row["network_steps"] for row in self.rows))
 
     def samples(self, name: str, network_steps: int) -> Tensor:
         """What of a machine or another network is held against the network at a number of steps."""
@@ -103,8 +115,8 @@ class Comparison:
 
     def values(self, machine: str, network_steps: int, measure: str = "pearson_r") -> Float[Tensor, " pairs"]:
         """One measure for all pairs, in their order, float64."""
-        rows = (row for row in self.rows if row["machine"] == machine and row["network_steps"] == network_steps)
-        return torch.tensor([row[measure] for row in rows], dtype=torch.float64)
+        rows = [row for row in self.rows if (row["machine"], row["network_steps"]) == (machine, network_steps)]
+        return torch.tensor([row[measure] for row in sorted(rows, key=lambda row: row["pair"])], dtype=torch.float64)
 
     def summary(self) -> dict[str, Any]:
         """Per machine and number of network steps: medians with intervals, and shares.
@@ -125,7 +137,7 @@ class Comparison:
         machines: dict[str, Any] = {}
         for machine in self.names:
             machines[machine] = {}
-            for steps in self.network:
+            for steps in self.network_steps:
                 entry: dict[str, Any] = {}
                 for measure in MEASURES:
                     median, low, high = median_interval(self.values(machine, steps, measure))
@@ -135,13 +147,13 @@ class Comparison:
                 entry["consistency"] = self.median_consistency(machine)
                 entry["network_consistency"] = self.median_consistency(machine, steps)
                 machines[machine][str(steps)] = entry
-        pairs = len(next(iter(self.network.values())))
-        taken = next((row["steps"] for row in self.rows if row["machine"] in self.machines), None)
+        pairs = len({row["pair"] for row in self.rows})
+        taken = next((row["steps"] for row in self.rows if row["machine"] not in self.peers), None)
         return {"pairs": pairs, "steps": taken, "machines": machines}
 
     def share_beating_baseline(self, machine: str, network_steps: int) -> float | None:
         """The share of pairs on which a machine's Pearson r exceeds that of IS."""
-        if machine == BASELINE or BASELINE not in self.machines:
+        if machine == BASELINE or BASELINE not in self.theories:
             return None
         better = self.values(machine, network_steps) > self.values(BASELINE, network_steps)
         return float(better.double().mean())
@@ -263,7 +275,7 @@ def compare(
     predictions = {name: whole(part) for name, part in predictions.items()}
     peers = {name: {count: whole(part) for count, part in parts.items()} for name, parts in peers.items()}
     comparison = Comparison([], truths, predictions, labels, peers)
-    for name in comparison.names:
+    for name in (*predictions, *peers):
         for count, truth in truths.items():
             columns = {"machine": name, "steps": count if name in peers else steps, "network_steps": count}
             comparison.rows.extend(_rows(labels, columns, agreement(comparison.samples(name, count), truth)))

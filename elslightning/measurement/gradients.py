@@ -1,8 +1,6 @@
 """The receptive field that a network uses: its gradients around one pixel, per noise level."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -47,24 +45,6 @@ class GradientField:
     def size(self, share: float) -> Int64[Tensor, " steps"]:
         """The side of the window that holds a share of the gradient of x0, per step; see `effective_size`."""
         return effective_size(self.x0_gradient, share)
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """The rows of `receptive_field.csv`: the sizes of both fields for all `SHARES`, as `eps_size_90` and the like;
-        `step` counts down from the number of steps to 1."""
-        sizes = {
-            f"{name}_size_{100 * share:.0f}": effective_size(gradient, share).tolist()
-            for name, gradient in (("x0", self.x0_gradient), ("eps", self.gradient))
-            for share in SHARES
-        }
-        for index, alpha_bar in enumerate(self.alpha_bar.tolist()):
-            yield {"step": len(self.alpha_bar) - index, "alpha_bar": alpha_bar} | {
-                name: column[index] for name, column in sizes.items()
-            }
-
-    def arrays(self) -> dict[str, Tensor]:
-        """The arrays of `receptive_field.npz`: those of this class, `formal` only if it is known."""
-        known = {} if self.formal is None else {"formal": torch.tensor(self.formal)}
-        return {"alpha_bar": self.alpha_bar, "gradient": self.gradient, "x0_gradient": self.x0_gradient} | known
 
 
 def effective_size(gradient: Float[Tensor, "steps height width"], share: float) -> Int64[Tensor, " steps"]:

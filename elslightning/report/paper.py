@@ -83,15 +83,17 @@ def _receptive_field(run: Run) -> Iterator[Figure]:
     if run.gradients is None:
         raise LeftOut("there is no receptive_field.npz; elslightning calibrate checkpoint=RUN_DIR makes one")
     machine = run.theory if run.theory in run.scales else the_theory(run.scales)
-    options = {"machine": machine, "windows": False, "style": PRINT}
-    yield figures.receptive_field(run.gradients, run.scales, _schedule(run), **options)
+    yield figures.receptive_field(
+        run.gradients, run.scales, _schedule(run), machine=machine, windows=False, style=PRINT
+    )
 
 
 def _patch_size(run: Run) -> Iterator[Figure]:
     if not run.scales:
         raise LeftOut("there is no scales.json")
-    options = {"calibrations": run.calibrations, "field": run.gradients, "style": PRINT}
-    yield figures.patch_size(run.scales, _schedule(run), **options)
+    yield figures.patch_size(
+        run.scales, _schedule(run), calibrations=run.calibrations, field=run.gradients, style=PRINT
+    )
 
 
 def _pairs(run: Run) -> Iterator[Figure]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -13,16 +12,15 @@ from elslightning.machines.scales import load_scales
 from elslightning.measurement.result import summary_scalars
 from elslightning.report import figures
 from elslightning.report.figures.sweeps import sweep
+from elslightning.runs.experiment import formal_receptive_field
 from elslightning.runs.jobs import FINISHED, Job, find_jobs, lost, unfinished, varied
-from elslightning.runs.targets import build, own
+from elslightning.runs.layout import CONFIG, METRICS, RECEPTIVE_FIELD, SCALES, STEP, SUMMARY, SWEEP, read_table
 from elslightning.system.errors import InputError
 from elslightning.system.files import read_config, read_csv, read_json, write_csv
 
 UNREADABLE = "unreadable"
 FIELD = "receptive_field"
 """The column with the formal receptive field of the network, which no key of the configuration states."""
-STEP = "step"
-"""The column of metrics.csv with the optimizer step."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def report(directory: str | Path) -> Report:
     rows, points = [], []
     for index, job in enumerate(jobs):
         config = configs[job.directory]
-        settings = {"job": job.directory.name, FIELD: _receptive_field(config)}
+        settings = {"job": job.directory.name, FIELD: formal_receptive_field(config)}
         settings |= {key: _setting(key, config, job) for key in asked if key not in (*settings, STEP)}
         found: dict[str, Any] = {}
         if job.status == FINISHED:
@@ -96,7 +94,7 @@ def report(directory: str | Path) -> Report:
         head = {"job": job.directory.name, "status": job.status, "error": job.error, "seconds": job.seconds}
         rows.append(head | job.values() | settings | found)
     names = list(dict.fromkeys(name for row in rows for name in row))
-    written = [directory / "sweep.csv"]
+    written = [directory / SWEEP]
     write_csv(written[0], ({name: row.get(name) for name in names} for row in rows))
     try:
         figure = sweep(points, question.x, columns=question.columns, lines=question.lines, title=question.question)
@@ -110,7 +108,7 @@ def report(directory: str | Path) -> Report:
 
 def _config(job: Job) -> DictConfig:
     try:
-        config = read_config(job.directory / ".hydra" / "config.yaml")
+        config = read_config(job.directory / CONFIG)
     except InputError:
         return OmegaConf.create()
     return config if isinstance(config, DictConfig) else OmegaConf.create()
@@ -152,39 +150,24 @@ def _setting(key: str, config: DictConfig, job: Job) -> Any:
     return job.values().get(key) if value is None or isinstance(value, DictConfig) else value
 
 
-def _receptive_field(config: DictConfig) -> int | None:
-    """The formal receptive field of the network that a configuration describes; None if it cannot be told."""
-    try:
-        section = OmegaConf.to_container(
-            OmegaConf.create({key: config.get(key) for key in ("data", "denoiser")}), resolve=True
-        )
-        assert isinstance(section, dict)
-        with torch.device("meta"):  # without memory for the weights
-            return getattr(build(own(section["denoiser"], "denoiser")), "receptive_field", None)
-    except (InputError, OmegaConfBaseException, AttributeError):
-        return None
-
-
 def _found(directory: Path) -> dict[str, Any]:
     """The results of a finished run, by the names under which they are logged."""
     found: dict[str, Any] = {}
-    if (directory / "summary.json").is_file():
-        summary = read_json(directory / "summary.json")
+    if (directory / SUMMARY).is_file():
+        summary = read_json(directory / SUMMARY)
         found |= summary_scalars(summary) if "machines" in summary else {}
-    if (directory / "scales.json").is_file():
-        for name, table in load_scales(directory / "scales.json").items():
+    if (directory / SCALES).is_file():
+        for name, table in load_scales(directory / SCALES).items():
             found[f"val/{name}/patch_size_mean"] = float(table.patch_size.double().mean())
             found[f"val/{name}/patch_sizes"] = " ".join(map(str, table.patch_size.tolist()))
-    if (directory / "receptive_field.csv").is_file():
-        sizes = [float(row["x0_size_90"]) for row in read_csv(directory / "receptive_field.csv")]
-        if sizes:
-            found["val/network/patch_size_mean"] = sum(sizes) / len(sizes)
+    if sizes := [row["x0_size_90"] for row in read_table(directory / RECEPTIVE_FIELD)]:
+        found["val/network/patch_size_mean"] = sum(sizes) / len(sizes)
     return found
 
 
 def _history(directory: Path) -> Iterator[dict[str, Any]]:
     """What was logged of the comparisons while training, a dictionary for each."""
-    for row in read_csv(directory / "metrics.csv"):
+    for row in read_csv(directory / METRICS):
         found = {name: float(value) for name, value in row.items() if name.startswith("val/") and value}
         if any(name.endswith("/pearson_r_median") for name in found):
             yield {STEP: int(row[STEP])} | found

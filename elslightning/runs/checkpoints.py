@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from elslightning.networks import EpsDenoiser
+from elslightning.runs.layout import CHECKPOINT
 from elslightning.runs.targets import build, own
 from elslightning.system.errors import InputError
 from elslightning.system.tensorfiles import SUFFIX, read_tensors
 
 CHECKPOINT_FORMAT = 1
 # Of the names of a network's weights in a checkpoint.
-_PREFIX = "denoiser."
+PREFIX = "denoiser."
 
 
 def build_network(config: Mapping[str, Any]) -> EpsDenoiser:
@@ -32,7 +33,7 @@ def find_checkpoint(path: str | Path) -> Path:
         InputError: if there is none.
     """
     path = Path(path)
-    found = path / "checkpoints" / "last.ckpt" if path.is_dir() else path
+    found = path / CHECKPOINT if path.is_dir() else path
     if not found.is_file():
         raise InputError(f"checkpoint={path}: there is no file {found}")
     return found.resolve()
@@ -82,7 +83,7 @@ def _from_torch(path: Path) -> Any:
 
 
 def _from_tensors(path: Path) -> dict[str, Any]:
-    """What a checkpoint would hold, from a file written by `elslightning.runs.exporting.export`."""
+    """What a checkpoint would hold, from a file written by `elslightning.runs.exchange.export`."""
     tensors, strings = read_tensors(path)
     if "elslightning" not in strings:
         return {}
@@ -92,12 +93,12 @@ def _from_tensors(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} does not say which network it holds: {error}") from error
     return {
-        "state_dict": {f"{_PREFIX}{name}": tensor for name, tensor in tensors.items()},
+        "state_dict": {f"{PREFIX}{name}": tensor for name, tensor in tensors.items()},
         "elslightning": {"format": int(number) if number.isdecimal() else number, "config": config},
     }
 
 
-def load_network(path: str | Path) -> tuple[EpsDenoiser, dict[str, Any]]:
+def open_network(path: str | Path) -> tuple[EpsDenoiser, dict[str, Any]]:
     """The trained network of a checkpoint, and the configuration of the run that made it.
 
     With weight averaging, these are the averaged weights. The global random number generator is left as it was.
@@ -111,9 +112,7 @@ def load_network(path: str | Path) -> tuple[EpsDenoiser, dict[str, Any]]:
         with torch.device("meta"):  # a configuration may ask for more memory than there is
             wanted = build_network(config).state_dict()
         weights = {
-            name.removeprefix(_PREFIX): value
-            for name, value in content["state_dict"].items()
-            if name.startswith(_PREFIX)
+            name.removeprefix(PREFIX): value for name, value in content["state_dict"].items() if name.startswith(PREFIX)
         }
         differences = _differences(wanted, weights)
         with torch.random.fork_rng(devices=[]):  # for the weights it has before it gets its own
@@ -132,6 +131,11 @@ def load_network(path: str | Path) -> tuple[EpsDenoiser, dict[str, Any]]:
         if not bool(value.isfinite().all()):
             raise InputError(f"{path} has weights that are not finite, in {name}")
     return network.eval(), config
+
+
+def load_network(path: str | Path) -> EpsDenoiser:
+    """The trained network of a checkpoint file or run directory, in evaluation mode; see `open_network`."""
+    return open_network(path)[0]
 
 
 def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
@@ -167,5 +171,4 @@ class Checkpoint:
         """
         if not isinstance(self.path, str | Path):
             raise InputError(f"machines=[checkpoint] needs machines.checkpoint.path=PATH, not {self.path!r}")
-        network, _ = load_network(self.path)
-        return network.to(images.device)
+        return load_network(self.path).to(images.device)

@@ -1,6 +1,9 @@
-"""The experiment of a finished run, built again from its files: network, machines, data, noise."""
+"""The experiment of a run, built from its configuration, or again from its files: network, machines, data, noise.
 
-from collections.abc import Iterable, Mapping
+What a file names may be a stranger's: nothing but elslightning's own classes is built of it.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,17 +16,17 @@ from torch import Tensor
 from elslightning.data import ImageDataModule, Split
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.machines.scales import ScaleTable
 from elslightning.measurement.measurement import Measurement
 from elslightning.networks import EpsDenoiser
-from elslightning.runs.checkpoints import find_checkpoint, load_network, read_checkpoint
-from elslightning.runs.overrides import keys_of
+from elslightning.runs.checkpoints import find_checkpoint, open_network, read_checkpoint
+from elslightning.runs.configuration import INHERITED, inherit, primitives
+from elslightning.runs.layout import CONFIG, SUMMARY
 from elslightning.runs.run import Run, read_run
 from elslightning.runs.targets import build, own
 from elslightning.system.errors import InputError
 from elslightning.system.files import read_json
-
-SECTIONS = ("seed", "data", "denoiser", "schedule", "machines", "calibration", "comparison")
-"""What a run takes from the checkpoint it works with, unless its own command line sets it."""
+from elslightning.system.keeping import Kept
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,10 @@ def open_run(directory: str | Path) -> Run:
             `elslightning.runs.run.read_run`.
     """
     directory = Path(directory)
-    config, summary = directory / ".hydra" / "config.yaml", directory / "summary.json"
+    config, summary = directory / CONFIG, directory / SUMMARY
     # An empty summary is enough of a run to draw from, but says nothing that could be reported.
     if directory.is_dir() and not config.is_file() and not (summary.is_file() and read_json(summary)):
-        raise InputError(f"{directory} is no finished run: it has neither .hydra/config.yaml nor summary.json")
+        raise InputError(f"{directory} is no finished run: it has neither {CONFIG} nor {SUMMARY}")
     run = read_run(directory)
     if run.sampled:
         raise InputError(f"{directory} is a run of elslightning sample, which compares nothing that could be reported")
@@ -81,28 +84,11 @@ def _complete(run: Run) -> DictConfig:
         content = {} if path is None else read_checkpoint(path)["elslightning"]["config"]
     except InputError:
         return run.config
+    config = OmegaConf.create({str(key): value for key, value in run.config.items_ex(resolve=False)})
     try:
-        return _merge(run, content)
+        inherit(config, content, run.overrides if run.setting("verb") not in ("train", None) else [])
     except (OmegaConfBaseException, AttributeError, TypeError) as error:
         raise InputError(f"the overrides of {run.directory} do not fit its configuration: {error}") from error
-
-
-def _merge(run: Run, content: Mapping[str, Any]) -> DictConfig:
-    config = OmegaConf.create({str(key): value for key, value in run.config.items_ex(resolve=False)})
-    overrides = run.overrides if run.setting("verb") not in ("train", None) else []
-    keys = keys_of(overrides)
-    for section in [section for section in SECTIONS if section in content and section not in keys]:
-        changes = [
-            (override, key) for override, key in zip(overrides, keys, strict=True) if key.startswith(f"{section}.")
-        ]
-        asked = {key: run.setting(key) for _, key in changes}
-        config[section] = content[section]
-        for override, key in changes:
-            if override.startswith("~"):
-                parent, _, name = key.rpartition(".")
-                OmegaConf.select(config, parent).pop(name, None)
-            else:
-                OmegaConf.update(config, key, asked[key], force_add=True)
     return config
 
 
@@ -114,26 +100,19 @@ def rebuild(run: Run) -> Experiment:
     """
     if run.theory is None or run.steps is None:
         raise InputError("the run compared no machine with a network")
-    config = _primitives(run.config, SECTIONS)
+    config = _sections(run, *(name for name in INHERITED if name != "calibration"))
     missing = [name for name in ("data", "machines", "comparison", "schedule") if not config.get(name)]
     if missing:
         raise InputError(f"the configuration of the run has no {missing[0]}")
-    config = own(config, f"the configuration of {run.directory}")
+    config["machines"] = {name: config["machines"][name] for name in run.theories if name in config["machines"]}
     network = _network(run)
-    data: ImageDataModule = build(config["data"])
-    data.setup()
+    data = load_data(config)
     conditional = network.conditional if network is not None else bool(run.setting("denoiser.conditional"))
     labels = data.train_labels if conditional else None
     if conditional and labels is None:
         raise InputError("the network is class-conditional, but the data has no labels")
-    measurement = Measurement(
-        machines={name: build(config["machines"][name]) for name in run.theories if name in config["machines"]},
-        comparison=build(config["comparison"]),
-        seed=int(config.get("seed") or 0),
-        scales=run.scales,
-        heldout=Split(data.val_images, data.val_labels),
-    )
-    schedule: CosineSchedule = build(config["schedule"])
+    measurement = build_measurement(config, data, run.scales)
+    schedule = schedule_of(run)
     bank = data.train_images
     noise, classes = measurement.pairs(bank, labels)
     return Experiment(
@@ -148,6 +127,16 @@ def rebuild(run: Run) -> Experiment:
     )
 
 
+def _sections(run: Run, *names: str) -> dict[str, Any]:
+    """Sections of a run's configuration, resolved, with nothing in them that must not be built."""
+    place = f"the configuration of {run.directory}"
+    try:
+        sections = primitives(run.config, names)
+    except InputError as error:
+        raise InputError(f"{place} cannot be resolved: {error}") from error
+    return own(sections, place)
+
+
 def _network(run: Run) -> EpsDenoiser | None:
     path = checkpoint_of(run)
     if path is None:
@@ -156,37 +145,68 @@ def _network(run: Run) -> EpsDenoiser | None:
         find_checkpoint(path)
     except InputError:
         return None
-    return load_network(path)[0]
+    return open_network(path)[0]
 
 
-def formal_receptive_field(run: Run) -> int | None:
-    """The side in pixels of the window that the network's architecture allows; None if it states none."""
-    return getattr(_untrained(run), "receptive_field", None)
+def load_data(config: Mapping[str, Any]) -> ImageDataModule:
+    """The data of a configuration, loaded."""
+    data: ImageDataModule = build(config["data"])
+    data.setup()
+    return data
 
 
-def parameter_count(run: Run) -> int | None:
-    """How many weights the network has; None if the configuration does not say."""
-    network = _untrained(run)
+def build_measurement(
+    config: Mapping[str, Any],
+    data: ImageDataModule,
+    scales: Mapping[str, ScaleTable] | None = None,
+    keep: Kept | None = None,
+) -> Measurement:
+    """The measurement of a configuration; without `scales` it calibrates."""
+    settings = {name: build(config[name]) for name in ("calibration", "comparison") if config.get(name)}
+    return Measurement(
+        machines={name: build(part) for name, part in (config.get("machines") or {}).items()},
+        seed=int(config.get("seed") or 0),
+        scales=scales,
+        heldout=Split(data.val_images, data.val_labels),
+        shard_bank=config.get("shard_bank", False),
+        keep=keep,
+        **settings,
+    )
+
+
+def schedule_of(run: Run) -> CosineSchedule:
+    """The schedule of a run.
+
+    Raises:
+        InputError: if its configuration names none.
+    """
+    section = _sections(run, "schedule").get("schedule")
+    if not isinstance(section, dict) or "_target_" not in section:
+        raise InputError(f"the configuration of {run.directory} names no schedule")
+    schedule = build(section)
+    if not isinstance(schedule, CosineSchedule):
+        raise InputError(f"the configuration of {run.directory} names no schedule, but a {type(schedule).__name__}")
+    return schedule
+
+
+def formal_receptive_field(config: DictConfig) -> int | None:
+    """The side in pixels of the window that the architecture of a configuration's network allows; None if it cannot be
+    told."""
+    return getattr(_untrained(config), "receptive_field", None)
+
+
+def parameter_count(config: DictConfig) -> int | None:
+    """How many weights the network of a configuration has; None if it cannot be told."""
+    network = _untrained(config)
     return None if network is None else sum(weight.numel() for weight in network.parameters())
 
 
-def _untrained(run: Run) -> torch.nn.Module | None:
-    """The network of the configuration, without memory for its weights."""
+def _untrained(config: DictConfig) -> torch.nn.Module | None:
+    """The network of a configuration, without memory for its weights."""
     try:
-        config = _primitives(run.config, ("data", "denoiser"))
+        sections = primitives(config, ("data", "denoiser"))
         with torch.device("meta"):
-            network = build(own(config["denoiser"], "denoiser"))  # the files may be a stranger's
+            network = build(own(sections["denoiser"], "denoiser"))
         return network if isinstance(network, torch.nn.Module) else None
     except (InputError, KeyError, AttributeError, TypeError):
         return None
-
-
-def _primitives(config: DictConfig, sections: Iterable[str]) -> dict[str, Any]:
-    """Some sections, resolved; the others may refer to what only a running job has."""
-    try:
-        part = OmegaConf.create({name: config[name] for name in sections if name in config})
-        content = OmegaConf.to_container(part, resolve=True)
-    except OmegaConfBaseException as error:
-        raise InputError(f"the configuration of the run cannot be resolved: {' '.join(str(error).split())}") from error
-    assert isinstance(content, dict)
-    return {str(name): section for name, section in content.items()}

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from elslightning.runs.configuration import key_and_value
+from elslightning.runs.layout import JOB, OVERRIDES, SUMMARY
+from elslightning.runs.run import read_overrides
 from elslightning.system.errors import InputError
-from elslightning.system.files import read_config, read_json, write_json
+from elslightning.system.files import read_json, write_json
 
-RECORD = "job.json"
 FINISHED, FAILED, UNFINISHED = "finished", "failed", "unfinished"
 
 
@@ -42,14 +42,14 @@ class Job:
 
     def values(self) -> dict[str, str]:
         """What the overrides set, by key, but for the choice of the sweep itself."""
-        pairs = (override.lstrip("+~").partition("=") for override in self.overrides)
-        return {key: value for key, _, value in pairs if key != "sweep"}
+        pairs = map(key_and_value, self.overrides)
+        return {key: value for key, value in pairs if key != "sweep"}
 
     def write(self) -> None:
         """Writes `job.json`."""
         content: dict[str, Any] = {"status": self.status, "overrides": list(self.overrides), "error": self.error}
         content |= {"refused": self.refused, "objective": self.objective, "seconds": self.seconds}
-        write_json(self.directory / RECORD, content)
+        write_json(self.directory / JOB, content)
 
 
 def read_job(directory: str | Path) -> Job:
@@ -64,30 +64,14 @@ def read_job(directory: str | Path) -> Job:
     except InputError as error:
         return Job(directory, (), error=str(error))
     try:
-        job = _recorded(directory, read_json(directory / RECORD))
+        job = _recorded(directory, read_json(directory / JOB))
     except (InputError, KeyError, TypeError):
         return Job(directory, tuple(asked or ()))
     overrides = list(job.overrides)
-    lacks_summary = job.objective is not None and not (directory / "summary.json").is_file()
+    lacks_summary = job.objective is not None and not (directory / SUMMARY).is_file()
     if (asked is not None and asked != overrides) or (job.status == FINISHED and lacks_summary):
         return Job(directory, tuple(overrides if asked is None else asked))
     return job
-
-
-def read_overrides(directory: Path) -> list[str] | None:
-    """What the command line of the run in a directory has set, as Hydra wrote it; None if it did not.
-
-    Raises:
-        InputError: if the file is damaged.
-    """
-    path = directory / ".hydra" / "overrides.yaml"
-    if not path.is_file():
-        return None
-    # As they stand there: one that refers to something else would be looked up in the list itself.
-    content = OmegaConf.to_container(read_config(path), resolve=False)
-    if not isinstance(content, list):
-        raise InputError(f"{path} is not a list")
-    return [str(part) for part in content]
 
 
 def _recorded(directory: Path, record: Any) -> Job:
@@ -108,8 +92,8 @@ def find_jobs(directory: str | Path) -> list[Job]:
         InputError: if there are none.
     """
     directory = Path(directory)
-    found = {path.parent.parent for path in directory.rglob(".hydra/overrides.yaml")}
-    found |= {path.parent for path in directory.rglob(RECORD)}
+    found = {path.parent.parent for path in directory.rglob(OVERRIDES)}
+    found |= {path.parent for path in directory.rglob(JOB)}
     found.discard(directory)
     if not found:
         raise InputError(f"{directory} holds no run of a multirun")

@@ -14,9 +14,9 @@ import torch
 
 import elslightning
 from elslightning.data import ImageDataModule
+from elslightning.runs.layout import RECORD
 from elslightning.system.files import read_json, write_json
 
-FILE = "run.json"
 PACKAGES = ("torch", "lightning", "numpy", "numba")
 
 
@@ -93,30 +93,30 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def write(directory: Path, content: Mapping[str, Any]) -> None:
+def write_record(directory: Path, content: Mapping[str, Any]) -> None:
     """Writes run.json, whole or not at all."""
-    write_json(directory / FILE, content)
+    write_json(directory / RECORD, content)
 
 
-def read(directory: Path) -> dict[str, Any]:
-    """What `write` wrote; nothing if it did not."""
-    path = directory / FILE
+def read_record(directory: Path) -> dict[str, Any]:
+    """What `write_record` wrote; nothing if it did not."""
+    path = directory / RECORD
     content = read_json(path) if path.is_file() else {}
     return content if isinstance(content, dict) else {}
 
 
 def wandb_identity(directory: Path) -> dict[str, Any] | None:
     """`id`, `name` and `group` of the W&B run that a run directory had last, if any."""
-    content = read(directory)
+    content = read_record(directory)
     known = [part["wandb"] for part in (content, *content.get("resumed", [])) if part.get("wandb")]
     return known[-1] if known else None
 
 
 def finish(directory: Path) -> None:
     """Adds to run.json when the run was finished."""
-    write(directory, read(directory) | {"finished": _now()})
+    write_record(directory, read_record(directory) | {"finished": _now()})
 
 
 def is_finished(directory: Path) -> bool:
     """Whether a run says that it is finished, and has not been resumed since."""
-    return read(directory).get("finished") is not None
+    return read_record(directory).get("finished") is not None

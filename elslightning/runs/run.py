@@ -1,27 +1,30 @@
 """A finished run, read from its directory: what was measured, and what is not there."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
-from elslightning.machines.registry import BASELINE
+from elslightning.machines.registry import the_theory
 from elslightning.machines.scales import ScaleTable, load_scales
-from elslightning.measurement.comparison import MEASURES, NETWORK
+from elslightning.measurement.calibration import Calibration
+from elslightning.measurement.comparison import MEASURES, NETWORK, Comparison
 from elslightning.measurement.gradients import GradientField
-from elslightning.runs.arrays import read_gradients, read_samples
-from elslightning.runs.jobs import read_overrides
-from elslightning.runs.tables import MOST, Row, read_losses, read_table
+from elslightning.measurement.result import Result
+from elslightning.runs import layout
+from elslightning.runs.configuration import setting
+from elslightning.runs.layout import MOST, Row
 from elslightning.system.errors import InputError
 from elslightning.system.files import read_config, read_json
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run directory holds; what it lacks is empty.
+    """What a run directory holds; what it lacks is empty or None.
 
     Attributes:
         directory: where it lies.
@@ -29,12 +32,14 @@ class Run:
         overrides: what its command line set.
         record: the content of run.json.
         summary: the content of summary.json, of a comparison or of a run of `sample`.
-        comparison, consistency, calibration, receptive_field: the rows of the CSV files, with numbers as numbers.
-        gradients: the network's gradients, of receptive_field.npz.
+        comparison: what was compared; images that are not kept are missing in it.
+        calibrations: by machine, with all the evidence.
+        receptive_field: the rows of receptive_field.csv, which runs have whose gradients are not kept.
+        gradients: the network's gradients.
         scales: patch sizes by machine.
         losses: by name, (optimizer step, value) in order.
-        samples: the arrays of samples.npz by name, (pairs, channel, height, width) in [-1, 1] each; of a run of
-            `sample`, `samples` and perhaps `labels`.
+        drawn: the arrays of samples.npz of a run that compared nothing: of one of `sample`, `samples` (batch, channel,
+            height, width) in [-1, 1] and perhaps `labels` (batch,).
     """
 
     directory: Path
@@ -42,14 +47,13 @@ class Run:
     overrides: list[str]
     record: dict[str, Any]
     summary: dict[str, Any]
-    comparison: list[Row]
-    consistency: list[Row]
-    calibration: list[Row]
+    comparison: Comparison | None
+    calibrations: dict[str, Calibration]
     receptive_field: list[Row]
     gradients: GradientField | None
     scales: dict[str, ScaleTable]
     losses: dict[str, list[tuple[int, float]]]
-    samples: dict[str, np.ndarray] = field(repr=False)
+    drawn: dict[str, Tensor] = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -62,24 +66,30 @@ class Run:
         return "source" in self.summary or self.setting("verb") == "sample"
 
     @property
+    def result(self) -> Result:
+        """What the run found, as `elslightning.runs.writing.write` wrote it."""
+        return Result(self.calibrations, self.scales, self.comparison, self.gradients)
+
+    @property
     def machines(self) -> list[str]:
-        """All that were compared with the network, in the order of the summary."""
-        return list(self.summary.get("machines", {}))
+        """All that were compared with the network."""
+        return [] if self.comparison is None else self.comparison.names
 
     @property
     def theories(self) -> list[str]:
         """Those among them that are machines, and not other networks."""
-        return [name for name in self.machines if not _is_network(self.setting(f"machines.{name}._target_"))]
+        named = [] if self.comparison is None else self.comparison.theories
+        return [name for name in named if not _is_network(self.setting(f"machines.{name}._target_"))]
 
     @property
     def theory(self) -> str | None:
-        """The machine that reports and figures are about: the first that is not the baseline, or else the baseline."""
-        return next((name for name in self.theories if name != BASELINE), next(iter(self.theories), None))
+        """The machine that reports and figures are about, see `the_theory`."""
+        return the_theory(self.theories)
 
     @property
     def network_steps(self) -> list[int]:
         """The numbers of steps that the network was sampled with."""
-        return list(dict.fromkeys(row["network_steps"] for row in self.comparison))
+        return [] if self.comparison is None else self.comparison.network_steps
 
     @property
     def steps(self) -> int | None:
@@ -93,28 +103,32 @@ class Run:
 
     def values(self, machine: str, network_steps: int, measure: str = "pearson_r") -> np.ndarray:
         """One measure of a machine for all pairs, in their order."""
-        rows = [row for row in self.comparison if (row["machine"], row["network_steps"]) == (machine, network_steps)]
-        return np.array([row[measure] for row in sorted(rows, key=lambda row: row["pair"])], dtype=np.float64)
+        return (
+            np.zeros(0) if self.comparison is None else self.comparison.values(machine, network_steps, measure).numpy()
+        )
+
+    @property
+    def samples(self) -> dict[str, np.ndarray]:
+        """The arrays of samples.npz by name."""
+        arrays = self.drawn if self.comparison is None else layout.sample_arrays(self.comparison)
+        return {name: array.numpy() for name, array in arrays.items()}
 
     def images(self, machine: str, network_steps: int) -> np.ndarray | None:
         """The samples of a machine, of another network, or of the network itself; None if they are not kept."""
-        return self.samples.get(machine, self.samples.get(f"{machine}_{network_steps}"))
+        samples = self.samples
+        return samples.get(machine, samples.get(f"{machine}_{network_steps}"))
 
     def network_images(self, network_steps: int) -> np.ndarray | None:
         """The network's samples; None if they are not kept."""
-        return self.samples.get(f"{NETWORK}_{network_steps}")
+        return self.images(NETWORK, network_steps)
 
     def labels(self) -> list[int | None]:
         """The class of every pair; None for an unconditional network."""
-        return [label for _, label in sorted({row["pair"]: row.get("label") for row in self.comparison}.items())]
+        return [] if self.comparison is None else [row.get("label") for row in layout.first_rows(self.comparison.rows)]
 
     def setting(self, key: str) -> Any:
         """What the configuration says for a key; None if it says nothing or what it says cannot be resolved."""
-        try:
-            value = OmegaConf.select(self.config, key)
-            return OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig | ListConfig) else value
-        except OmegaConfBaseException:
-            return None
+        return setting(self.config, key)
 
 
 def _is_network(target: Any) -> bool:
@@ -130,31 +144,59 @@ def read_run(directory: str | Path) -> Run:
     directory = Path(directory)
     if not directory.is_dir():
         raise InputError(f"{directory} is not a directory")
-    if not any((directory / name).is_file() for name in (".hydra/config.yaml", "summary.json")):
-        raise InputError(f"{directory} is no run: it has neither .hydra/config.yaml nor summary.json")
-    comparison = read_table(directory / "comparison.csv")
-    summary = _summary(directory / "summary.json")
-    if not comparison and "source" not in summary:
-        summary = {}
-    compared = {(row["machine"], str(row["network_steps"])) for row in comparison}
+    if not any((directory / name).is_file() for name in (layout.CONFIG, layout.SUMMARY)):
+        raise InputError(f"{directory} is no run: it has neither {layout.CONFIG} nor {layout.SUMMARY}")
+    config, scales = _config(directory / layout.CONFIG), directory / layout.SCALES
+    arrays = layout.read_arrays(directory / layout.SAMPLES)
+    layout.check_images(directory / layout.SAMPLES, arrays)
+    summary, comparison = _comparison(directory, arrays)
+    run = Run(
+        directory=directory,
+        config=config,
+        overrides=read_overrides(directory) or [],
+        record=_object(directory / layout.RECORD),
+        summary=summary,
+        comparison=comparison,
+        calibrations={},
+        receptive_field=layout.read_table(directory / layout.RECEPTIVE_FIELD),
+        gradients=layout.as_gradients(directory / layout.GRADIENTS, layout.read_arrays(directory / layout.GRADIENTS)),
+        scales=load_scales(scales) if scales.is_file() else {},
+        losses=layout.read_losses(directory / layout.METRICS),
+        drawn=arrays if comparison is None else {},
+    )
+    path, objective = directory / layout.CALIBRATION, str(run.setting("calibration.objective") or "cosine")
+    calibrations = layout.as_calibrations(path, layout.read_table(path), run.scales, objective)
+    return replace(run, calibrations=calibrations)
+
+
+def read_overrides(directory: Path) -> list[str] | None:
+    """What the command line of the run in a directory has set, as Hydra wrote it; None if it did not.
+
+    Raises:
+        InputError: if the file is damaged.
+    """
+    path = directory / layout.OVERRIDES
+    if not path.is_file():
+        return None
+    # As they stand there: one that refers to something else would be looked up in the list itself.
+    content = OmegaConf.to_container(read_config(path), resolve=False)
+    if not isinstance(content, list):
+        raise InputError(f"{path} is not a list")
+    return [str(part) for part in content]
+
+
+def _comparison(directory: Path, arrays: Mapping[str, Tensor]) -> tuple[dict[str, Any], Comparison | None]:
+    """The summary, and the comparison it belongs to; one without the other counts for nothing."""
+    rows = layout.read_table(directory / layout.COMPARISON)
+    consistency = layout.read_table(directory / layout.CONSISTENCY)
+    summary = _summary(directory / layout.SUMMARY)
+    if not rows and "source" not in summary:
+        return {}, None
+    compared = {(row["machine"], str(row["network_steps"])) for row in rows}
     summarised = {(name, steps) for name, part in summary.get("machines", {}).items() for steps in part}
     if summary and compared != summarised:
-        raise InputError(f"{directory / 'summary.json'} and comparison.csv are not of the same comparison")
-    return Run(
-        directory=directory,
-        config=_config(directory / ".hydra" / "config.yaml"),
-        overrides=read_overrides(directory) or [],
-        record=_object(directory / "run.json"),
-        summary=summary,
-        comparison=comparison if summary else [],
-        consistency=read_table(directory / "consistency.csv"),
-        calibration=read_table(directory / "calibration.csv"),
-        receptive_field=read_table(directory / "receptive_field.csv"),
-        gradients=read_gradients(directory / "receptive_field.npz"),
-        scales=load_scales(directory / "scales.json") if (directory / "scales.json").is_file() else {},
-        losses=read_losses(directory / "metrics.csv"),
-        samples=read_samples(directory / "samples.npz"),
-    )
+        raise InputError(f"{directory / layout.SUMMARY} and {layout.COMPARISON} are not of the same comparison")
+    return summary, layout.as_comparison(rows, consistency, arrays) if rows and summary else None
 
 
 def _summary(path: Path) -> dict[str, Any]:

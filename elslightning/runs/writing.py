@@ -1,53 +1,66 @@
-"""What a run found, written into its directory."""
+"""What a run found, written into its directory; `elslightning.runs.run.read_run` is the inverse."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from elslightning.machines.scales import save_scales
-from elslightning.measurement.comparison import NETWORK, median_interval
+from elslightning.measurement.comparison import median_interval
 from elslightning.measurement.result import Result, Samples
+from elslightning.runs import layout
 from elslightning.system.files import write_arrays, write_csv, write_json
 
 
-def write_result(result: Result, directory: str | Path) -> list[Path]:
-    """Writes what there is of scales.json, calibration.csv, receptive_field.csv and .npz, comparison.csv,
-    consistency.csv, summary.json and samples.npz; returns the paths."""
-    directory = Path(directory)
-    written: list[Path] = []
+def write(found: Result | Samples, directory: str | Path) -> list[Path]:
+    """Writes what a run found; returns the paths.
 
-    def place(name: str) -> Path:
-        written.append(directory / name)
-        return written[-1]
+    Of a measurement, what there is of scales.json, calibration.csv, receptive_field.csv and .npz, comparison.csv,
+    consistency.csv, summary.json and samples.npz. Of samples, samples.npz (arrays samples, labels), and for those of a
+    machine summary.json.
+    """
+    files = dict(_of_samples(found) if isinstance(found, Samples) else _of_result(found))
+    written = {Path(directory) / name: content for name, content in files.items()}
+    for path, content in written.items():
+        if path.suffix == ".csv":
+            write_csv(path, content)
+        elif path.suffix == ".npz":
+            write_arrays(path, content)
+        elif path.name == layout.SCALES:
+            save_scales(path, content)
+        else:
+            write_json(path, content)
+    return list(written)
 
+
+def _of_result(result: Result) -> Mapping[str, Any]:
+    """The content of every file of a measurement, in the order in which they are written."""
+    files: dict[str, Any] = {}
     if result.scales:
-        save_scales(place("scales.json"), result.scales)
+        files[layout.SCALES] = result.scales
     if result.calibrations:
-        write_csv(
-            place("calibration.csv"),
-            (row for name, calibration in result.calibrations.items() for row in calibration.rows(name)),
-        )
+        files[layout.CALIBRATION] = layout.calibration_rows(result.calibrations)
     if result.gradients is not None:
-        write_csv(place("receptive_field.csv"), result.gradients.rows())
-        write_arrays(place("receptive_field.npz"), result.gradients.arrays())
+        files[layout.RECEPTIVE_FIELD] = layout.receptive_field_rows(result.gradients)
+        files[layout.GRADIENTS] = layout.gradient_arrays(result.gradients)
     if result.comparison is not None:
-        write_csv(place("comparison.csv"), result.comparison.rows)
+        files[layout.COMPARISON] = result.comparison.rows
         if result.comparison.consistency:
-            write_csv(place("consistency.csv"), result.comparison.consistency)
-        write_json(place("summary.json"), result.comparison.summary())
-        networks = {NETWORK: result.comparison.network} | result.comparison.peers
-        images = {f"{name}_{steps}": part for name, taken in networks.items() for steps, part in taken.items()}
-        write_arrays(place("samples.npz"), images | result.comparison.machines)
-    return written
+            files[layout.CONSISTENCY] = result.comparison.consistency
+        files[layout.SUMMARY] = result.comparison.summary()
+        if images := layout.sample_arrays(result.comparison):
+            files[layout.SAMPLES] = images
+    return files
 
 
-def write_samples(drawn: Samples, directory: str | Path) -> list[Path]:
-    """Writes samples.npz (arrays samples, labels), and for a machine summary.json; returns the paths."""
-    directory = Path(directory)
-    written = [directory / "samples.npz"]
-    write_arrays(written[0], {"samples": drawn.samples} | ({} if drawn.labels is None else {"labels": drawn.labels}))
-    if drawn.consistency is not None:
-        median, low, high = median_interval(drawn.consistency)
-        summary: dict[str, Any] = {"samples": len(drawn.samples), "source": drawn.source, "steps": drawn.steps}
-        written.append(directory / "summary.json")
-        write_json(written[-1], summary | {"consistency": {"median": median, "low": low, "high": high}})
-    return written
+def _of_samples(drawn: Samples) -> Mapping[str, Any]:
+    arrays: dict[str, Tensor] = {"samples": drawn.samples} | ({} if drawn.labels is None else {"labels": drawn.labels})
+    if drawn.consistency is None:
+        return {layout.SAMPLES: arrays}
+    median, low, high = median_interval(drawn.consistency)
+    summary: dict[str, Any] = {"samples": len(drawn.samples), "source": drawn.source, "steps": drawn.steps}
+    return {
+        layout.SAMPLES: arrays,
+        layout.SUMMARY: summary | {"consistency": {"median": median, "low": low, "high": high}},
+    }

@@ -14,7 +14,8 @@ from elslightning.measurement.doubts import doubts
 from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.result import Result
 from elslightning.report import figures
-from elslightning.runs.writing import write_result
+from elslightning.runs.layout import LOSSES, SCALES
+from elslightning.runs.writing import write
 from elslightning.system.errors import InputError, warn
 from elslightning.system.processes import ALONE, Processes, all_or_none
 from elslightning.system.progress import Bars
@@ -43,7 +44,7 @@ class ELSComparison(pl.Callback):
 
     Args:
         measurement: what to calibrate and compare, and how.
-        directory: where the files of the last comparison go, see `elslightning.measurement.result.Result.write`.
+        directory: where the files of the last comparison go, see `elslightning.runs.writing.write`.
         show_progress: show bars.
 
     Attributes:
@@ -82,7 +83,7 @@ class ELSComparison(pl.Callback):
             self.measurement.keep.clear()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for name in ("train/loss", "val/loss"):
+        for name in LOSSES:
             if name in trainer.callback_metrics:
                 points = self._history.setdefault(name, [])
                 points.append((trainer.global_step, float(trainer.callback_metrics[name])))
@@ -138,7 +139,7 @@ class ELSComparison(pl.Callback):
         with all_or_none(group):
             if place.first:
                 drawn = figures.of_result(result, task.schedule)
-                write_result(result, self.directory)
+                write(result, self.directory)
                 figures.save_all(drawn, self.directory)
                 self._log_measured(result, drawn, place)
         return result
@@ -154,7 +155,7 @@ class ELSComparison(pl.Callback):
         for logger in place.loggers:
             log_table(logger, "pair_table", result.pair_table(self.measurement.seed), place.step)
             if result.scales:
-                log_file(logger, self.directory / "scales.json", "scales")
+                log_file(logger, self.directory / SCALES, "scales")
 
     def _place(self, trainer: pl.Trainer) -> Place:
         return Place(

@@ -4,7 +4,7 @@ import lightning.pytorch as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from elslightning.runs.overrides import key_of
+from elslightning.runs.configuration import key_of
 from elslightning.system.errors import LaunchError
 
 

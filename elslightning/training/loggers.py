@@ -21,7 +21,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from elslightning.runs.overrides import key_of
+from elslightning.runs.configuration import key_of
 from elslightning.runs.targets import build
 from elslightning.system.checks import one_of, raise_for
 from elslightning.training.writers import MetricsFile
@@ -71,7 +71,7 @@ def identify(directory: Path) -> dict[str, str | None]:
     the multirun. What W&B's own environment variables say goes before.
     """
     hydra, environment = HydraConfig.get(), os.environ
-    overrides = [override for override in hydra.overrides.task if not override.startswith("resume=")]
+    overrides = [override for override in hydra.overrides.task if key_of(override) != "resume"]
     group = environment.get("WANDB_SWEEP_ID")
     if hydra.mode == RunMode.MULTIRUN:
         sweep = Path(hydra.sweep.dir)

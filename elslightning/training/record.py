@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from elslightning.runs.provenance import describe, read, write
+from elslightning.runs.provenance import describe, read_record, write_record
 from elslightning.training.loggers import log_config
 
 
@@ -36,8 +36,8 @@ class RunRecord(pl.Callback):
             return
         device = trainer.strategy.root_device
         content = describe(device=device, processes=trainer.world_size, **self.description)
-        if self.resumed and (earlier := read(self.directory)):
+        if self.resumed and (earlier := read_record(self.directory)):
             content = earlier | {"finished": None, "resumed": [*earlier.get("resumed", []), content]}
-        write(self.directory, content)
+        write_record(self.directory, content)
         for logger in trainer.loggers:
             log_config(logger, self.config)

@@ -12,7 +12,8 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from omegaconf import DictConfig
 
 from elslightning.runs.checkpoints import read_checkpoint
-from elslightning.runs.overrides import keys_of
+from elslightning.runs.configuration import keys_of
+from elslightning.runs.layout import CHECKPOINT, CONFIG, METRICS, STEP
 from elslightning.runs.provenance import is_finished
 from elslightning.system.errors import InputError
 from elslightning.system.files import read_config, read_csv
@@ -59,7 +60,7 @@ def resumed(cfg: DictConfig, directory: Path) -> tuple[DictConfig, Stand]:
     Raises:
         InputError: if there is no such training, it has no checkpoint, cannot go on from it, or is finished.
     """
-    saved = read_config(directory / ".hydra" / "config.yaml")
+    saved = read_config(directory / CONFIG)
     if not isinstance(saved, DictConfig) or saved.get("verb") != "train":
         raise InputError(f"resume={directory} is not the directory of a training")
     keys = keys_of(sys.argv[2:])
@@ -92,7 +93,7 @@ def requeued(directory: Path) -> bool:
     Lightning, told by SLURM's signal, saves `hpc_ckpt_<n>.ckpt` in the midst of an epoch and asks for the job again. To
     end with the weights of a training that nothing interrupted, it goes on from the last whole epoch instead.
     """
-    return SLURMEnvironment.detect() and bool(preempted(directory)) and (directory / "checkpoints/last.ckpt").is_file()
+    return SLURMEnvironment.detect() and bool(preempted(directory)) and (directory / CHECKPOINT).is_file()
 
 
 def preempted(directory: Path) -> list[Path]:
@@ -102,14 +103,14 @@ def preempted(directory: Path) -> list[Path]:
 
 def keep_metrics(loggers: Iterable[Logger], directory: Path, stand: Stand) -> None:
     """Keeps the rows of metrics.csv up to a checkpoint, which the logger would otherwise begin anew."""
-    path = directory / "metrics.csv"
+    path = directory / METRICS
     rows: list[dict[str, Any]] = []
     if path.is_file():
         rows = [{key: value for key, value in row.items() if value} for row in read_csv(path)]
     # What was logged after the last step comes from a comparison that is done again.
-    rows = [row for row in rows if int(row["step"]) < stand.step + (not stand.trained)]
+    rows = [row for row in rows if int(row[STEP]) < stand.step + (not stand.trained)]
     epoch = stand.checkpoint.get("elslightning_epoch", {})
-    if not any(epoch.keys() <= row.keys() and int(row["step"]) == epoch["step"] for row in rows) and epoch:
+    if not any(epoch.keys() <= row.keys() and int(row[STEP]) == epoch[STEP] for row in rows) and epoch:
         rows.append(epoch)
     for logger in loggers:
         if isinstance(logger, CSVLogger) and rows:

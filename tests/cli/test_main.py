@@ -24,8 +24,8 @@ from elslightning.cli.main import HELP, VERBS
 from elslightning.cli.tools import TOOLS
 from elslightning.machines.scales import load_scales
 from elslightning.report import figures
-from elslightning.runs.checkpoints import load_network
-from elslightning.runs.parts import INHERITED, inherit
+from elslightning.runs.checkpoints import open_network
+from elslightning.runs.configuration import INHERITED, inherit
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -188,7 +188,7 @@ def test_training_alone_leaves_no_comparison(tmp_path):
 def test_the_configuration_of_a_run_is_kept(trained):
     config = OmegaConf.load(trained / ".hydra" / "config.yaml")
     assert (config.denoiser.width, config.data.train_size) == (16, 40)
-    assert load_network(trained)[1]["comparison"]["num_pairs"] == 3
+    assert open_network(trained)[1]["comparison"]["num_pairs"] == 3
 
 
 def test_calibrating_again_finds_the_scales_of_the_training(trained, tmp_path):
@@ -310,7 +310,7 @@ def test_data_named_relative_to_the_training_is_found_from_elsewhere(tmp_path, m
 def test_a_checkpoint_does_not_ask_for_downloads(tmp_path):
     root = write_fashion_mnist(tmp_path / "data")
     run = train(tmp_path / "run", "data=fashion_mnist", f"data.root={root}", "data.download=true", "compare=false")
-    _, config = load_network(run)
+    _, config = open_network(run)
     assert "download" not in config["data"]
     for path in root.iterdir():
         path.unlink()
@@ -389,7 +389,7 @@ def test_a_training_with_a_checkpoint_among_its_machines_names_it_by_its_full_pa
     monkeypatch.chdir(trained.parent)
     options = ["machines=[is,checkpoint]", f"machines.checkpoint.path={trained.name}"]
     run = train(tmp_path / "run", *options)
-    assert load_network(run)[1]["machines"]["checkpoint"]["path"] == str(trained)
+    assert open_network(run)[1]["machines"]["checkpoint"]["path"] == str(trained)
     monkeypatch.chdir(tmp_path)
     done = cli("compare", f"checkpoint={run}", f"hydra.run.dir={tmp_path / 'again'}")
     assert done.code == 0, done.err
@@ -401,7 +401,7 @@ def test_a_checkpoint_among_the_machines_does_not_change_the_training(trained, t
     run = train(tmp_path / "run", *options, "trainer.max_epochs=2")
     alone = train(tmp_path / "alone", "compare=false", "trainer.max_epochs=2")
     torch.testing.assert_close(
-        load_network(run)[0].state_dict(), load_network(alone)[0].state_dict(), rtol=0, atol=1e-6
+        open_network(run)[0].state_dict(), open_network(alone)[0].state_dict(), rtol=0, atol=1e-6
     )
 
 
@@ -496,16 +496,16 @@ def test_the_samples_of_a_network_are_consistent_with_nothing(trained, tmp_path)
 
 
 def test_training_again_into_a_directory_replaces_its_checkpoint(copied):
-    before = load_network(copied)[0].state_dict()
+    before = open_network(copied)[0].state_dict()
     train(copied, "seed=1", "compare=false")
     assert [path.name for path in (copied / "checkpoints").iterdir()] == ["last.ckpt"]
-    after = load_network(copied)[0].state_dict()
+    after = open_network(copied)[0].state_dict()
     assert any((before[name] != after[name]).any() for name in before)
 
 
 def test_the_same_seed_trains_the_same_network(trained, tmp_path):
-    again, _ = load_network(train(tmp_path / "run", "compare=false"))
-    torch.testing.assert_close(again.state_dict(), load_network(trained)[0].state_dict(), rtol=0, atol=1e-6)
+    again, _ = open_network(train(tmp_path / "run", "compare=false"))
+    torch.testing.assert_close(again.state_dict(), open_network(trained)[0].state_dict(), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("group", ["logger", "callbacks"])
@@ -532,7 +532,7 @@ def test_a_multirun_makes_a_directory_per_job(tmp_path, first):
     done = cli("train", *options, "denoiser.num_layers=0,1", f"hydra.sweep.dir={tmp_path / 'sweep'}")
     assert done.code == 0, done.err
     for job, layers in (("0", 0), ("1", 1)):
-        _, config = load_network(tmp_path / "sweep" / job)
+        _, config = open_network(tmp_path / "sweep" / job)
         assert config["denoiser"]["num_layers"] == layers
         assert (tmp_path / "sweep" / job / "metrics.csv").is_file()
 

@@ -5,7 +5,7 @@ import torch
 from tiny import cli, compose_config, train
 
 from elslightning.cli.preflight import doubtful
-from elslightning.runs.parts import primitives
+from elslightning.runs.configuration import primitives
 from elslightning.system.checks import flag, is_whole, one_of, raise_for, whole
 from elslightning.system.errors import InputError
 

@@ -181,20 +181,6 @@ def test_equal_agreement_goes_to_the_smallest_size(noise):
     assert calibration.scales.patch_size.tolist() == [3]
 
 
-def test_rows_are_the_evidence_from_the_noisiest_step_down(images, noise):
-    machine = LOCAL["ls"](images, scales=3)
-    calibration = calibrate(machine, machine, SCHEDULE, steps=3, patch_sizes=[1, 3], noise=noise)
-    rows = list(calibration.rows("ls"))
-    assert [(row["step"], row["patch_size"], row["sample"]) for row in rows] == [
-        (step, size, sample) for step in (3, 2, 1) for size in (1, 3) for sample in range(4)
-    ]
-    assert list(rows[0]) == ["machine", "step", "alpha_bar", "patch_size", "sample", "agreement"]
-    assert {row["machine"] for row in rows} == {"ls"}
-    times = torch.tensor([row["step"] / 3 for row in rows], dtype=torch.float64)
-    assert [row["alpha_bar"] for row in rows] == SCHEDULE.alpha_bar(times).tolist()
-    assert [row["agreement"] for row in rows] == calibration.agreement.flatten().tolist()
-
-
 def test_table_covers_the_grid_it_was_calibrated_on(images, noise):
     machine = LOCAL["ls"](images, scales=3)
     scales = calibrate(machine, machine, SCHEDULE, steps=3, patch_sizes=[1, 3], noise=noise).scales

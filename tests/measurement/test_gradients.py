@@ -229,13 +229,3 @@ def test_sizes_grow_with_the_share():
 
 def test_without_a_gradient_the_size_is_1():
     assert effective_size(torch.zeros(1, 5, 5), 0.9).item() == 1
-
-
-def test_rows_have_the_sizes_of_every_step_from_noise_to_image():
-    wide, narrow, point = (box(side).x0_gradient for side in (7, 3, 1))
-    field = GradientField(levels(0.2, 0.6), torch.cat([point, point]), torch.cat([wide, narrow]))
-    of_eps = {"eps_size_50": 1, "eps_size_90": 1, "eps_size_99": 1}
-    assert list(field.rows()) == [
-        {"step": 2, "alpha_bar": 0.2, "x0_size_50": 5, "x0_size_90": 7, "x0_size_99": 7} | of_eps,
-        {"step": 1, "alpha_bar": 0.6, "x0_size_50": 3, "x0_size_90": 3, "x0_size_99": 3} | of_eps,
-    ]

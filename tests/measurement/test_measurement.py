@@ -22,7 +22,7 @@ from elslightning.measurement.result import Result
 from elslightning.measurement.settings import CalibrationSettings, ComparisonSettings
 from elslightning.networks import EpsDenoiser, ResNet
 from elslightning.report import figures
-from elslightning.runs.writing import write_result
+from elslightning.runs.writing import write
 from elslightning.system.errors import InputError
 
 SCHEDULE = CosineSchedule()
@@ -32,7 +32,7 @@ TABLE = ScaleTable([0.5], [3])
 
 def files_of(result, directory):
     """The files and figures of a result, written."""
-    return [*write_result(result, directory), *figures.save_all(figures.of_result(result, SCHEDULE), directory)]
+    return [*write(result, directory), *figures.save_all(figures.of_result(result, SCHEDULE), directory)]
 
 
 def measurement(**options) -> Measurement:
@@ -434,7 +434,7 @@ def test_written_files_hold_the_result(result, tmp_path):
 
 
 def test_an_empty_result_writes_nothing(tmp_path):
-    assert write_result(Result({}, {}), tmp_path / "run") == []
+    assert write(Result({}, {}), tmp_path / "run") == []
     assert not (tmp_path / "run").exists()
 
 
@@ -522,7 +522,7 @@ def test_a_network_among_the_machines_is_measured_and_written_by_its_steps(bank,
     assert found.objective == scalars["val/is/pearson_r_median"]
     drawn = figures.of_result(found, SCHEDULE)
     assert {axes.get_ylabel() for axes in drawn["pairs"].axes} == {"IS", "second network", "network, 2 steps", ""}
-    write_result(found, tmp_path)
+    write(found, tmp_path)
     figures.save_all(drawn, tmp_path)
     with np.load(tmp_path / "samples.npz") as arrays:
         assert set(arrays) == {"is", *(f"{name}_{steps}" for name in ("network", "checkpoint") for steps in (2, 3))}

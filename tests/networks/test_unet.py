@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.networks import EpsDenoiser, UNet
 from elslightning.networks.unet import SelfAttention
-from elslightning.runs.checkpoints import load_network
+from elslightning.runs.checkpoints import open_network
 from elslightning.runs.targets import build
 from elslightning.system.errors import InputError
 from elslightning.testing import levels, random_noise
@@ -300,7 +300,7 @@ def test_a_unet_is_trained_compared_and_loaded(tmp_path):
     options = [*small, "denoiser=unet", "denoiser.num_levels=2", "denoiser.attention=[1]", "machines=[ls]"]
     done = cli("train", *options, f"hydra.run.dir={tmp_path}")
     assert done.code == 0, done.err
-    network, config = load_network(tmp_path)
+    network, config = open_network(tmp_path)
     assert config["denoiser"]["attention"] == [1]
     assert network.backbone.bottleneck.attention.projection.weight.abs().max() > 0  # it has learned
     assert (tmp_path / "comparison.csv").is_file()

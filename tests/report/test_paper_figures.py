@@ -16,6 +16,7 @@ from elslightning.measurement.gradients import GradientField
 from elslightning.report import paper as publication
 from elslightning.report import paper_figures, paper_grids
 from elslightning.report.paper_style import COLUMN, PAGE, SMALL, plain, save_formats
+from elslightning.runs.layout import calibration_rows
 from elslightning.runs.run import read_run
 from elslightning.system.errors import InputError
 
@@ -147,7 +148,7 @@ def test_figure_4b_shows_the_scales_of_the_file(run, trained):
             size = int(table.at(torch.tensor([level], dtype=torch.float64))[0])
             found = [
                 row["agreement"]
-                for row in run.calibration
+                for row in calibration_rows(run.calibrations)
                 if (row["machine"], row["alpha_bar"], row["patch_size"]) == (name, level, size)
             ]
             assert value == pytest.approx(1 - np.median(found))

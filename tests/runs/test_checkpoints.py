@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from tiny import CONFIG, cli, digits, network, trainer
 
 from elslightning.diffusion.schedule import CosineSchedule
-from elslightning.runs.checkpoints import Checkpoint, build_network, find_checkpoint, load_network, read_checkpoint
+from elslightning.runs.checkpoints import Checkpoint, build_network, find_checkpoint, open_network, read_checkpoint
 from elslightning.runs.targets import build
 from elslightning.system.errors import InputError
 from elslightning.testing import DEVICES
@@ -53,7 +53,7 @@ def refused(tmp_path, unchecked):
         else:
             torch.save(content, path)
         with pytest.raises(InputError) as caught:
-            load_network(path)
+            open_network(path)
         message = str(caught.value)
         assert "\n" not in message
         assert str(path) in message
@@ -64,7 +64,7 @@ def refused(tmp_path, unchecked):
 
 def test_a_loaded_network_predicts_what_the_trained_one_did(trained):
     directory, denoiser = trained
-    loaded, config = load_network(directory)
+    loaded, config = open_network(directory)
     x_t = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     alpha_bar = torch.tensor([0.01, 0.5, 0.99], dtype=torch.float64)
     torch.testing.assert_close(loaded.eps(x_t, alpha_bar), denoiser.eps(x_t, alpha_bar), rtol=0, atol=0)
@@ -75,7 +75,7 @@ def test_a_loaded_network_predicts_what_the_trained_one_did(trained):
 def test_the_schedule_comes_with_the_network(content, tmp_path):
     content["elslightning"]["config"]["schedule"]["stretch"] = 1.02
     torch.save(content, tmp_path / "other.ckpt")
-    loaded, _ = load_network(tmp_path / "other.ckpt")
+    loaded, _ = open_network(tmp_path / "other.ckpt")
     assert loaded.schedule == CosineSchedule(1.02)
 
 
@@ -88,7 +88,7 @@ def test_a_file_and_its_run_directory_are_the_same(trained):
 @pytest.mark.parametrize("name", ["", "nothing", "nothing/last.ckpt"])
 def test_a_missing_checkpoint_is_named(tmp_path, name):
     with pytest.raises(InputError, match=f"checkpoint={tmp_path / name}: there is no file"):
-        load_network(tmp_path / name)
+        open_network(tmp_path / name)
 
 
 @pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.99])
@@ -120,7 +120,7 @@ def test_a_damaged_pickle_inside_an_archive_is_refused_or_harmless(trained, tmp_
                 archive.writestr(name, bytes(spoilt))
         path.write_bytes(buffer.getvalue())
         try:
-            load_network(path)
+            open_network(path)
         except InputError as error:
             errors.append(str(error))
     assert len(errors) > 30
@@ -201,7 +201,7 @@ def test_arguments_that_the_network_does_not_take_are_refused(content, tmp_path,
     content["elslightning"]["config"]["denoiser"].update(change)
     torch.save(content, tmp_path / "spoilt.ckpt")
     with pytest.raises(InputError) as caught:
-        load_network(tmp_path / "spoilt.ckpt")
+        open_network(tmp_path / "spoilt.ckpt")
     assert "\n" not in str(caught.value)
 
 
@@ -293,7 +293,7 @@ def test_reading_changes_nothing(trained, tmp_path):
 
 def test_loading_leaves_the_global_generator_alone(trained):
     state = torch.get_rng_state()
-    load_network(trained[0])
+    open_network(trained[0])
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -335,7 +335,7 @@ def test_a_run_with_a_checkpoint_among_its_machines_can_be_compared_again(traine
     assert ("of ceiling" in done.out) == among
 
 
-@pytest.mark.parametrize("name", ["load_network", "read_checkpoint", "build", "instantiate", "torch.load"])
+@pytest.mark.parametrize("name", ["open_network", "read_checkpoint", "build", "instantiate", "torch.load"])
 def test_only_the_class_of_that_module_may_be_named_by_a_checkpoint(content, tmp_path, name):
     content["elslightning"]["config"]["machines"] = {"is": {"_target_": f"elslightning.{name}"}}
     torch.save(content, tmp_path / "foreign.ckpt")

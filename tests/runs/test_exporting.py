@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from tiny import cli, digits, network, snapshot, trainer
 
 from elslightning.cli.tools import TOOLS
-from elslightning.runs.checkpoints import load_network
-from elslightning.runs.exporting import export
+from elslightning.runs.checkpoints import open_network
+from elslightning.runs.exchange import export
 from elslightning.system.errors import InputError
 from elslightning.testing import levels
 from elslightning.training.task import DenoisingTask
@@ -52,7 +52,7 @@ def parts(exported):
 
 def refused(path) -> str:
     with pytest.raises(InputError) as caught:
-        load_network(path)
+        open_network(path)
     message = str(caught.value)
     assert "\n" not in message
     assert str(path) in message
@@ -60,7 +60,7 @@ def refused(path) -> str:
 
 
 def test_weights_and_configuration_come_back_bit_for_bit(trained, exported):
-    (before, _), (after, config) = load_network(trained), load_network(exported)
+    (before, _), (after, config) = open_network(trained), open_network(exported)
     torch.testing.assert_close(after.state_dict(), before.state_dict(), rtol=0, atol=0)
     assert config == SECTIONS
     assert not after.training
@@ -71,7 +71,7 @@ def test_the_file_says_what_it_holds_and_nothing_else(exported, parts):
     assert set(strings) == {"elslightning", "denoiser", "schedule"}
     assert strings["elslightning"] == "1"
     assert {name: json.loads(strings[name]) for name in SECTIONS} == SECTIONS
-    assert set(tensors) == set(load_network(exported)[0].state_dict())
+    assert set(tensors) == set(open_network(exported)[0].state_dict())
     assert b"secret" not in exported.read_bytes()
 
 
@@ -108,7 +108,7 @@ def test_damaged_headers_are_refused_or_harmless(exported):
             spoilt[position] = generator.randrange(256)
         exported.write_bytes(bytes(spoilt))
         try:
-            load_network(exported)
+            open_network(exported)
         except InputError as error:
             refusals.append(str(error))
     assert len(refusals) > 30
@@ -215,7 +215,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["resnet_format1.ckpt", "resnet_format1.safetensors"])
 def test_files_of_format_1_load_and_predict_what_they_did(name):
-    loaded, config = load_network(FIXTURES / name)
+    loaded, config = open_network(FIXTURES / name)
     assert config["denoiser"]["width"] == 16
     eps = loaded.eps(torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8), levels(0.5))
     expected = torch.tensor([-0.258226, -0.325487, -0.290347, -0.280117, -0.285120, -0.301639, -0.295593, -0.523345])

@@ -46,6 +46,7 @@ def test_a_run_is_read_as_it_was_written(trained):
         np.testing.assert_array_equal(run.network_images(3), arrays["network_3"])
     assert run.network_images(4) is None
     assert run.labels() == [None] * PAIRS
+    assert run.comparison.summary() == run.summary == summary
     assert run.setting("denoiser.num_classes") == 10  # an interpolation
     assert run.setting("nothing.of.this") is None
 
@@ -68,7 +69,7 @@ def test_other_networks_are_no_theories(copied):
 def test_a_run_that_did_little_has_little(tmp_path):
     (tmp_path / "summary.json").write_text("{}")
     run = read_run(tmp_path)
-    assert (run.comparison, run.calibration, run.scales, run.samples, run.gradients) == ([], [], {}, {}, None)
+    assert (run.comparison, run.calibrations, run.scales, run.samples, run.gradients) == (None, {}, {}, {}, None)
     assert (run.theory, run.steps, run.reference_steps) == (None, None, None)
 
 
@@ -153,7 +154,7 @@ def test_a_damaged_summary_of_samples_is_named(tmp_path, changes):
 
 def test_a_table_of_an_older_version_is_left_out(copied):
     (copied / "calibration.csv").write_text("machine,step\nls,1\n")
-    assert read_run(copied).calibration == []
+    assert read_run(copied).calibrations == {}
 
 
 def test_pickled_arrays_are_not_opened(copied):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import TRAIN, cli, digits, network, trainer
 
-from elslightning.runs.checkpoints import load_network
+from elslightning.runs.checkpoints import open_network
 from elslightning.system.errors import DivergedError
 from elslightning.training.finite import FiniteCheck
 from elslightning.training.task import DenoisingTask
@@ -46,7 +46,7 @@ def test_the_step_the_times_and_the_last_good_checkpoint_are_named(tmp_path, mon
         f"elslightning: error: the loss is {value} in step {STEPS + 2}, whose batch had times t from {low:.4g} to "
         f"{high:.4g}; the last good checkpoint is {tmp_path}/checkpoints/last.ckpt; a smaller learning rate may help"
     )
-    loaded, _ = load_network(tmp_path)
+    loaded, _ = open_network(tmp_path)
     assert all(bool(value.isfinite().all()) for value in loaded.state_dict().values())
 
 

@@ -24,7 +24,7 @@ from tiny import PAIRS, TRAIN, cli, compose_config
 from elslightning.cli.composing import conf_dir
 from elslightning.cli.main import VERBS
 from elslightning.machines.scales import load_scales
-from elslightning.runs.checkpoints import load_network
+from elslightning.runs.checkpoints import open_network
 from elslightning.runs.targets import build
 
 MEASURES = ["pearson_r", "pearson_r2", "r2_score", "cosine", "mse"]
@@ -333,7 +333,7 @@ def test_scales_are_the_lower_medians_of_the_best_sizes_in_the_evidence(run):
 
 
 def test_the_checkpoint_holds_the_network_of_the_configuration(run):
-    network, config = load_network(run.directory)
+    network, config = open_network(run.directory)
     assert config["denoiser"]["width"] == run.config.denoiser.width
     assert network.conditional == run.config.denoiser.conditional
     assert config["data"]["dataset"] == run.config.data.dataset

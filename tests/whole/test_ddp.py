@@ -23,8 +23,8 @@ from elslightning.data import Split
 from elslightning.machines import BoundaryBrokenScoreMachine, IdealScoreMachine
 from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.settings import CalibrationSettings, ComparisonSettings
-from elslightning.runs.checkpoints import load_network
-from elslightning.runs.writing import write_result
+from elslightning.runs.checkpoints import open_network
+from elslightning.runs.writing import write
 from elslightning.system.errors import InputError
 from elslightning.system.processes import Processes, all_or_none, meet
 from elslightning.training.comparing import ELSComparison
@@ -356,11 +356,11 @@ def test_the_averaged_weights_are_compared_and_one_process_finds_the_same_of_the
     content = torch.load(checkpoint, weights_only=True)
     averaged, raw = content["state_dict"], content["current_model_state"]
     assert max(float((averaged[name] - raw[name]).abs().max()) for name in averaged) > 0.01
-    denoiser, _ = load_network(checkpoint)
+    denoiser, _ = open_network(checkpoint)
     data = digits()
     settings = ComparisonSettings(steps=2, network_steps=2, num_pairs=3)
     alone = measurement(comparison=settings).run(denoiser, data.train_images, data.train_labels, denoiser.schedule)
-    write_result(alone, tmp_path)
+    write(alone, tmp_path)
     for name in ("comparison.csv", "consistency.csv", "calibration.csv"):
         assert_close(rows(folder / "fit" / name), rows(tmp_path / name))
 

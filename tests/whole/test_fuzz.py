@@ -45,9 +45,10 @@ from elslightning.report.page import charts
 from elslightning.report.page.markdown import document
 from elslightning.report.page.sections import lead, sections
 from elslightning.report.sweep import report
-from elslightning.runs.checkpoints import CHECKPOINT_FORMAT, load_network, read_checkpoint
+from elslightning.runs.checkpoints import CHECKPOINT_FORMAT, open_network, read_checkpoint
 from elslightning.runs.experiment import open_run
 from elslightning.runs.jobs import FAILED, FINISHED, UNFINISHED, read_job
+from elslightning.runs.layout import gradient_arrays
 from elslightning.runs.run import Run, read_run
 from elslightning.runs.targets import build
 from elslightning.system.errors import InputError
@@ -423,7 +424,7 @@ def checkpoint() -> bytes:
 
 
 def load(path: Path) -> None:
-    found = one_line(lambda: load_network(path), path)
+    found = one_line(lambda: open_network(path), path)
     if found is not None:
         assert all(bool(value.isfinite().all()) for value in found[0].state_dict().values())
 
@@ -468,7 +469,7 @@ def test_a_checkpoint_cannot_name_code_by_an_interpolation(tmp_path, text, place
     section = functools.reduce(lambda part, name: part[name], sections, config)
     section[key] = text.replace("WITNESS", str(tmp_path / "witness"))
     torch.save(content(config), tmp_path / "file.ckpt")
-    refused(lambda: load_network(tmp_path / "file.ckpt"), "file.ckpt")
+    refused(lambda: open_network(tmp_path / "file.ckpt"), "file.ckpt")
     assert not (tmp_path / "witness").exists()
 
 
@@ -486,13 +487,13 @@ def test_what_may_not_be_named_would_run_if_it_were(tmp_path):
 )
 def test_a_checkpoint_cannot_ask_for_a_network_larger_than_its_weights(tmp_path, options):
     torch.save(content(CONFIG | {"denoiser": CONFIG["denoiser"] | options}), tmp_path / "file.ckpt")
-    refused(lambda: load_network(tmp_path / "file.ckpt"))
+    refused(lambda: open_network(tmp_path / "file.ckpt"))
 
 
 def test_a_checkpoint_cannot_ask_for_endless_levels(tmp_path):
     unet = {"_target_": "elslightning.UNet", "channels": 1, "num_levels": 10**9}
     torch.save(content(CONFIG | {"denoiser": unet}), tmp_path / "file.ckpt")
-    refused(lambda: load_network(tmp_path / "file.ckpt"), "denoiser.num_levels must be at most 16")
+    refused(lambda: open_network(tmp_path / "file.ckpt"), "denoiser.num_levels must be at most 16")
 
 
 # Safetensors.
@@ -560,7 +561,7 @@ def write_run(directory: Path) -> Path:
     write_json(directory / "run.json", {"seed": 0, "versions": {"torch": "2"}, "git": None})
     write_arrays(directory / "samples.npz", {"network_2": torch.zeros(4, 1, 3, 3), "bbels": torch.zeros(4, 1, 3, 3)})
     gradients = GradientField(torch.tensor([0.5]).double(), torch.ones(1, 3, 3), torch.ones(1, 3, 3), formal=7)
-    write_arrays(directory / "receptive_field.npz", gradients.arrays())
+    write_arrays(directory / "receptive_field.npz", gradient_arrays(gradients))
     return directory
 
 
@@ -601,7 +602,9 @@ def read_everything(directory: Path, name: str) -> None:
 def is_run(run: Run) -> None:
     assert isinstance(run.config, DictConfig)
     assert all(isinstance(override, str) for override in run.overrides)
-    for row in (*run.comparison, *run.consistency, *run.calibration, *run.receptive_field):
+    compared = [] if run.comparison is None else [*run.comparison.rows, *run.comparison.consistency]
+    assert all(bool(found.agreement.isfinite().all()) for found in run.calibrations.values())
+    for row in (*compared, *run.receptive_field):
         for name, value in row.items():
             assert isinstance(value, str if name in ("machine", "source") else int | float | None)
             assert value is None or isinstance(value, str) or np.isfinite(value)
@@ -683,7 +686,7 @@ def test_whole_runs_are_read(tmp_path, whole_run):
     directory = spoilt(tmp_path, whole_run, "run.json", whole_run["run.json"])
     run = open_run(directory)
     is_run(run)
-    assert (len(run.comparison), len(run.samples), len(run.losses), run.machines) == (8, 2, 2, ["bbels", "is"])
+    assert (len(run.comparison.rows), len(run.samples), len(run.losses), run.machines) == (8, 2, 2, ["bbels", "is"])
     assert report(tmp_path).skipped() is None
 
 

@@ -14,7 +14,7 @@ from elslightning.cli import verbs as runs
 from elslightning.cli.main import HELP
 from elslightning.data import ImageDataModule
 from elslightning.measurement.measurement import Measurement
-from elslightning.runs.checkpoints import load_network
+from elslightning.runs.checkpoints import open_network
 from elslightning.system.signals import EXIT_CODES, Terminated, terminable, undisguised
 from elslightning.training.task import DenoisingTask
 
@@ -46,7 +46,7 @@ def test_a_training_stopped_by_a_signal_says_how_to_go_on(tmp_path, number):
     assert process.returncode == EXIT_CODES[number]
     assert err.splitlines()[-1] == f"elslightning: {SIGNALS[number]}; go on with: elslightning train 'resume={run}'"
     assert "Traceback" not in err
-    load_network(run)
+    open_network(run)
 
 
 def kill(number: signal.Signals):
@@ -74,7 +74,7 @@ def test_stopped_while_comparing_the_training_is_finished(tmp_path, monkeypatch,
     done = cli("train", *TRAIN, "callbacks=[checkpoint]", f"hydra.run.dir={tmp_path}")
     assert done.code == EXIT_CODES[number]
     assert f"elslightning train resume={tmp_path}" in done.err
-    load_network(tmp_path)
+    open_network(tmp_path)
     monkeypatch.undo()
     monkeypatch.setattr(DenoisingTask, "training_step", lambda *arguments: pytest.fail("it trains"))
     done = cli("train", f"resume={tmp_path}")

@@ -65,7 +65,7 @@ def patch_size(
     _windows(top, tables, schedule, field, style)
     for axes in others:
         assert calibrations
-        _left_over(axes, calibrations, tables, schedule, style)
+        _left_over(axes, calibrations, schedule, style)
     _finish(figure, style)
     return figure
 
@@ -124,7 +124,7 @@ def receptive_field(
     ratios = (1, 1, 2.2) if windows else (1, 1)
     grid = figure.add_gridspec(len(ratios), len(steps), height_ratios=ratios)
     maps = np.array([[figure.add_subplot(grid[line, place]) for place in range(len(steps))] for line in range(2)])
-    table = None if machine is None else tables[machine]
+    table, times = None if machine is None else tables[machine], schedule.time(field.alpha_bar)
     for line, gradients in zip(maps, (field.gradient, field.x0_gradient), strict=True):
         framed = effective_size(gradients, 0.9).tolist()
         for axes, step in zip(line, steps, strict=True):
@@ -132,14 +132,15 @@ def receptive_field(
             picture = axes.imshow(np.maximum(gradient / (gradient.max() or 1), FLOOR), norm=LogNorm(FLOOR, 1))
             _frame(axes, gradient.shape, framed[step], linestyle="-")
             if table is not None:
-                _frame(axes, gradient.shape, int(table.at(field.alpha_bar[step : step + 1])[0]), linestyle=(0, (1, 1)))
+                nearest = (schedule.time(table.alpha_bar) - times[step]).abs().argmin()
+                _frame(axes, gradient.shape, int(table.patch_size[nearest]), linestyle=(0, (1, 1)))
             axes.set_xticks([])
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
     for axes, label in zip(maps[:, 0], ("|∂ε / ∂xₜ|", "|∂x₀ / ∂xₜ|"), strict=True):
         axes.set_ylabel(label)
-    for axes, time in zip(maps[0], schedule.time(field.alpha_bar)[steps].tolist(), strict=True):
-        axes.set_title(f"t = {time:.2f}")
+    for axes, step in zip(maps[0], steps, strict=True):
+        axes.set_title(f"t = {float(times[step]):.2f}")
     bar = figure.colorbar(picture, ax=list(maps.flat), aspect=18, pad=0.02)
     bar.set_label("relative to the peak")
     plain_logarithm(bar.ax.yaxis)
@@ -191,7 +192,7 @@ def _windows(
         axes.plot(t, field.size(middle), color=style.ink, linewidth=0.8, label=f"{percent(middle)} of gradient")
         if field.formal is not None and field.formal <= 2 * max(map(int, field.size(high))):
             look = {"color": style.ink, "linewidth": 0.8, "linestyle": (0, (1, 2))}
-            axes.axhline(field.formal, label=f"receptive field, {field.formal}", **look)  # type: ignore[arg-type]
+            axes.axhline(field.formal, label=f"receptive field, {field.formal}", **look)
     axes.set_ylabel("patch size, window [pixels]")
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -205,12 +206,19 @@ def _differences(axes: Axes, name: str, calibration: Calibration, schedule: Cosi
     shades = colormaps["cividis"](np.linspace(0.1, 0.9, len(calibration.patch_sizes)))
     for size, curve, shade, line in zip(calibration.patch_sizes, worse.T, shades, itertools.cycle(LINES), strict=False):
         axes.plot(t, curve, color=shade, linestyle=line, label=f"P = {size}")
-    taken = calibration.scales.at(calibration.alpha_bar)
-    places = [(calibration.patch_sizes.index(size), step) for step, size in enumerate(taken.tolist())]
-    chosen = [float(worse[step, place]) for place, step in places]
-    axes.plot(t, chosen, "o", ms=style.type / 2, mfc="none", mec=style.ink, linestyle="none", label="calibrated")
+    taken = _taken(calibration, schedule)
+    chosen = [float(worse[step, place]) for step, place in taken.items()]
+    look: dict[str, Any] = {
+        "ms": style.type / 2,
+        "mfc": "none",
+        "mec": style.ink,
+        "linestyle": "none",
+        "label": "calibrated",
+    }
+    axes.plot(t[list(taken)], chosen, "o", **look)
     # Straight near 0, where the best sizes are, and logarithmic where the others are.
-    decade = math.floor(math.log10(float(worse.max()) or 1))
+    beyond = worse[(worse > 0) & worse.isfinite()]
+    decade = math.floor(math.log10(float(beyond.max()))) if len(beyond) else 0
     powers = [10.0**power for power in range(decade - 3, decade + 1)]
     axes.set_yscale("symlog", linthresh=powers[0])
     axes.set_yticks([0, *powers], [f"{value:g}" for value in (0, *powers)])
@@ -220,24 +228,27 @@ def _differences(axes: Axes, name: str, calibration: Calibration, schedule: Cosi
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0.4)
 
 
-def _left_over(
-    axes: Axes,
-    calibrations: Mapping[str, Calibration],
-    tables: Mapping[str, ScaleTable],
-    schedule: CosineSchedule,
-    style: Style,
-) -> None:
+def _taken(calibration: Calibration, schedule: CosineSchedule) -> dict[int, int]:
+    """The place of the calibrated size among those tried, by step; of a table from elsewhere, those that were tried."""
+    scales, sizes = calibration.scales, calibration.patch_sizes
+    apart = schedule.time(scales.alpha_bar)[:, None] - schedule.time(calibration.alpha_bar)[None, :]
+    found = dict(zip(apart.abs().argmin(dim=1).tolist(), scales.patch_size.tolist(), strict=True))
+    return {step: sizes.index(size) for step, size in sorted(found.items()) if size in sizes}
+
+
+def _left_over(axes: Axes, calibrations: Mapping[str, Calibration], schedule: CosineSchedule, style: Style) -> None:
     """What is left between every machine and the network at its patch sizes: medians and quartiles over samples."""
     objective = next(iter(calibrations.values())).objective
     label, most = LEFT.get(objective, (f"median disagreement ({objective})", 0.0))
     lowest = np.inf
-    looks = _look(tables, style)
+    looks = _look(calibrations, style)
     for name, calibration in calibrations.items():
-        levels, sizes = calibration.alpha_bar, tables[name].at(calibration.alpha_bar).tolist()
-        kept = [step for step, size in enumerate(sizes) if size in calibration.patch_sizes]
-        at = torch.stack([calibration.agreement[step, calibration.patch_sizes.index(sizes[step])] for step in kept])
+        taken = _taken(calibration, schedule)
+        if not taken:
+            continue
+        at = torch.stack([calibration.agreement[step, place] for step, place in taken.items()])
         low, middle, high = most - at.double().quantile(torch.tensor([0.75, 0.5, 0.25], dtype=torch.float64), dim=1)
-        t = schedule.time(levels[kept])
+        t = schedule.time(calibration.alpha_bar[list(taken)])
         axes.fill_between(t, low, high, color=looks[name]["color"], alpha=0.18, linewidth=0)
         axes.plot(t, middle, label=display_name(name), **looks[name])
         lowest = min(lowest, float(low.min()))

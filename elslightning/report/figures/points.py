@@ -2,8 +2,10 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 from elslightning.machines.registry import BASELINE, display_name
@@ -24,15 +26,15 @@ def scatter(comparison: Comparison, machines: Sequence[str] | None = None, *, st
         machines: which of them; None for all machines.
         style: how it looks.
     """
-    shown = [name for name in (comparison.machines if machines is None else machines) if name != BASELINE]
-    network_steps = list(dict.fromkeys(row["network_steps"] for row in comparison.rows))
+    shown = [name for name in (comparison.theories if machines is None else machines) if name != BASELINE]
+    network_steps = comparison.network_steps
     r = {(name, steps): comparison.values(name, steps) for name in [*shown, BASELINE] for steps in network_steps}
     columns = min(COLUMNS, len(network_steps))
     lines, side = -(-len(network_steps) // columns), min(style.column, style.page / columns)
     figure = new_figure(style, side * columns, side * lines)
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     # Both axes alike, from a round number below all points.
-    low = np.floor(10 * min(float(values.min()) for values in r.values())) / 10
+    low = float(torch.cat(list(r.values())).nan_to_num(0.0).min().mul(10).floor()) / 10
     for axes, letter, steps in zip(grid.flat, itertools.count(ord("a")), network_steps, strict=False):
         ideal = r[BASELINE, steps]
         axes.plot([low, 1], [low, 1], color=style.ink, linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
@@ -76,7 +78,7 @@ def consistency(comparison: Comparison, *, style: Style = SCREEN) -> Figure:
         # Apart from each other by a fixed disorder, for many have the same value.
         jitter = np.linspace(-0.22, 0.22, len(values))[np.argsort(np.argsort(np.sin(np.arange(len(values)) * 12.9)))]
         colour, marker = (style.ink, "^") if source == NETWORK else (style.colour(machine), "o")
-        look = {"ms": 0.3 * style.type, "mfc": "none", "mec": colour, "mew": 0.8, "linestyle": "none"}
+        look: dict[str, Any] = {"ms": 0.3 * style.type, "mfc": "none", "mec": colour, "mew": 0.8, "linestyle": "none"}
         axes.plot(values, position + jitter, marker, **look)
         axes.plot([np.median(values)] * 2, [position - 0.32, position + 0.32], color=style.ink, linewidth=2)
         of = f"network, {steps} steps" if source == NETWORK else "own samples"
@@ -112,7 +114,12 @@ def side_by_side(
         }
         medians, low, high = np.array(list(found.values())).T
         spread = np.maximum([medians - low, high - medians], 0)
-        look = {"fmt": marker, "color": style.colour(machine), "ms": 0.6 * style.type, "label": display_name(machine)}
+        look: dict[str, Any] = {
+            "fmt": marker,
+            "color": style.colour(machine),
+            "ms": 0.6 * style.type,
+            "label": display_name(machine),
+        }
         axes.errorbar(medians, list(found), xerr=spread, **look)
     axes.set_yticks(range(len(names)), [plain(name, 32) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)

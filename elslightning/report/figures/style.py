@@ -53,7 +53,7 @@ class Style:
         """Of a machine; whatever else is compared has the colour of text."""
         return COLOURS.get(name, self.ink)
 
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> Any:
         """The style in matplotlib's words."""
         sizes = {f"{part}.labelsize": self.small for part in ("xtick", "ytick")}
         sizes |= {"font.size": self.type, "axes.titlesize": self.type, "axes.labelsize": self.type}
@@ -172,7 +172,7 @@ def letters(width: float, style: Style) -> int:
     return max(1, int(width / (0.58 * style.small / 72)))
 
 
-def legend(figure: Figure, entries: Mapping[str, Any], style: Style, loc: str) -> None:
+def legend(figure: Figure, entries: Mapping[str, Any], style: Style, loc: Any) -> None:
     """What the marks of a figure mean, outside its axes and in as many columns as fit.
 
     Args:
@@ -183,7 +183,7 @@ def legend(figure: Figure, entries: Mapping[str, Any], style: Style, loc: str) -
     """
     most = max(map(len, entries), default=0) + 7  # the mark and the space between columns
     columns = max(1, min(4, letters(figure.get_figwidth(), style) // most))
-    figure.legend(entries.values(), entries.keys(), loc=loc, ncols=columns, columnspacing=1, handletextpad=0.4)
+    figure.legend(list(entries.values()), list(entries), loc=loc, ncols=columns, columnspacing=1, handletextpad=0.4)
 
 
 def entries(*axes: Axes) -> dict[str, Any]:

@@ -130,6 +130,6 @@ def _set_scale(axes: Axes, places: Mapping[Any, float], most: int) -> None:
     if not numbers or len(places) <= 8:
         words = [str(value) for value in places]
         aslant = sum(map(len, words)) + 3 * len(words) > most
-        look = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if aslant else {}
+        look: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if aslant else {}
         axes.set_xticks(list(places.values()), words, **look)
         axes.minorticks_off()

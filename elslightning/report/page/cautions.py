@@ -7,6 +7,7 @@ import torch
 
 from elslightning.measurement.calibration import capped
 from elslightning.measurement.doubts import at_the_edge, overlapping, too_few
+from elslightning.report.figures.style import percent
 from elslightning.runs.run import Run
 from elslightning.system.errors import InputError
 
@@ -30,7 +31,7 @@ def cautions(run: Run) -> list[str]:
 
 def _edges(run: Run) -> Iterator[str]:
     for machine, table in run.scales.items():
-        tried = sorted({row["patch_size"] for row in run.calibration if row["machine"] == machine})
+        tried = list(run.calibrations[machine].patch_sizes) if machine in run.calibrations else []
         cap = run.setting("calibration.max_patch_size")
         if tried and isinstance(cap, int):
             try:
@@ -56,6 +57,6 @@ def _convergence(run: Run) -> Iterator[str]:
     fell = falling([value for _, value in run.losses.get("val/loss", [])])
     if fell is not None and fell > STILL_FALLING:
         yield (
-            f"Not converged: val/loss still fell by {fell:.1%} over the last fifth of training. The better a network "
-            f"has converged, the better theory can predict it."
+            f"Not converged: val/loss still fell by {percent(fell, 1)} over the last fifth of training. The better a "
+            f"network has converged, the better theory can predict it."
         )

@@ -16,6 +16,7 @@ from elslightning.report.page.mosaics import mosaics
 from elslightning.report.page.sections import Chart, Section, lead, sections
 from elslightning.report.page.tables import Table
 from elslightning.runs.experiment import open_run, rebuild
+from elslightning.runs.layout import REPORT, REPORT_TEXT
 from elslightning.runs.run import Run
 from elslightning.system.errors import InputError
 from elslightning.system.files import write_text
@@ -47,7 +48,7 @@ def write_report(
     run = open_run(run_dir)
     explorer, statistics, complaint = _again(run, pairs, work, progress)
     content = sections(run, explorer, complaint, statistics)
-    written = [run.directory / "report.html", run.directory / "report.md"]
+    written = [run.directory / REPORT, run.directory / REPORT_TEXT]
     write_text(written[0], render(run.name, lead(run), content, explorer))
     write_text(written[1], document(run.name, lead(run), content))
     return written

@@ -8,6 +8,7 @@ import numpy as np
 
 from elslightning.machines.registry import display_name
 from elslightning.measurement.comparison import NETWORK
+from elslightning.report.figures.style import percent
 from elslightning.report.page.published import published
 from elslightning.runs.experiment import formal_receptive_field, parameter_count
 from elslightning.runs.run import Run
@@ -42,7 +43,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def share(value: float | None, digits: int = 0) -> str:
     """A share as a percentage, or a dash."""
-    return ABSENT if value is None else f"{value:.{digits}%}".replace("%", " %")
+    return ABSENT if value is None else percent(value, digits)
 
 
 def interval(entry: dict[str, float]) -> str:
@@ -105,9 +106,9 @@ def scale_table(run: Run) -> Table:
     for machine, scales in run.scales.items():
         table.rows.append([display_name(machine), sizes(scales.patch_size.flip(0).tolist())])
     field_rows = sorted(run.receptive_field, key=lambda row: -row["step"])
-    for percent in (50, 90, 99) if field_rows else ():
-        values = [int(row[f"x0_size_{percent}"]) for row in field_rows]
-        table.rows.append([f"network: {percent} % of the gradient of x0", sizes(values)])
+    for percentage in (50, 90, 99) if field_rows else ():
+        values = [int(row[f"x0_size_{percentage}"]) for row in field_rows]
+        table.rows.append([f"network: {percentage} % of the gradient of x0", sizes(values)])
     return table
 
 
@@ -118,7 +119,7 @@ def consistency_table(run: Run) -> Table:
         ["machine", "samples of", "steps", "median", "middle half of pairs"],
     )
     found: dict[tuple[str, str, int], list[float]] = {}
-    for row in run.consistency:
+    for row in () if run.comparison is None else run.comparison.consistency:
         found.setdefault((row["machine"], row["source"], row["steps"]), []).append(row["consistency"])
     for (machine, source, steps), values in found.items():
         low, median, high = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
@@ -157,7 +158,7 @@ def facts(run: Run) -> Table:
         shape or (f"{side}×{side} pixels" if side else None),
     )
     network = str(run.setting("denoiser._target_") or "").rpartition(".")[2]
-    weights, width = parameter_count(run), run.setting("denoiser.width")
+    weights, width = parameter_count(run.config), run.setting("denoiser.width")
     add(
         "network",
         network,
@@ -166,7 +167,7 @@ def facts(run: Run) -> Table:
         PADDINGS.get(run.setting("denoiser.padding_mode")),
         {True: "class-conditional", False: "unconditional"}.get(run.setting("denoiser.conditional")),
     )
-    formal = formal_receptive_field(run)
+    formal = formal_receptive_field(run.config)
     add("formal receptive field", None if formal is None else f"{formal}×{formal} pixels")
     epochs = run.setting("trainer.max_epochs")
     add("training", None if epochs is None else f"{epochs} epochs", _last_loss(run))

@@ -1,27 +1,21 @@
-"""What a configuration names: data, networks, measurements, scales, devices."""
+"""What the words of a command line choose: network, source, scales, labels, device."""
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from elslightning.data import ImageDataModule, Split
+from elslightning.data import ImageDataModule
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.machines.scales import ScaleTable, load_scales
-from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.settings import NETWORK
 from elslightning.networks import EpsDenoiser
-from elslightning.runs.checkpoints import find_checkpoint, load_network
-from elslightning.runs.overrides import keys_of
+from elslightning.runs.checkpoints import find_checkpoint, open_network
+from elslightning.runs.configuration import inherit, keys_of, overrides_given
+from elslightning.runs.experiment import build_measurement
+from elslightning.runs.layout import CHECKPOINT, SCALES
 from elslightning.runs.targets import build
 from elslightning.system.errors import InputError
-from elslightning.system.keeping import Kept
-
-# The sections of a run's configuration that later verbs start from.
-INHERITED = ("seed", "data", "denoiser", "schedule", "machines", "calibration", "comparison")
 
 
 def source(cfg: DictConfig, network: EpsDenoiser | None, data: ImageDataModule) -> Denoiser:
@@ -81,79 +75,14 @@ def refuse_label(cfg: DictConfig) -> None:
         raise InputError(f"label={cfg.label}, but {cfg.source} is unconditional")
 
 
-def inheritance(cfg: DictConfig) -> dict[str, Any]:
-    """What later verbs start from; folders and files by their full paths, for they may run elsewhere."""
-    config = primitives({name: cfg[name] for name in INHERITED if name in cfg})
-    if config["data"].get("root") is not None:
-        config["data"]["root"] = str(Path(config["data"]["root"]).expanduser().absolute())
-    config["data"].pop("download", None)  # whoever gets the checkpoint is asked anew
-    for machine in config["machines"].values():
-        if machine.get("path") is not None:
-            machine["path"] = str(Path(machine["path"]).absolute())
-    return config
-
-
-def inherit(cfg: DictConfig, config: dict[str, Any], overrides: Iterable[str]) -> None:
-    """Gives `cfg` the sections of a checkpoint's configuration, except for what the command line overrides.
-
-    Args:
-        cfg: the composed configuration, changed in place.
-        config: the configuration of the run that made the checkpoint.
-        overrides: the command line's `key=value`.
-    """
-    overrides = list(overrides)
-    keys = keys_of(overrides)
-    asked = OmegaConf.create(primitives(cfg))
-    OmegaConf.set_struct(cfg, False)
-    for section in INHERITED:
-        if section not in config or section in keys:
-            continue
-        cfg[section] = config[section]
-        for override, key in zip(overrides, keys, strict=True):
-            parent, _, name = key.rpartition(".")
-            if override.startswith("~") and key.startswith(f"{section}."):
-                OmegaConf.select(cfg, parent).pop(name, None)
-            elif key.startswith(f"{section}."):
-                OmegaConf.update(cfg, key, OmegaConf.select(asked, key))
-    OmegaConf.set_struct(cfg, True)
-
-
-def overrides_given() -> list[str]:
-    """The `key=value` of the command line; in a multirun, those of this job."""
-    return list(HydraConfig.get().overrides.task)
-
-
 def find_network(cfg: DictConfig) -> EpsDenoiser:
     """The network of `checkpoint`; `cfg` gets what it does not override from the run that made it."""
-    network, config = load_network(cfg.checkpoint)
+    network, config = open_network(cfg.checkpoint)
     overrides = overrides_given()
     if "data" not in config and "data" not in keys_of(overrides):
         raise InputError(f"checkpoint={cfg.checkpoint} does not say which data it was trained on: give data=NAME")
     inherit(cfg, config, overrides)
     return network
-
-
-def load_data(cfg: DictConfig) -> ImageDataModule:
-    """The data of a configuration, loaded."""
-    data = build(cfg.data)
-    data.setup()
-    return data
-
-
-def build_measurement(
-    cfg: DictConfig, data: ImageDataModule, scales: dict[str, ScaleTable] | None = None, keep: Kept | None = None
-) -> Measurement:
-    """The measurement of a configuration; without `scales` it calibrates."""
-    return Measurement(
-        machines={name: build(part) for name, part in (cfg.get("machines") or {}).items()},
-        calibration=build(cfg.calibration),
-        comparison=build(cfg.comparison),
-        seed=cfg.seed,
-        scales=scales,
-        heldout=Split(data.val_images, data.val_labels),
-        shard_bank=cfg.get("shard_bank", False),
-        keep=keep,
-    )
 
 
 def find_scales(cfg: DictConfig) -> dict[str, ScaleTable] | None:
@@ -167,8 +96,8 @@ def find_scales(cfg: DictConfig) -> dict[str, ScaleTable] | None:
         return load_scales(str(cfg.scales))
     if cfg.checkpoint is not None:
         folder = find_checkpoint(cfg.checkpoint).parent
-        beside = folder.parent / "scales.json"
-        if folder.name == "checkpoints" and beside.is_file():  # elsewhere, it would be any run's
+        beside = folder.parent / SCALES
+        if folder.name == Path(CHECKPOINT).parent.name and beside.is_file():  # elsewhere, it would be any run's
             return load_scales(beside)
     return None
 
@@ -196,8 +125,3 @@ def find_device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device={name} cannot be used: {str(error).splitlines()[0]}") from error
     return device
-
-
-def primitives(config: Any) -> Any:
-    """A configuration as dictionaries, lists, numbers and strings, resolved."""
-    return OmegaConf.to_container(OmegaConf.create(config), resolve=True)

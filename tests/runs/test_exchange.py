@@ -13,8 +13,8 @@ from elslightning.cli.tools import TOOLS
 from elslightning.machines.scales import load_scales
 from elslightning.networks import load_official
 from elslightning.report import figures
-from elslightning.runs.checkpoints import load_network
-from elslightning.runs.importing import import_official
+from elslightning.runs.checkpoints import open_network
+from elslightning.runs.exchange import import_official
 from elslightning.system.errors import InputError
 from elslightning.testing import levels, random_noise
 
@@ -38,7 +38,7 @@ def official(tmp_path):
 def test_checkpoint_holds_the_network(official):
     path = import_official(official)
     assert path == official.with_suffix(".ckpt")
-    loaded, config = load_network(path)
+    loaded, config = open_network(path)
     x_t, labels = random_noise(2, 1, 8, 8).float(), torch.tensor([7, 0])
     expected = load_official(official).eps(x_t, levels(0.1, 0.9), labels)
     assert torch.equal(loaded.eps(x_t, levels(0.1, 0.9), labels), expected)

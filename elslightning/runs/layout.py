@@ -1,0 +1,311 @@
+"""The layout of a run directory: every file by its name, every column of its tables with its type.
+
+What the classes of `measurement` hold goes into rows and arrays here, and comes back from them.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import NoneType
+from typing import Any, NotRequired, TypedDict, get_args, get_type_hints
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from elslightning.machines.scales import ScaleTable
+from elslightning.measurement.calibration import Calibration
+from elslightning.measurement.comparison import NETWORK, Comparison
+from elslightning.measurement.gradients import SHARES, GradientField, effective_size
+from elslightning.system.errors import InputError
+from elslightning.system.files import read_csv
+
+CONFIG = ".hydra/config.yaml"
+OVERRIDES = ".hydra/overrides.yaml"
+RECORD = "run.json"
+JOB = "job.json"
+CHECKPOINT = "checkpoints/last.ckpt"
+METRICS = "metrics.csv"
+SCALES = "scales.json"
+CALIBRATION = "calibration.csv"
+RECEPTIVE_FIELD = "receptive_field.csv"
+GRADIENTS = "receptive_field.npz"
+COMPARISON = "comparison.csv"
+CONSISTENCY = "consistency.csv"
+SUMMARY = "summary.json"
+SAMPLES = "samples.npz"
+FIGURES = "figures"
+REPORT = "report.html"
+REPORT_TEXT = "report.md"
+SWEEP = "sweep.csv"
+
+Row = dict[str, Any]
+MOST = 2**53
+"""The greatest whole number in a file."""
+STEP = "step"
+"""The column of metrics.csv with the optimizer step."""
+LOSSES = ("train/loss", "val/loss")
+"""Its columns with losses."""
+
+
+class ComparisonRow(TypedDict):
+    """comparison.csv: how well a machine agrees with the network on a pair, see `agreement`."""
+
+    pair: int
+    label: NotRequired[int | None]
+    machine: str
+    steps: int
+    network_steps: int
+    pearson_r: float
+    pearson_r2: NotRequired[float]
+    r2_score: NotRequired[float]
+    cosine: NotRequired[float]
+    mse: NotRequired[float]
+
+
+class ConsistencyRow(TypedDict):
+    """consistency.csv: the share of a sample's pixels that are consistent with a machine, see `consistency`."""
+
+    pair: int
+    label: NotRequired[int | None]
+    machine: str
+    source: str
+    steps: int
+    consistency: float
+
+
+class CalibrationRow(TypedDict):
+    """calibration.csv: how well a patch size agrees at a step, which count down from the number of steps to 1."""
+
+    machine: str
+    step: int
+    alpha_bar: float
+    patch_size: int
+    sample: int
+    agreement: float
+
+
+class ReceptiveFieldRow(TypedDict):
+    """receptive_field.csv: windows that hold a share of the network's gradient, in percent, per step."""
+
+    step: int
+    alpha_bar: float
+    x0_size_50: int
+    x0_size_90: int
+    x0_size_99: int
+    eps_size_50: NotRequired[int]
+    eps_size_90: NotRequired[int]
+    eps_size_99: NotRequired[int]
+
+
+TABLES: dict[str, Any] = {
+    COMPARISON: ComparisonRow,
+    CONSISTENCY: ConsistencyRow,
+    CALIBRATION: CalibrationRow,
+    RECEPTIVE_FIELD: ReceptiveFieldRow,
+}
+ALWAYS = (COMPARISON,)
+"""Tables that have had their columns in every version; another that lacks one was written by an older version."""
+
+
+def read_table(path: Path) -> list[Row]:
+    """The rows of one of `TABLES`, with numbers as numbers; none if it is not there, or is of an older version.
+
+    Raises:
+        InputError: naming the file, if it is damaged.
+    """
+    if not path.is_file():
+        return []
+    table, rows = TABLES[path.name], read_csv(path)
+    missing = [
+        name for name in table.__annotations__ if name in table.__required_keys__ and rows and name not in rows[0]
+    ]
+    if missing and path.name in ALWAYS:
+        raise InputError(f"{path} has no column {missing[0]}")
+    if missing:
+        return []
+    kinds = get_type_hints(table)
+    try:
+        return [{name: _value(name, text, kinds.get(name, float)) for name, text in row.items()} for row in rows]
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+
+
+def _value(name: str, text: str, kind: Any) -> Any:
+    """A cell as what its column holds; a column that this version does not know holds real numbers."""
+    if kind is str:
+        return text
+    if NoneType in get_args(kind):
+        if text == "":
+            return None
+        kind = next(one for one in get_args(kind) if one is not NoneType)
+    value = kind(text)
+    if abs(value) > MOST if kind is int else not math.isfinite(value):
+        raise ValueError(f"{name} is {text}")
+    return value
+
+
+def read_losses(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """The losses of metrics.csv, by name: (optimizer step, value) in order; none if it is not there.
+
+    Raises:
+        InputError: naming the file, if it cannot be read.
+    """
+    found: dict[str, list[tuple[int, float]]] = {}
+    for row in read_csv(path) if path.is_file() else ():
+        for name in LOSSES:
+            try:
+                point = int(row[STEP]), float(row[name])
+            except (KeyError, ValueError):  # most cells are empty
+                continue
+            if abs(point[0]) <= MOST and math.isfinite(point[1]):
+                found.setdefault(name, []).append(point)
+    return found
+
+
+def read_arrays(path: Path) -> dict[str, Tensor]:
+    """The arrays of an .npz file by name; none if it is not there.
+
+    Raises:
+        InputError: naming the file, if it is damaged or holds anything but numbers.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in content.files}
+    except Exception as error:  # damaged bytes make numpy and zipfile raise nearly anything
+        raise InputError(f"cannot read {path}: {' '.join(str(error).split()) or type(error).__name__}") from error
+    found = {}
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+            raise InputError(f"{path} is damaged: {name} is not an array of numbers")
+        # numpy may hold numbers in a width or an order of bytes that torch does not have.
+        known = array.dtype.newbyteorder("=") if array.dtype.itemsize <= 8 else np.float64
+        found[name] = torch.from_numpy(array.astype(known))
+    return found
+
+
+# A comparison: comparison.csv, consistency.csv, samples.npz.
+
+
+def sample_arrays(comparison: Comparison) -> dict[str, Tensor]:
+    """The arrays of samples.npz: of networks `NAME_STEPS`, of machines `NAME`."""
+    networks = {NETWORK: comparison.network} | comparison.peers
+    images = {_array(name, steps): part for name, taken in networks.items() for steps, part in taken.items()}
+    return images | comparison.machines
+
+
+def as_comparison(rows: list[Row], consistency: list[Row], arrays: Mapping[str, Tensor]) -> Comparison:
+    """The comparison of these rows; of images, those that are there."""
+    names = dict.fromkeys(row["machine"] for row in rows)
+    counts = dict.fromkeys(row["network_steps"] for row in rows)
+
+    def of_network(name: str) -> dict[int, Tensor]:
+        return {steps: arrays[_array(name, steps)] for steps in counts if _array(name, steps) in arrays}
+
+    machines = {name: arrays[name] for name in names if name in arrays}
+    peers = {name: taken for name in names if name not in machines and (taken := of_network(name))}
+    labels = [row.get("label") for row in first_rows(rows)]
+    known = torch.tensor(labels) if labels and None not in labels else None
+    return Comparison(rows, of_network(NETWORK), machines, known, peers, consistency)
+
+
+def first_rows(rows: Iterable[Row]) -> list[Row]:
+    """A row of every pair, in the order of the pairs."""
+    return [row for _, row in sorted({row["pair"]: row for row in rows}.items())]
+
+
+def _array(name: str, steps: int) -> str:
+    return f"{name}_{steps}"
+
+
+def check_images(path: Path, arrays: Mapping[str, Tensor]) -> None:
+    """Raises InputError unless these are images, (samples, channel, height, width), or labels."""
+    for name, array in arrays.items():
+        is_labels = name == "labels" and not array.is_floating_point() and array.ndim == 1
+        if not is_labels and not (array.is_floating_point() and array.ndim == 4):
+            raise InputError(f"{path} is damaged: {name} is not an array of images")
+
+
+# A calibration: calibration.csv.
+
+
+def calibration_rows(calibrations: Mapping[str, Calibration]) -> Iterator[Row]:
+    """The rows of calibration.csv, by machine, step, patch size and sample."""
+    for machine, found in calibrations.items():
+        for index, alpha_bar in enumerate(found.alpha_bar.tolist()):
+            place = {"machine": machine, "step": len(found.alpha_bar) - index, "alpha_bar": alpha_bar}
+            for size, values in zip(found.patch_sizes, found.agreement[index].tolist(), strict=True):
+                for sample, value in enumerate(values):
+                    yield place | {"patch_size": size, "sample": sample, "agreement": value}
+
+
+def as_calibrations(
+    path: Path, rows: Iterable[Row], scales: Mapping[str, ScaleTable], objective: str
+) -> dict[str, Calibration]:
+    """The calibrations of these rows, by machine; of a machine without scales there is none.
+
+    Raises:
+        InputError: naming the file, unless every patch size of a machine has every sample at every step.
+    """
+    by_machine: dict[str, dict[tuple[int, int, int], Row]] = {}
+    for row in rows:
+        by_machine.setdefault(row["machine"], {})[row["step"], row["patch_size"], row["sample"]] = row
+    found = {}
+    for machine, cells in by_machine.items():
+        steps, sizes, samples = (sorted({place[axis] for place in cells}) for axis in range(3))
+        if len(cells) != len(steps) * len(sizes) * len(samples):
+            raise InputError(f"{path} is damaged: it lacks the agreement of {machine} at some step, size or sample")
+        values = [[[cells[t, p, s]["agreement"] for s in samples] for p in sizes] for t in reversed(steps)]
+        levels = [cells[t, sizes[0], samples[0]]["alpha_bar"] for t in reversed(steps)]
+        if machine in scales:
+            tensors = torch.tensor(levels, dtype=torch.float64), torch.tensor(values, dtype=torch.float64)
+            found[machine] = Calibration(scales[machine], tensors[0], tuple(sizes), tensors[1], objective)
+    return found
+
+
+# The network's gradients: receptive_field.csv, receptive_field.npz.
+
+
+def receptive_field_rows(field: GradientField) -> Iterator[Row]:
+    """The rows of receptive_field.csv."""
+    sizes = {
+        f"{name}_size_{100 * share:.0f}": effective_size(gradient, share).tolist()
+        for name, gradient in (("x0", field.x0_gradient), ("eps", field.gradient))
+        for share in SHARES
+    }
+    for index, alpha_bar in enumerate(field.alpha_bar.tolist()):
+        columns = {name: column[index] for name, column in sizes.items()}
+        yield {"step": len(field.alpha_bar) - index, "alpha_bar": alpha_bar} | columns
+
+
+def gradient_arrays(field: GradientField) -> dict[str, Tensor]:
+    """The arrays of receptive_field.npz, `formal` only if it is known."""
+    known = {} if field.formal is None else {"formal": torch.tensor(field.formal)}
+    return {"alpha_bar": field.alpha_bar, "gradient": field.gradient, "x0_gradient": field.x0_gradient} | known
+
+
+def as_gradients(path: Path, arrays: Mapping[str, Tensor]) -> GradientField | None:
+    """The gradients of these arrays; None of none.
+
+    Raises:
+        InputError: naming the file, if they are something else.
+    """
+    if not arrays:
+        return None
+    formal = arrays.get("formal", torch.tensor(0))
+    tensors = {name: array for name, array in arrays.items() if name != "formal"}
+    shapes = {name: array.shape for name, array in tensors.items()}
+    if (
+        shapes.keys() != {"alpha_bar", "gradient", "x0_gradient"}
+        or not all(array.is_floating_point() and array.numel() for array in tensors.values())
+        or len(shapes["gradient"]) != 3
+        or shapes["gradient"] != shapes["x0_gradient"]
+        or shapes["alpha_bar"] != shapes["gradient"][:1]
+        or formal.is_floating_point()
+        or formal.ndim > 0
+    ):
+        raise InputError(f"{path} does not hold the gradients of a network")
+    tensors["alpha_bar"] = tensors["alpha_bar"].double()
+    return GradientField(**tensors, formal=int(formal) or None)
