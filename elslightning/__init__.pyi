@@ -40,7 +40,8 @@ from elslightning.measurement.mosaic import memorisation as memorisation
 from elslightning.measurement.mosaic import mosaic as mosaic
 from elslightning.measurement.settings import CalibrationSettings as CalibrationSettings
 from elslightning.measurement.settings import ComparisonSettings as ComparisonSettings
-from elslightning.networks.eps import EpsDenoiser as EpsDenoiser
+from elslightning.networks.adapter import EpsDenoiser as EpsDenoiser
+from elslightning.networks.adapter import NetworkDenoiser as NetworkDenoiser
 from elslightning.networks.resnet import ResNet as ResNet
 from elslightning.networks.unet import UNet as UNet
 from elslightning.report.page.page import write_report as write_report

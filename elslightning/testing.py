@@ -22,7 +22,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from elslightning.diffusion.denoiser import Denoiser, eps_from_x0
+from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.prediction import eps_from_x0
 from elslightning.diffusion.schedule import add_noise
 from elslightning.system.errors import InputError
 

@@ -12,7 +12,7 @@ from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines import ScoreMachine
 from elslightning.machines.registry import ENTRIES
 from elslightning.machines.scales import ScaleTable
-from elslightning.networks import EpsDenoiser, ResNet, UNet
+from elslightning.networks import NetworkDenoiser, ResNet, UNet
 from elslightning.testing import DenoiserContract
 
 CHANNELS, HEIGHT, WIDTH = DenoiserContract.channels, DenoiserContract.height, DenoiserContract.width
@@ -29,14 +29,14 @@ def resnet(images: Tensor, labels: Tensor | None, **options: Any) -> Denoiser:
     torch.manual_seed(0)
     conditional = labels is not None
     backbone = ResNet(images.shape[1], width=32, num_layers=1, conditional=conditional, num_classes=CLASSES, **options)
-    return EpsDenoiser(backbone, CosineSchedule())
+    return NetworkDenoiser(backbone, CosineSchedule())
 
 
 def unet(images: Tensor, labels: Tensor | None, **options: Any) -> Denoiser:
     torch.manual_seed(0)
     conditional = labels is not None
     backbone = UNet(images.shape[1], width=16, num_levels=2, conditional=conditional, num_classes=CLASSES, **options)
-    return EpsDenoiser(backbone, CosineSchedule())
+    return NetworkDenoiser(backbone, CosineSchedule())
 
 
 WHOLE_IMAGE: dict[str, Callable[..., ScoreMachine]] = {
@@ -52,6 +52,8 @@ DENOISERS: dict[str, Callable[[Tensor, Tensor | None], Denoiser]] = {
     **{f"{name}, table": partial(machine, scales=TABLE) for name, machine in LOCAL.items()},
     "resnet, zeros": partial(resnet, padding_mode="zeros"),
     "resnet, circular": partial(resnet, padding_mode="circular", time_embedding="mlp"),
+    "resnet, v": partial(resnet, prediction="v"),
+    "resnet, x0": partial(resnet, prediction="x0"),
     "unet, zeros": partial(unet, padding_mode="zeros"),
     "unet, circular, attention": partial(unet, padding_mode="circular", time_embedding="mlp", attention=[1]),
 }

@@ -9,7 +9,7 @@ from elslightning.data import ImageDataModule
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.machines.scales import ScaleTable, load_scales
 from elslightning.measurement.settings import NETWORK
-from elslightning.networks import EpsDenoiser
+from elslightning.networks import NetworkDenoiser
 from elslightning.runs.checkpoints import find_checkpoint, open_network
 from elslightning.runs.configuration import inherit, keys_of, overrides_given
 from elslightning.runs.experiment import build_measurement
@@ -18,7 +18,7 @@ from elslightning.runs.targets import build
 from elslightning.system.errors import InputError
 
 
-def source(cfg: DictConfig, network: EpsDenoiser | None, data: ImageDataModule) -> Denoiser:
+def source(cfg: DictConfig, network: NetworkDenoiser | None, data: ImageDataModule) -> Denoiser:
     """The denoiser to sample from: the network, or the machine that `source` names.
 
     Args:
@@ -75,7 +75,7 @@ def refuse_label(cfg: DictConfig) -> None:
         raise InputError(f"label={cfg.label}, but {cfg.source} is unconditional")
 
 
-def find_network(cfg: DictConfig) -> EpsDenoiser:
+def find_network(cfg: DictConfig) -> NetworkDenoiser:
     """The network of `checkpoint`; `cfg` gets what it does not override from the run that made it."""
     network, config = open_network(cfg.checkpoint)
     overrides = overrides_given()

@@ -20,7 +20,7 @@ from elslightning.machines.scales import load_scales
 from elslightning.measurement.heldout import HELDOUT
 from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.settings import NETWORK
-from elslightning.networks import EpsDenoiser
+from elslightning.networks import NetworkDenoiser
 from elslightning.runs.checkpoints import find_checkpoint
 from elslightning.runs.configuration import keys_of, overrides_given, primitives
 from elslightning.runs.targets import build
@@ -31,7 +31,7 @@ from elslightning.training.loggers import mode_problems
 Section = dict[str, Any]
 
 
-def check(cfg: DictConfig, network: EpsDenoiser | None = None) -> list[str]:
+def check(cfg: DictConfig, network: NetworkDenoiser | None = None) -> list[str]:
     """Finds all that is wrong with a configuration without data; returns what is legal but unwise, a line each.
 
     With a checkpoint it is called twice: first for what the command line says, then with its `network` for the
@@ -151,11 +151,11 @@ def _build(config: Section, found: Findings) -> dict[str, Any]:
     return parts
 
 
-def _untrained(config: Section, schedule: CosineSchedule | None, found: Findings) -> EpsDenoiser | None:
+def _untrained(config: Section, schedule: CosineSchedule | None, found: Findings) -> NetworkDenoiser | None:
     """A network like the one to train, without a trace in the global random number generator."""
     with torch.random.fork_rng(devices=[]):
         backbone = found.build("denoiser", config["denoiser"])
-    return None if backbone is None or schedule is None else EpsDenoiser(backbone, schedule)
+    return None if backbone is None or schedule is None else NetworkDenoiser(backbone, schedule)
 
 
 def _check_training(config: Section, found: Findings) -> None:
@@ -188,7 +188,7 @@ def _as_input(place: str) -> Iterator[None]:
 
 
 def _check_together(
-    cfg: DictConfig, config: Section, parts: Mapping[str, Any], network: EpsDenoiser | None, found: Findings
+    cfg: DictConfig, config: Section, parts: Mapping[str, Any], network: NetworkDenoiser | None, found: Findings
 ) -> None:
     """What sections ask of each other."""
     data, machines = parts["data"], parts["machines"]
@@ -220,7 +220,7 @@ def _check_machines(
     measurement: Measurement,
     channels: int,
     side: int | None,
-    network: EpsDenoiser | None,
+    network: NetworkDenoiser | None,
     schedule: CosineSchedule,
     found: Findings,
 ) -> None:

@@ -27,7 +27,7 @@ from elslightning.measurement.consistency import consistency
 from elslightning.measurement.doubts import doubts
 from elslightning.measurement.heldout import HELDOUT
 from elslightning.measurement.result import Result, Samples
-from elslightning.networks import EpsDenoiser
+from elslightning.networks import NetworkDenoiser
 from elslightning.report import figures
 from elslightning.runs.checkpoints import build_network, find_checkpoint, written_checkpoint
 from elslightning.runs.configuration import inheritance, overrides_given, primitives
@@ -133,7 +133,7 @@ def _how_to_go_on(directory: Path, trainer: pl.Trainer, stand: Stand | None) -> 
 
 def calibrate(cfg: DictConfig, directory: Path) -> Result:
     """Calibrates every machine that has scales against the network of a checkpoint, or on held-out images alone."""
-    network: EpsDenoiser | None = None
+    network: NetworkDenoiser | None = None
     if cfg.checkpoint is None and cfg.calibration.objective == HELDOUT:
         data = load_data(cfg)
         labels = labels_for(data, cfg.conditional)
@@ -219,7 +219,7 @@ def sample(cfg: DictConfig, directory: Path) -> Samples:
     return drawn
 
 
-def _network_and_data(cfg: DictConfig) -> tuple[EpsDenoiser, ImageDataModule]:
+def _network_and_data(cfg: DictConfig) -> tuple[NetworkDenoiser, ImageDataModule]:
     """The network of `checkpoint`, and the data it was trained on."""
     network = find_network(cfg)
     _warn_of(check(cfg, network))  # again, for the sections are those of the checkpoint now

@@ -7,52 +7,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from elslightning.diffusion.schedule import noise_coefficients
+from elslightning.diffusion.prediction import convert
 from elslightning.diffusion.shapes import AlphaBar, Images, Labels
 from elslightning.system.errors import InputError
-
-
-def eps_from_x0(x_t: Images, x0: Images, alpha_bar: AlphaBar) -> Images:
-    """The noise that a posterior mean implies: `eps = (x_t - sqrt(alpha_bar) x0) / sqrt(1 - alpha_bar)`.
-
-    Kamb & Ganguli, eqs. 23-24 (Tweedie). Images are (batch, channel, height, width); alpha_bar is (batch,)
-    float64 in (0, 1).
-
-    >>> import torch
-    >>> x_t, x0 = torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)
-    >>> eps_from_x0(x_t, x0, torch.tensor([0.5], dtype=torch.float64)).unique().tolist()
-    [-1.0]
-    """
-    signal, noise = noise_coefficients(alpha_bar, x_t)
-    return (x_t - signal * x0) / noise
-
-
-def x0_from_eps(x_t: Images, eps: Images, alpha_bar: AlphaBar) -> Images:
-    """The posterior mean that predicted noise implies: `x0 = (x_t - sqrt(1 - alpha_bar) eps) / sqrt(alpha_bar)`.
-
-    The inverse of `eps_from_x0`; same shapes and ranges.
-
-    >>> import torch
-    >>> x_t, eps = torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
-    >>> x0_from_eps(x_t, eps, torch.tensor([0.25], dtype=torch.float64)).unique().tolist()
-    [2.0]
-    """
-    signal, noise = noise_coefficients(alpha_bar, x_t)
-    return (x_t - noise * eps) / signal
-
-
-def score_from_x0(x_t: Images, x0: Images, alpha_bar: AlphaBar) -> Images:
-    """The score of the noised distribution: `(sqrt(alpha_bar) x0 - x_t) / (1 - alpha_bar)`, eqs. 23-24.
-
-    Equal to `-eps / sqrt(1 - alpha_bar)`; same shapes and ranges as `eps_from_x0`.
-
-    >>> import torch
-    >>> x_t, x0 = torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
-    >>> score_from_x0(x_t, x0, torch.tensor([0.75], dtype=torch.float64)).unique().tolist()
-    [-4.0]
-    """
-    signal, noise = noise_coefficients(alpha_bar, x_t)
-    return (signal * x0 - x_t) / noise**2
 
 
 class Denoiser(nn.Module, ABC):
@@ -60,11 +17,13 @@ class Denoiser(nn.Module, ABC):
 
     Attributes:
         conditional: whether `forward` needs labels.
+        prediction: what `predict` returns, which is what training compares: "eps", "v" or "x0".
         on_progress: told the fraction done of an evaluation that may take long; networks never call it.
         image_shape: the (channel, height, width) it is made for; a channel or side it leaves free is None.
     """
 
     conditional: bool = False
+    prediction: str = "eps"
     on_progress: Callable[[float], None] = staticmethod(lambda fraction: None)
     image_shape: tuple[int | None, int | None, int | None] = (None, None, None)
 
@@ -88,7 +47,16 @@ class Denoiser(nn.Module, ABC):
 
     def eps(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None = None) -> Images:
         """The predicted noise; same arguments as `forward`."""
-        return eps_from_x0(x_t, self(x_t, alpha_bar, labels), alpha_bar)
+        return convert(x_t, self(x_t, alpha_bar, labels), alpha_bar, "x0", "eps")
+
+    def predict(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None = None) -> Images:
+        """The posterior mean in the parametrisation `prediction`; same arguments as `forward`.
+
+        A network returns what it computed, before any conversion.
+        """
+        if self.prediction == "eps":
+            return self.eps(x_t, alpha_bar, labels)
+        return convert(x_t, self(x_t, alpha_bar, labels), alpha_bar, "x0", self.prediction)
 
     @contextmanager
     def reporting(self, on_progress: Callable[[float], None]) -> Iterator[None]:

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from elslightning.diffusion.denoiser import Denoiser, eps_from_x0
+from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.prediction import eps_from_x0
 from elslightning.diffusion.schedule import CosineSchedule, add_noise
 from elslightning.diffusion.shapes import Images, Labels, Progress, no_progress
 from elslightning.system.errors import InputError

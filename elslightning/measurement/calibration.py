@@ -10,7 +10,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from elslightning.diffusion.denoiser import Denoiser, eps_from_x0
+from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.prediction import eps_from_x0
 from elslightning.diffusion.sampling import Step, reverse_process
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.diffusion.shapes import AlphaBar, Images, Labels, Progress, no_progress

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from elslightning.diffusion.denoiser import Denoiser, x0_from_eps
+from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.prediction import x0_from_eps
 from elslightning.diffusion.sampling import reverse_process
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.diffusion.shapes import Images, Labels, Progress, no_progress

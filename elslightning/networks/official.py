@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from elslightning.diffusion.schedule import CosineSchedule
-from elslightning.networks.eps import EpsDenoiser
+from elslightning.networks.adapter import EpsDenoiser
 from elslightning.networks.resnet import ResNet
 from elslightning.networks.unet import UNet
 from elslightning.system.errors import InputError

@@ -10,7 +10,7 @@ from elslightning.system.checks import between, is_whole, raise_for
 
 
 class ResNet(nn.Module):
-    """A residual network of 3×3 convolutions that predicts the noise.
+    """A residual network of 3×3 convolutions that predicts the noise, or v, or the image.
 
     `h = conv(x)`; for each middle layer l: `h = h + ReLU(conv(h + e_l))`; then `out = conv(h + e_last)`. Each
     e_l is `ReLU(GroupNorm_8(Linear(embedding)))`, a vector broadcast over pixels. No normalisation acts on
@@ -24,6 +24,7 @@ class ResNet(nn.Module):
         conditional: whether it takes labels.
         num_classes: number of classes; needed when conditional, ignored otherwise.
         time_embedding: "paper" or "mlp", see `TimeClassEmbedding`.
+        prediction: what it is trained to return, see `elslightning.diffusion.prediction`: "eps", "v" or "x0".
 
     Raises:
         InputError: for a value outside these.
@@ -39,15 +40,17 @@ class ResNet(nn.Module):
         conditional: bool = False,
         num_classes: int | None = None,
         time_embedding: str = "paper",
+        prediction: str = "eps",
     ) -> None:
         super().__init__()
-        problems = argument_problems(channels, padding_mode, conditional, num_classes, time_embedding)
+        problems = argument_problems(channels, padding_mode, conditional, num_classes, time_embedding, prediction)
         # With 8 channels a group of the embeddings' normalisation would be one number, always normalised to 0.
         if not is_whole(width, 16) or width % 8:
             problems.append(f"denoiser.width must be a multiple of 8, at least 16, not {width!r}")
         raise_for(*problems, *between("denoiser.num_layers", num_layers, 0, 1000))
         self.channels = channels
         self.conditional = conditional
+        self.prediction = prediction
         self.receptive_field = 1 + 2 * (num_layers + 2)
         """Side of the window of x_t that one pixel of the output depends on."""
 
@@ -64,7 +67,7 @@ class ResNet(nn.Module):
         self.down_projection = conv(width, channels)
 
     def forward(self, x_t: Images, t: Float[Tensor, " batch"], labels: Labels | None = None) -> Images:
-        """The predicted noise for images (batch, channel, height, width) at times t in [0, 1]."""
+        """The prediction for images (batch, channel, height, width) at times t in [0, 1]."""
         embedding = self.embedding(t, labels)
         h = self.up_projection(x_t)
         for head, conv in zip(self.heads, self.convs, strict=False):  # one head more than convolutions

@@ -55,7 +55,7 @@ class Block(nn.Module):
 
 
 class UNet(nn.Module):
-    """A UNet that predicts the noise.
+    """A UNet that predicts the noise, or v, or the image.
 
     Level l has `width · 2^l` features on a grid 2^l times coarser than the image. On the way down, a `Block` per
     level but the last, each followed by max-pooling over 2×2; a block on the last level; on the way up, a 2×2
@@ -74,6 +74,7 @@ class UNet(nn.Module):
         embedding_dim: length of the embedding of time and class; even, at least 4.
         attention: levels whose blocks end with `SelfAttention`, from 0, the image's own, to `num_levels - 1`, the
             coarsest; none in the paper's UNet.
+        prediction: what it is trained to return, see `elslightning.diffusion.prediction`: "eps", "v" or "x0".
 
     Attributes:
         stride: sides of images must be multiples of `2^(num_levels - 1)`.
@@ -97,10 +98,11 @@ class UNet(nn.Module):
         time_embedding: str = "paper",
         embedding_dim: int = 256,
         attention: Sequence[int] = (),
+        prediction: str = "eps",
     ) -> None:
         super().__init__()
         problems = [
-            *argument_problems(channels, padding_mode, conditional, num_classes, time_embedding),
+            *argument_problems(channels, padding_mode, conditional, num_classes, time_embedding, prediction),
             *whole("denoiser.width", width, 1),
             *between("denoiser.num_levels", num_levels, 1, 16),
         ]
@@ -114,6 +116,7 @@ class UNet(nn.Module):
         raise_for(*problems)
         self.channels = channels
         self.conditional = conditional
+        self.prediction = prediction
         self.stride = 2 ** (num_levels - 1)
         self.receptive_field = None if attention else _receptive_field(num_levels)
 
@@ -144,7 +147,7 @@ class UNet(nn.Module):
             )
 
     def forward(self, x_t: Images, t: Float[Tensor, " batch"], labels: Labels | None = None) -> Images:
-        """The predicted noise for images (batch, channel, height, width) at times t in [0, 1].
+        """The prediction for images (batch, channel, height, width) at times t in [0, 1].
 
         Raises:
             InputError: for sides that are not multiples of `stride`.

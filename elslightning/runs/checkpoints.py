@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from elslightning.networks import EpsDenoiser
+from elslightning.networks import NetworkDenoiser
 from elslightning.runs.layout import CHECKPOINT
 from elslightning.runs.targets import build, own
 from elslightning.system.errors import InputError
@@ -21,9 +21,9 @@ CHECKPOINT_FORMAT = 1
 PREFIX = "denoiser."
 
 
-def build_network(config: Mapping[str, Any]) -> EpsDenoiser:
+def build_network(config: Mapping[str, Any]) -> NetworkDenoiser:
     """The untrained network of a configuration with the sections `denoiser` and `schedule`."""
-    return EpsDenoiser(build(config["denoiser"]), build(config["schedule"]))
+    return NetworkDenoiser(build(config["denoiser"]), build(config["schedule"]))
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -98,7 +98,7 @@ def _from_tensors(path: Path) -> dict[str, Any]:
     }
 
 
-def open_network(path: str | Path) -> tuple[EpsDenoiser, dict[str, Any]]:
+def open_network(path: str | Path) -> tuple[NetworkDenoiser, dict[str, Any]]:
     """The trained network of a checkpoint, and the configuration of the run that made it.
 
     With weight averaging, these are the averaged weights. The global random number generator is left as it was.
@@ -133,7 +133,7 @@ def open_network(path: str | Path) -> tuple[EpsDenoiser, dict[str, Any]]:
     return network.eval(), config
 
 
-def load_network(path: str | Path) -> EpsDenoiser:
+def load_network(path: str | Path) -> NetworkDenoiser:
     """The trained network of a checkpoint file or run directory, in evaluation mode; see `open_network`."""
     return open_network(path)[0]
 
@@ -163,7 +163,7 @@ class Checkpoint:
 
     path: str | Path | None = None
 
-    def __call__(self, images: Tensor, labels: Tensor | None = None) -> EpsDenoiser:
+    def __call__(self, images: Tensor, labels: Tensor | None = None) -> NetworkDenoiser:
         """The network, in evaluation mode, on the device of the images.
 
         Raises:

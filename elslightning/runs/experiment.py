@@ -18,7 +18,7 @@ from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines.scales import ScaleTable
 from elslightning.measurement.measurement import Measurement
-from elslightning.networks import EpsDenoiser
+from elslightning.networks import NetworkDenoiser
 from elslightning.runs.checkpoints import find_checkpoint, open_network, read_checkpoint
 from elslightning.runs.configuration import INHERITED, inherit, primitives
 from elslightning.runs.layout import CONFIG, SUMMARY
@@ -44,7 +44,7 @@ class Experiment:
         skip: so many first times are left out of the machines' process.
     """
 
-    network: EpsDenoiser | None
+    network: NetworkDenoiser | None
     machines: dict[str, Denoiser]
     schedule: CosineSchedule
     bank: Tensor
@@ -137,7 +137,7 @@ def _sections(run: Run, *names: str) -> dict[str, Any]:
     return own(sections, place)
 
 
-def _network(run: Run) -> EpsDenoiser | None:
+def _network(run: Run) -> NetworkDenoiser | None:
     path = checkpoint_of(run)
     if path is None:
         return None

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import ExponentialLR, LRScheduler, OneCycleLR
 
 from elslightning.data.module import Batch
 from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.prediction import convert, target, velocity
 from elslightning.diffusion.schedule import CosineSchedule, add_noise
 from elslightning.runs.checkpoints import CHECKPOINT_FORMAT
 from elslightning.system.errors import InputError
@@ -40,12 +41,13 @@ def one_cycle(optimizer: Optimizer, total_steps: int | None, *, max_lr: float, *
 
 
 class DenoisingTask(pl.LightningModule):
-    """Trains a denoiser to predict noise: mean squared error of eps at times uniform in [0, 1].
+    """Trains a denoiser: mean squared error of what it predicts (eps, v or x0) at times uniform in [0, 1].
 
-    `val/loss` is the same error on a fixed noise grid: validation image i is noised at the time
-    `((i mod L) + 1/2) / L`, L = `val_levels`, with noise drawn from a generator seeded by its position alone.
+    `val/loss` is the error of eps, whatever is predicted, on a fixed noise grid: validation image i is noised at the
+    time `((i mod L) + 1/2) / L`, L = `val_levels`, with noise drawn from a generator seeded by its position alone.
     So it does not depend on the batch, the process or the epoch, and networks and machines can be compared by
-    `trainer.validate(DenoisingTask(denoiser))`.
+    `trainer.validate(DenoisingTask(denoiser))`. `val/v_loss` is the error of v there: that of eps over alpha_bar,
+    which weighs high noise as the posterior mean does.
 
     Args:
         denoiser: a network to train, or a machine to score.
@@ -92,7 +94,8 @@ class DenoisingTask(pl.LightningModule):
         t = t.clamp(min=1e-3)
         self.time_range = float(t.min()), float(t.max())
         noise = torch.randn(batch.images.shape, generator=generator).to(batch.images)
-        loss = self._loss(batch, t, noise)
+        alpha_bar, predicted, _ = self._predict(batch, t, noise)
+        loss = mse_loss(predicted, target(self.denoiser.prediction, batch.images, noise, alpha_bar))
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(t), sync_dist=True)
         return loss
 
@@ -100,14 +103,19 @@ class DenoisingTask(pl.LightningModule):
         index = batch.indices.cpu()
         t = (index.double() % self.val_levels + 0.5) / self.val_levels
         noise = torch.stack([_fixed_noise(i, batch.images.shape[1:]) for i in index.tolist()]).to(batch.images)
-        loss = self._loss(batch, t, noise)
+        alpha_bar, predicted, x_t = self._predict(batch, t, noise)
+        eps, v = (convert(x_t, predicted, alpha_bar, self.denoiser.prediction, wanted) for wanted in ("eps", "v"))
+        loss = mse_loss(eps, noise)
         self.log("val/loss", loss, prog_bar=True, batch_size=len(t), sync_dist=True)
+        v_loss = mse_loss(v, velocity(batch.images, noise, alpha_bar))
+        self.log("val/v_loss", v_loss, batch_size=len(t), sync_dist=True)
         return loss
 
-    def _loss(self, batch: Batch, t: Tensor, noise: Tensor) -> Tensor:
+    def _predict(self, batch: Batch, t: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """alpha_bar at the times, what the denoiser predicts there, and the noisy images it saw."""
         alpha_bar = self.schedule.alpha_bar(t)  # float64, so it stays on the CPU
         x_t = add_noise(batch.images, noise, alpha_bar)
-        return mse_loss(self.denoiser.eps(x_t, alpha_bar, self.denoiser.select_labels(batch.labels)), noise)
+        return alpha_bar, self.denoiser.predict(x_t, alpha_bar, self.denoiser.select_labels(batch.labels)), x_t
 
     def configure_optimizers(self) -> Any:
         """The optimizer and its learning rate schedule, stepped every optimizer step.

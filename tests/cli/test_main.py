@@ -592,6 +592,10 @@ REFUSED = {
     "no pairs": (["train", "comparison.num_pairs=0"], "comparison.num_pairs must be a whole number, at least 1, not 0"),
     "bad width": (["train", "denoiser.width=7"], "denoiser.width must be"),
     "bad padding": (["train", "denoiser.padding_mode=mirror"], "mirror"),
+    "bad prediction": (
+        ["train", "denoiser.prediction=score"],
+        "denoiser.prediction must be one of eps, v, x0, not 'score'",
+    ),
     "bad objective": (["train", "calibration.objective=dot"], "calibration.objective must be one of"),
     "bad statistic": (["train", "calibration.statistic=max"], "calibration.statistic must be one of"),
     "bad cap": (["train", "calibration.max_patch_size=all"], "must be a number, null or network, not 'all'"),

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from elslightning.diffusion.denoiser import Denoiser, eps_from_x0, score_from_x0, x0_from_eps
+from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.prediction import eps_from_x0, score_from_x0, x0_from_eps
 from elslightning.diffusion.schedule import add_noise
 from elslightning.machines import IdealScoreMachine
 from elslightning.testing import levels, random_images, random_noise

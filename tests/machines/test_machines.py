@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from elslightning.diffusion.denoiser import eps_from_x0
+from elslightning.diffusion.prediction import eps_from_x0
 from elslightning.diffusion.schedule import add_noise
 from elslightning.machines import (
     BoundaryBrokenScoreMachine,

@@ -7,7 +7,8 @@ import pytest
 import torch
 from denoisers import LOCAL
 
-from elslightning.diffusion.denoiser import Denoiser, eps_from_x0, x0_from_eps
+from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.prediction import eps_from_x0, x0_from_eps
 from elslightning.diffusion.sampling import ddim
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines.scales import ScaleTable

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from elslightning.diffusion.denoiser import x0_from_eps
+from elslightning.diffusion.prediction import PREDICTIONS, convert, x0_from_eps
 from elslightning.diffusion.schedule import CosineSchedule
-from elslightning.networks import EpsDenoiser, ResNet
+from elslightning.networks import EpsDenoiser, NetworkDenoiser, ResNet
 from elslightning.networks.embedding import TimeClassEmbedding, sinusoids
 from elslightning.system.errors import InputError
 from elslightning.testing import levels, random_noise
@@ -211,6 +211,26 @@ def test_backbone_gets_the_schedules_time_in_the_precision_of_the_images(dtype):
     assert backbone.t.dtype == dtype
     assert_close(backbone.t.double(), levels(0.1, 0.5, 1.0), rtol=1e-6, atol=1e-9)
     assert_close(denoiser(x_t, alpha_bar), x0_from_eps(x_t, eps, alpha_bar), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_a_backbones_prediction_is_what_the_denoiser_makes_of_it(prediction):
+    backbone = Backbone()
+    backbone.prediction = prediction
+    denoiser, x_t, alpha_bar = NetworkDenoiser(backbone, CosineSchedule()), random_noise(2, 2, 4, 4), levels(0.3, 0.9)
+    assert denoiser.prediction == prediction
+    assert torch.equal(denoiser.predict(x_t, alpha_bar), x_t)
+    for wanted, found in (("x0", denoiser(x_t, alpha_bar)), ("eps", denoiser.eps(x_t, alpha_bar))):
+        assert_close(found, convert(x_t, x_t, alpha_bar, prediction, wanted), rtol=0, atol=0)
+
+
+def test_an_eps_denoiser_takes_no_other_prediction():
+    with pytest.raises(InputError, match=r"EpsDenoiser takes a network that predicts eps, not v: NetworkDenoiser"):
+        EpsDenoiser(resnet(prediction="v"), CosineSchedule())
+    backbone = Backbone()
+    backbone.prediction = "noise"
+    with pytest.raises(InputError, match="prediction must be one of eps, v, x0, not 'noise'"):
+        NetworkDenoiser(backbone, CosineSchedule())
 
 
 def test_denoiser_leaves_the_size_of_images_free():

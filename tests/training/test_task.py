@@ -12,11 +12,13 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from elslightning.data import Batch, ImageDataModule
 from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.prediction import PREDICTIONS
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines import BoundaryBrokenScoreMachine, IdealScoreMachine, LocalScoreMachine
 from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.result import Result
 from elslightning.measurement.settings import ComparisonSettings
+from elslightning.networks import NetworkDenoiser, ResNet
 from elslightning.system.errors import InputError
 from elslightning.training.comparing import ELSComparison
 from elslightning.training.task import DenoisingTask, one_cycle
@@ -74,6 +76,46 @@ def test_validate_reports_that_loss_for_a_machine(tmp_path):
     data = digits(val_size=30)
     loss = validate(tmp_path, IdealScoreMachine(data.train_images), data)
     assert loss == pytest.approx(ideal_loss(data.val_images, data.train_images), rel=1e-4)
+
+
+def losses(task: DenoisingTask, step: str, batch: Batch) -> tuple[float, dict[str, float]]:
+    """What a step returns and logs."""
+    logged: dict[str, float] = {}
+    task.log = lambda name, value, **options: logged.update({name: float(value)})
+    return float(getattr(task, step)(batch, 0)), logged
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_the_validation_loss_is_that_of_eps_whatever_is_predicted_and_v_loss_is_it_over_alpha_bar(prediction):
+    data = digits(val_size=30)
+    machine = IdealScoreMachine(data.train_images.double())
+    machine.prediction = prediction
+    batch = Batch(data.val_images.double(), data.val_labels, torch.arange(30))
+    loss, logged = losses(DenoisingTask(machine), "validation_step", batch)
+    assert loss == logged["val/loss"] == pytest.approx(ideal_loss(data.val_images, data.train_images), rel=1e-9)
+    expected = []
+    for position, image in enumerate(batch.images):
+        x_t, noise, alpha_bar = noised(image, position)
+        eps = machine.eps(x_t[None], torch.tensor([alpha_bar], dtype=torch.float64))[0]
+        expected.append((eps - noise).square().mean() / alpha_bar)
+    assert logged["val/v_loss"] == pytest.approx(float(torch.stack(expected).mean()), rel=1e-9)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_the_training_loss_is_the_error_of_what_the_network_predicts(monkeypatch, prediction):
+    monkeypatch.setattr(DenoisingTask, "global_rank", property(lambda self: 0))
+    monkeypatch.setattr(DenoisingTask, "global_step", property(lambda self: 0))
+    torch.manual_seed(0)
+    backbone = ResNet(1, width=16, num_layers=0, prediction=prediction).double()
+    images, seen = digits().train_images[:6].double(), []
+    denoiser = NetworkDenoiser(backbone, CosineSchedule())
+    backbone.register_forward_hook(lambda module, given, returned: seen.append((given[0], given[1], returned)))
+    loss, _ = losses(DenoisingTask(denoiser), "training_step", Batch(images, None, torch.arange(6)))
+    ((x_t, t, returned),) = seen
+    angle = (t / 1.008 * math.pi / 2)[:, None, None, None]
+    noise = (x_t - angle.cos() * images) / angle.sin()
+    wanted = {"eps": noise, "v": angle.cos() * noise - angle.sin() * images, "x0": images}[prediction]
+    assert loss == pytest.approx(float((returned - wanted).square().mean()), rel=1e-9)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 30])

@@ -178,6 +178,7 @@ def test_the_papers_experiments_have_its_settings(name, tmp_path):
     assert cfg.denoiser.padding_mode == ("zeros" if padding == "attention" else padding)
     assert cfg.denoiser.conditional == (data in ("cifar10", "fashion_mnist"))
     assert list(cfg.machines) == [{"circular": "els"}.get(padding, "bbels"), "ls", "is"]
+    assert cfg.denoiser.prediction == "eps"
     assert (cfg.optimizer.lr, cfg.scheduler.gamma, cfg.trainer.max_epochs) == (1e-4, 0.999965, 300)
     assert (list(cfg.comparison.network_steps), cfg.comparison.steps, cfg.comparison.num_pairs) == ([150, 20], 20, 100)
     assert list(cfg.calibration.patch_sizes) == list(range(3, 28 if network == "unet" else 18, 2))
@@ -218,6 +219,7 @@ def write_batches(root: Path) -> list[str]:
 # Writes files in the formats of a data set, and says where they are.
 DATA = {
     "fashion_mnist": lambda root: [f"data.root={write_fashion_mnist(root)}"],
+    "mnist": lambda root: [f"data.root={write_fashion_mnist(root)}"],
     "celeba": write_faces,
     "cifar10": write_batches,
 }
@@ -349,7 +351,7 @@ def test_metrics_hold_the_losses_and_the_scalars(run):
 
 
 def test_samples_have_the_shape_of_the_data(run):
-    side = {"digits": 8, "fashion_mnist": 28}.get(run.config.data.dataset, 32)
+    side = {"digits": 8, "fashion_mnist": 28, "mnist": 28}.get(run.config.data.dataset, 32)
     with np.load(run.directory / "samples.npz") as arrays:
         assert set(arrays) == {*run.machines, *(f"network_{steps}" for steps in run.network_steps)}
         assert {array.shape for array in arrays.values()} == {(PAIRS, run.config.data.channels, side, side)}

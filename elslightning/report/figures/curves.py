@@ -25,7 +25,7 @@ def losses(history: Mapping[str, Sequence[tuple[int, float]]], *, style: Style =
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("optimizer step")
-    axes.set_ylabel("mean squared error of eps")
+    axes.set_ylabel("mean squared error")
     for axis in (axes.xaxis, axes.yaxis):
         plain_logarithm(axis)
     if history:

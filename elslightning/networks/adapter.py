@@ -1,0 +1,66 @@
+"""NetworkDenoiser: a backbone that predicts eps, v or x0, seen as a posterior mean."""
+
+from torch import nn
+
+from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.prediction import check_prediction, convert
+from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.shapes import AlphaBar, Images, Labels
+from elslightning.system.errors import InputError
+
+
+class NetworkDenoiser(Denoiser):
+    """A backbone together with the schedule that gives it its times.
+
+    Args:
+        backbone: `backbone(x_t, t, labels) -> predicted`, with attributes `channels`, `conditional` and
+            `receptive_field`, and `prediction`, which names what it returns: "eps", "v" or "x0"; "eps" where it has
+            none.
+        schedule: maps alpha_bar to the backbone's time in [0, 1].
+
+    Raises:
+        InputError: for another prediction.
+    """
+
+    def __init__(self, backbone: nn.Module, schedule: CosineSchedule) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.schedule = schedule
+        self.conditional = bool(backbone.conditional)
+        self.image_shape = (int(backbone.channels), None, None)  # type: ignore[arg-type]
+        self.prediction = str(getattr(backbone, "prediction", "eps"))
+        check_prediction(self.prediction)
+
+    @property
+    def receptive_field(self) -> int | None:
+        """Side of the window of x_t that one pixel of the output depends on; None if that is the whole image."""
+        return self.backbone.receptive_field  # type: ignore[return-value]
+
+    def predict(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None = None) -> Images:
+        """The backbone's own prediction; arguments and errors as in `Denoiser.forward`."""
+        self.check_inputs(x_t, alpha_bar, labels)
+        t = self.schedule.time(alpha_bar).to(x_t.device, x_t.dtype)
+        return self.backbone(x_t, t, labels)
+
+    def eps(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None = None) -> Images:
+        """The noise that it predicts; arguments and errors as in `Denoiser.forward`."""
+        return convert(x_t, self.predict(x_t, alpha_bar, labels), alpha_bar, self.prediction, "eps")
+
+    def forward(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None = None) -> Images:
+        """The posterior mean that the prediction implies, as in `Denoiser.forward`."""
+        return convert(x_t, self.predict(x_t, alpha_bar, labels), alpha_bar, self.prediction, "x0")
+
+
+class EpsDenoiser(NetworkDenoiser):
+    """A backbone that predicts noise, as those of the paper do; arguments as of `NetworkDenoiser`.
+
+    Raises:
+        InputError: if the backbone predicts something else.
+    """
+
+    def __init__(self, backbone: nn.Module, schedule: CosineSchedule) -> None:
+        super().__init__(backbone, schedule)
+        if self.prediction != "eps":
+            raise InputError(
+                f"EpsDenoiser takes a network that predicts eps, not {self.prediction}: NetworkDenoiser takes any"
+            )
