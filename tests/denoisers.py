@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from reference import PARAMETERS
 from torch import Tensor
 
 from elslightning.diffusion.denoiser import Denoiser
@@ -40,14 +41,27 @@ def unet(images: Tensor, labels: Tensor | None, **options: Any) -> Denoiser:
 
 
 WHOLE_IMAGE: dict[str, Callable[..., ScoreMachine]] = {
-    entry.name: without_scales(entry.machine) for entry in ENTRIES if not entry.local
+    entry.name: without_scales(entry.machine) for entry in ENTRIES if entry.machine.attributable and not entry.local
 }
-LOCAL: dict[str, Callable[..., ScoreMachine]] = {entry.name: entry.machine for entry in ENTRIES if entry.local}
-MACHINES = WHOLE_IMAGE | LOCAL
-"""Machines by the name of their twin in `reference.py`: `(images, labels=None, scales=..., **options)`."""
+LOCAL: dict[str, Callable[..., ScoreMachine]] = {
+    entry.name: entry.machine for entry in ENTRIES if entry.machine.attributable and entry.local
+}
+ATTRIBUTABLE = WHOLE_IMAGE | LOCAL
+"""Machines that copy single patches, by the name of their twin in `reference.py`: `(images, labels=None, scales=...,
+**options)`."""
+THEORIES: dict[str, Callable[..., ScoreMachine]] = {
+    entry.name: without_scales(partial(entry.machine, **PARAMETERS.get(entry.name, {})))
+    for entry in ENTRIES
+    if not entry.machine.attributable
+}
+"""The others, made likewise, with the parameters of their twins."""
+MACHINES = ATTRIBUTABLE | THEORIES
+EXTRAPOLATING = {"wiener"}
+"""Those whose pixels may lie outside the range of the training images' pixels."""
 
 DENOISERS: dict[str, Callable[[Tensor, Tensor | None], Denoiser]] = {
     **WHOLE_IMAGE,
+    **{name: machine for name, machine in THEORIES.items() if name != "mean"},
     **{f"{name}, P = 3": partial(machine, scales=3) for name, machine in LOCAL.items()},
     **{f"{name}, table": partial(machine, scales=TABLE) for name, machine in LOCAL.items()},
     "resnet, zeros": partial(resnet, padding_mode="zeros"),
@@ -57,4 +71,5 @@ DENOISERS: dict[str, Callable[[Tensor, Tensor | None], Denoiser]] = {
     "unet, zeros": partial(unet, padding_mode="zeros"),
     "unet, circular, attention": partial(unet, padding_mode="circular", time_embedding="mlp", attention=[1]),
 }
-"""Denoisers `(images, labels or None)`, conditional exactly when there are labels."""
+"""Denoisers `(images, labels or None)`, conditional exactly when there are labels; `mean` has a test of its own, for it
+does not look at the noisy image."""

@@ -1,7 +1,12 @@
 """The machines once more, naively: float64, one pixel at a time, all candidates at once."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+PARAMETERS: dict[str, dict[str, Any]] = {}
+"""What `posterior_mean` gives machines that have other parameters than a patch size, by name."""
 
 
 def window(images: Tensor, row: int, column: int, radius: int, padding_mode: str) -> Tensor:
@@ -68,10 +73,23 @@ def translates(images: Tensor) -> Tensor:
     return torch.cat([images.roll((down, right), dims=(2, 3)) for down in range(height) for right in range(width)])
 
 
+def gaussian_posterior_mean(x_t: Tensor, alpha_bar: float, images: Tensor) -> Tensor:
+    """`wiener` for one image: of a Gaussian with the mean and the covariance of the images."""
+    data, query = images.double().flatten(1), x_t.double().flatten()
+    mean, covariance = data.mean(dim=0), torch.cov(data.T, correction=0)
+    noisy = alpha_bar * covariance + (1 - alpha_bar) * torch.eye(len(query), dtype=torch.float64)
+    offset = torch.linalg.solve(noisy, query - alpha_bar**0.5 * mean)
+    return (mean + alpha_bar**0.5 * covariance @ offset).reshape(x_t.shape)
+
+
 def posterior_mean(machine: str, x_t: Tensor, alpha_bar: float, images: Tensor, patch_size: int) -> Tensor:
     """Any machine by its name."""
     if machine == "is":
         return ideal_posterior_mean(x_t, alpha_bar, images)
+    if machine == "mean":
+        return images.double().mean(dim=0)
+    if machine == "wiener":
+        return gaussian_posterior_mean(x_t, alpha_bar, images)
     if machine == "es":
         return ideal_posterior_mean(x_t, alpha_bar, translates(images))
     return patch_posterior_mean(machine, x_t, alpha_bar, images, patch_size)

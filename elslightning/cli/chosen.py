@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from elslightning.data import ImageDataModule
 from elslightning.diffusion.denoiser import Denoiser
+from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.scales import ScaleTable, load_scales
 from elslightning.measurement.settings import NETWORK
 from elslightning.networks import NetworkDenoiser
@@ -38,7 +39,7 @@ def source(cfg: DictConfig, network: NetworkDenoiser | None, data: ImageDataModu
     return measurement.machines[cfg.source](data.train_images, labels, scales=scales)
 
 
-def scales_of_source(cfg: DictConfig) -> ScaleTable:
+def scales_of_source(cfg: DictConfig) -> ParameterTable:
     """The scales of the local machine that `source` names.
 
     Raises:
@@ -85,7 +86,7 @@ def find_network(cfg: DictConfig) -> NetworkDenoiser:
     return network
 
 
-def find_scales(cfg: DictConfig) -> dict[str, ScaleTable] | None:
+def find_scales(cfg: DictConfig) -> dict[str, ParameterTable] | None:
     """The scales that `scales` names, one patch size for all if it is a number, or those beside the checkpoint."""
     if isinstance(cfg.scales, int):
         return dict.fromkeys(cfg.get("machines") or {}, ScaleTable([0.5], [cfg.scales]))
@@ -102,7 +103,7 @@ def find_scales(cfg: DictConfig) -> dict[str, ScaleTable] | None:
     return None
 
 
-def scales_to_compare_with(cfg: DictConfig) -> dict[str, ScaleTable] | None:
+def scales_to_compare_with(cfg: DictConfig) -> dict[str, ParameterTable] | None:
     """The scales of a comparison; None if it is to calibrate.
 
     Whoever sets how to calibrate wants it done, and not the scales that lie beside the checkpoint.

@@ -14,7 +14,7 @@ from elslightning.cli.chosen import find_device, refuse_label, scales_of_source,
 from elslightning.data import SIDES
 from elslightning.diffusion.border import PADDING_MODES
 from elslightning.diffusion.denoiser import Denoiser
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.machines.registry import theory_of
 from elslightning.machines.scales import load_scales
 from elslightning.measurement.heldout import HELDOUT
@@ -151,7 +151,7 @@ def _build(config: Section, found: Findings) -> dict[str, Any]:
     return parts
 
 
-def _untrained(config: Section, schedule: CosineSchedule | None, found: Findings) -> NetworkDenoiser | None:
+def _untrained(config: Section, schedule: Schedule | None, found: Findings) -> NetworkDenoiser | None:
     """A network like the one to train, without a trace in the global random number generator."""
     with torch.random.fork_rng(devices=[]):
         backbone = found.build("denoiser", config["denoiser"])
@@ -221,7 +221,7 @@ def _check_machines(
     channels: int,
     side: int | None,
     network: NetworkDenoiser | None,
-    schedule: CosineSchedule,
+    schedule: Schedule,
     found: Findings,
 ) -> None:
     """Whether the machines can be made for images of so many channels and, if that is known, of this side."""

@@ -22,7 +22,7 @@ from elslightning.cli.chosen import (
 from elslightning.cli.preflight import check
 from elslightning.data import ImageDataModule
 from elslightning.diffusion.sampling import sample as draw
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.measurement.consistency import consistency
 from elslightning.measurement.doubts import doubts
 from elslightning.measurement.heldout import HELDOUT
@@ -173,9 +173,7 @@ def compare(cfg: DictConfig, directory: Path) -> Result:
     return _written(result, cfg, directory, record, network.schedule)
 
 
-def _written(
-    result: Result, cfg: DictConfig, directory: Path, record: dict[str, Any], schedule: CosineSchedule
-) -> Result:
+def _written(result: Result, cfg: DictConfig, directory: Path, record: dict[str, Any], schedule: Schedule) -> Result:
     """The result, after its files are written and what is doubtful about it is said."""
     write_record(directory, record)
     write(result, directory)

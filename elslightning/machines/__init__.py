@@ -6,9 +6,12 @@ from elslightning.machines.equivariant_local import EquivariantLocalScoreMachine
 from elslightning.machines.ideal import IdealScoreMachine
 from elslightning.machines.local import LocalScoreMachine
 from elslightning.machines.machine import ScoreMachine
+from elslightning.machines.mean import MeanScoreMachine
+from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.patches import PatchMachine
 from elslightning.machines.registry import MACHINES
 from elslightning.machines.scales import ScaleTable
+from elslightning.machines.wiener import WienerScoreMachine
 
 __all__ = [
     "MACHINES",
@@ -17,7 +20,10 @@ __all__ = [
     "EquivariantScoreMachine",
     "IdealScoreMachine",
     "LocalScoreMachine",
+    "MeanScoreMachine",
+    "ParameterTable",
     "PatchMachine",
     "ScaleTable",
     "ScoreMachine",
+    "WienerScoreMachine",
 ]

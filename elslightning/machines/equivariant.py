@@ -23,6 +23,7 @@ class EquivariantScoreMachine(ScoreMachine):
 
     padding_mode: ClassVar[str] = "circular"
     pooled: ClassVar[bool] = True
+    attributable: ClassVar[bool] = True
 
     def patch_size_at(self, alpha_bar: AlphaBar) -> Tensor:
         return torch.zeros(alpha_bar.shape, dtype=torch.int64)

@@ -1,6 +1,7 @@
 """IS: the ideal score machine."""
 
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ class IdealScoreMachine(ScoreMachine):
 
     Arguments and errors as in `ScoreMachine`.
     """
+
+    attributable: ClassVar[bool] = True
 
     def patch_size_at(self, alpha_bar: AlphaBar) -> Tensor:
         return torch.zeros(alpha_bar.shape, dtype=torch.int64)

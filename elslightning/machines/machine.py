@@ -55,6 +55,8 @@ class ScoreMachine(Denoiser):
     """What is beyond the border of an image: "zeros" or "circular"."""
     pooled: ClassVar[bool] = False
     """Whether a pixel's candidates lie at other locations than its own."""
+    attributable: ClassVar[bool] = False
+    """Whether a pixel is an average of single training pixels, by the weights of the hard windows around them."""
 
     def __init__(
         self,
@@ -143,7 +145,11 @@ class ScoreMachine(Denoiser):
     @cached_property
     def _identity(self) -> str:
         """What tells this machine from all others, but for its patch sizes."""
-        return digest((type(self).__qualname__, self.images, self.labels))
+        return digest((type(self).__qualname__, self.images, self.labels, *self._options()))
+
+    def _options(self) -> Sequence[Part]:
+        """All else that the results of a subclass depend on, but for its patch sizes."""
+        return ()
 
     def _evaluate_same(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None, patch_sizes: Tensor) -> Tensor:
         """The same, for images that all processes of the group have in common.
@@ -168,7 +174,7 @@ class ScoreMachine(Denoiser):
                         def tick(fraction: float, start: int = done, count: int = len(part)) -> None:
                             self.on_progress((start + fraction * count) / len(x_t))
 
-                        chunks = Chunks(self.images, members, budget // 2, tick)
+                        chunks = Chunks(self.images, members, budget // 2, tick, label if self.conditional else None)
                         parts.append(self._partials(x_t[part.to(x_t.device)], alpha_bar.cpu()[part], chunks, sizes))
                         done += len(part)
                 for mean, pieces in zip(result, zip(*parts, strict=True), strict=True):
@@ -177,8 +183,12 @@ class ScoreMachine(Denoiser):
                         partial = merge_over(partial, self.process_group)
                     if not bool((partial.weight > 0).all()):
                         raise InputError(f"{type(self).__name__} has no training image with label {label}")
-                    mean[rows.to(x_t.device)] = posterior_mean(partial).to(x_t.dtype).permute(0, 3, 1, 2)
+                    mean[rows.to(x_t.device)] = self._image_mean(partial, x_t).to(x_t.dtype)
         return result
+
+    def _image_mean(self, partial: Partial, x_t: Images) -> Tensor:
+        """The posterior means (image, channel, height, width) of images like `x_t`, of what `_partials` made."""
+        return posterior_mean(partial).permute(0, 3, 1, 2)
 
     def _members(self, label: int | None) -> Tensor:
         """Indices of the training images that count for a label."""
@@ -198,20 +208,34 @@ class Chunks:
         members: indices of the images that count.
         budget: bytes that a chunk and what is made of it may take.
         tick: told the fraction of the images that is done.
+        label: the class of the images that count; None where all do.
     """
 
     cached: ClassVar[int] = 2**24
     """Bytes of a chunk that are worthwhile: more would only leave the cache."""
 
-    def __init__(self, images: Tensor, members: Tensor, budget: int, tick: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        images: Tensor,
+        members: Tensor,
+        budget: int,
+        tick: Callable[[float], None],
+        label: int | None = None,
+    ) -> None:
         self.images = images
         self.members = members
         self.budget = budget
+        self.label = label
         self._tick = tick
 
     def turn(self, k: int, n: int) -> "Chunks":
         """The same chunks for the k-th of n passes over them, which count as one in what is told of progress."""
-        return Chunks(self.images, self.members, self.budget, lambda fraction: self._tick((k + fraction) / n))
+        tick = self._tick
+        return Chunks(self.images, self.members, self.budget, lambda fraction: tick((k + fraction) / n), self.label)
+
+    def skip(self) -> None:
+        """Says that all is done: no image need be looked at."""
+        self._tick(1.0)
 
     def of(self, dtype: torch.dtype, image_bytes: int, spare: int = 0) -> Iterator[Tensor]:
         """The images in [-1, 1], as many at a time as the budget allows.

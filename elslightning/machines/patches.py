@@ -94,6 +94,7 @@ class PatchMachine(ScoreMachine):
     """What a patch sees beyond the border: "zeros" or "circular"."""
     pooled: ClassVar[bool] = False
     """Whether a pixel's candidates lie at all locations that see the border alike, or only at its own."""
+    attributable: ClassVar[bool] = True
     compiled: ClassVar[bool] = True
     """Whether float32 on a CPU takes the compiled loops; the torch path gives the same numbers."""
 

@@ -14,6 +14,8 @@ from elslightning.machines.equivariant_local import EquivariantLocalScoreMachine
 from elslightning.machines.ideal import IdealScoreMachine
 from elslightning.machines.local import LocalScoreMachine
 from elslightning.machines.machine import ScoreMachine
+from elslightning.machines.mean import MeanScoreMachine
+from elslightning.machines.wiener import WienerScoreMachine
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,13 @@ class Entry:
     """What there is to know of a machine.
 
     Attributes:
-        name: in files, configurations and on the command line; letters and digits.
+        name: in files, configurations and on the command line; letters, digits and underscores.
         machine: its class.
         label: how it is written in figures and tables.
         colour: on white, of this machine alone; Okabe and Ito's colours, which colour-blind readers can tell apart.
         on_light, on_dark: for text on a page, with enough contrast.
         baseline: whether others are held against it.
+        trivial: whether it knows no more than a mean or a covariance: a floor for the theories, not one of them.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Entry:
     on_light: str
     on_dark: str
     baseline: bool = False
+    trivial: bool = False
 
     @property
     def local(self) -> bool:
@@ -49,12 +53,15 @@ ENTRIES = (
     Entry("ls", LocalScoreMachine, "LS", "#E69F00", "#b37400", "#e6a93a"),
     Entry("es", EquivariantScoreMachine, "ES", "#CC79A7", "#a8507f", "#dc93bd"),
     Entry("is", IdealScoreMachine, "IS", "#D55E00", "#c24e00", "#f0793a", baseline=True),
+    Entry("wiener", WienerScoreMachine, "Wiener", "#332288", "#332288", "#9d90e8", trivial=True),
+    Entry("mean", MeanScoreMachine, "mean", "#888888", "#5f5f5f", "#b0b0b0", trivial=True),
 )
 MACHINES: dict[str, type[Any]] = {entry.name: entry.machine for entry in ENTRIES}
 """The machines' classes by name: called with images (N, channel, height, width), labels (N,) or None, and what they
 have beside these."""
 COLOURS = {entry.name: entry.colour for entry in ENTRIES}
 BASELINE = next(entry.name for entry in ENTRIES if entry.baseline)
+TRIVIAL = frozenset(entry.name for entry in ENTRIES if entry.trivial)
 PEER = "checkpoint"
 """The name under which another network stands among the machines."""
 _LABELS = {entry.name: entry.label for entry in ENTRIES} | {PEER: "second network"}
@@ -75,7 +82,8 @@ def theory_of(padding_mode: str) -> str:
 
 
 def the_theory(machines: Iterable[str]) -> str | None:
-    """The machine that reports and figures are about: the first that is not the baseline, or else the baseline; None
-    of none."""
+    """The machine that reports and figures are about: the first that is neither the baseline nor trivial, or else the
+    first that is not trivial, or else the first; None of none."""
     names = list(machines)
-    return next((name for name in names if name != BASELINE), next(iter(names), None))
+    telling = [name for name in names if name not in TRIVIAL]
+    return next(iter([*(name for name in telling if name != BASELINE), *telling, *names]), None)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.sampling import reverse_process
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import AlphaBar, Images, Labels, Progress, no_progress
 from elslightning.machines.candidates import Candidates, candidates
 from elslightning.machines.machine import Chunks, ScoreMachine
@@ -141,6 +141,10 @@ def check_attributable(machine: Denoiser, top: int = 1) -> ScoreMachine:
     """
     if not isinstance(machine, ScoreMachine):
         raise InputError(f"attribution needs a machine with a bank of training images, not {type(machine).__name__}")
+    if not machine.attributable:
+        raise InputError(
+            f"attribution needs a machine that copies single patches, which {type(machine).__name__} is not"
+        )
     if machine.process_group is not None:
         raise InputError("attribution needs the whole bank on one process, not a shard of it")
     if top < 1:
@@ -244,7 +248,7 @@ def _same_source(a: Attribution, b: Attribution) -> Tensor:
 def attribute_process(
     machine: Denoiser,
     noise: Images,
-    schedule: CosineSchedule,
+    schedule: Schedule,
     steps: int,
     labels: Labels | None = None,
     *,

@@ -13,8 +13,9 @@ from torch.nn.functional import cosine_similarity
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.prediction import eps_from_x0
 from elslightning.diffusion.sampling import Step, reverse_process
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import AlphaBar, Images, Labels, Progress, no_progress
+from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.scales import ScaleTable
 from elslightning.system.errors import InputError
 from elslightning.system.processes import ALONE, Processes, all_or_none
@@ -78,7 +79,7 @@ class Calibration:
         objective: what agreement is.
     """
 
-    scales: ScaleTable
+    scales: ParameterTable
     alpha_bar: Float64[Tensor, " steps"]
     patch_sizes: tuple[int, ...]
     agreement: Float[Tensor, "steps sizes samples"]
@@ -158,7 +159,7 @@ def capped(patch_sizes: Sequence[int], cap: int | None) -> list[int]:
 def calibrate(
     network: Denoiser,
     machine: Sweepable,
-    schedule: CosineSchedule,
+    schedule: Schedule,
     *,
     steps: int,
     patch_sizes: Sequence[int],

@@ -10,7 +10,7 @@ from torch import Tensor
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import add_noise
 from elslightning.diffusion.shapes import AlphaBar, Images, Labels
-from elslightning.machines.scales import ScaleTable
+from elslightning.machines.parameters import ParameterTable
 
 HALF_GREY_LEVEL = 1 / 255
 """Half the distance between neighbouring bytes, where 0 … 255 stands for -1 … 1."""
@@ -26,7 +26,7 @@ machine, where 1e-6 mixed up to 0.6 % of them with their second nearest."""
 class Scaled(Protocol):
     """A machine that sees patches, and can be asked with another patch size than its own."""
 
-    scales: int | ScaleTable
+    scales: int | ParameterTable
 
     def sweep(
         self, x_t: Images, alpha_bar: AlphaBar, patch_sizes: Sequence[int], labels: Labels | None = None

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from elslightning.data import Split
 from elslightning.diffusion.denoiser import Denoiser
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import Progress, no_progress
-from elslightning.machines.scales import ScaleTable
+from elslightning.machines.parameters import ParameterTable
 from elslightning.measurement.calibration import Calibration, calibrate, capped
 from elslightning.measurement.comparison import compare
 from elslightning.measurement.gradients import gradient_field
@@ -58,7 +58,7 @@ class Measurement:
     calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
     comparison: ComparisonSettings = field(default_factory=ComparisonSettings)
     seed: int = 0
-    scales: Mapping[str, ScaleTable] | None = None
+    scales: Mapping[str, ParameterTable] | None = None
     heldout: Split | None = None
     shard_bank: bool = False
     keep: Kept | None = None
@@ -72,7 +72,7 @@ class Measurement:
         """The machines that have scales."""
         return [name for name, factory in self.machines.items() if "scales" in inspect.signature(factory).parameters]
 
-    def check(self, network: Denoiser | None, images: Tensor, labels: Tensor | None, schedule: CosineSchedule) -> None:
+    def check(self, network: Denoiser | None, images: Tensor, labels: Tensor | None, schedule: Schedule) -> None:
         """Finds out, before any long work, what calibration and comparison could stumble over.
 
         Raises:
@@ -87,9 +87,7 @@ class Measurement:
             self._heldout(images, labels, images.device)
         self.check_scales(network, images, labels, schedule)
 
-    def check_scales(
-        self, network: Denoiser | None, images: Tensor, labels: Tensor | None, schedule: CosineSchedule
-    ) -> None:
+    def check_scales(self, network: Denoiser | None, images: Tensor, labels: Tensor | None, schedule: Schedule) -> None:
         """Finds out whether the machines can work with the patch sizes that they are to try, or were given.
 
         Raises:
@@ -141,7 +139,7 @@ class Measurement:
         network: Denoiser | None,
         images: Tensor,
         labels: Tensor | None,
-        schedule: CosineSchedule,
+        schedule: Schedule,
         progress: Progress = no_progress,
         processes: Processes = ALONE,
     ) -> Result:
@@ -194,7 +192,7 @@ class Measurement:
                 progress=progress,
                 processes=processes,
             )
-        scales = {name: found.scales for name, found in calibrations.items()}
+        scales: dict[str, ParameterTable] = {name: found.scales for name, found in calibrations.items()}
         return Result(calibrations, scales, gradients=gradients)
 
     def run(
@@ -202,7 +200,7 @@ class Measurement:
         network: Denoiser,
         images: Tensor,
         labels: Tensor | None,
-        schedule: CosineSchedule,
+        schedule: Schedule,
         progress: Progress = no_progress,
         processes: Processes = ALONE,
     ) -> Result:
@@ -254,8 +252,8 @@ class Measurement:
         self,
         images: Tensor,
         labels: Tensor | None,
-        scales: Mapping[str, ScaleTable],
-        schedule: CosineSchedule,
+        scales: Mapping[str, ParameterTable],
+        schedule: Schedule,
         device: torch.device | None = None,
         processes: Processes = ALONE,
     ) -> dict[str, Denoiser]:
@@ -299,7 +297,7 @@ class Measurement:
             raise InputError(f"shard_bank=true, but machines.{name} takes no shard of a bank: it has no process_group")
         return machine
 
-    def _scales_of(self, name: str, scales: Mapping[str, ScaleTable]) -> ScaleTable:
+    def _scales_of(self, name: str, scales: Mapping[str, ParameterTable]) -> ParameterTable:
         if name not in scales:
             raise InputError(f"there are no scales for the machine {name}; there are for {', '.join(scales) or 'none'}")
         return scales[name]

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from elslightning.diffusion.pixels import as_bytes
-from elslightning.machines.scales import ScaleTable
+from elslightning.machines.parameters import ParameterTable
 from elslightning.measurement.calibration import Calibration
 from elslightning.measurement.comparison import MEASURES, NETWORK, Comparison, median_interval
 from elslightning.measurement.gradients import GradientField
@@ -19,7 +19,7 @@ class Result:
     network's own receptive field."""
 
     calibrations: dict[str, Calibration]
-    scales: dict[str, ScaleTable]
+    scales: dict[str, ParameterTable]
     comparison: Comparison | None = None
     gradients: GradientField | None = None
 

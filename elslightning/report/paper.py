@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from elslightning.data.names import class_names
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.machines.registry import BASELINE, the_theory
 from elslightning.measurement.comparison import Comparison
 from elslightning.report import figures
@@ -156,7 +156,7 @@ def _names(run: Run) -> list[str] | None:
     return [known[label] if 0 <= label < len(known) else f"class {label}" for label in labels if label is not None]
 
 
-def _schedule(run: Run) -> CosineSchedule:
+def _schedule(run: Run) -> Schedule:
     try:
         return schedule_of(run)
     except InputError as error:

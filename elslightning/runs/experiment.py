@@ -15,8 +15,8 @@ from torch import Tensor
 
 from elslightning.data import ImageDataModule, Split
 from elslightning.diffusion.denoiser import Denoiser
-from elslightning.diffusion.schedule import CosineSchedule
-from elslightning.machines.scales import ScaleTable
+from elslightning.diffusion.schedule import Schedule
+from elslightning.machines.parameters import ParameterTable
 from elslightning.measurement.measurement import Measurement
 from elslightning.networks import NetworkDenoiser
 from elslightning.runs.checkpoints import find_checkpoint, open_network, read_checkpoint
@@ -46,7 +46,7 @@ class Experiment:
 
     network: NetworkDenoiser | None
     machines: dict[str, Denoiser]
-    schedule: CosineSchedule
+    schedule: Schedule
     bank: Tensor
     bank_labels: Tensor | None
     noise: Tensor
@@ -158,7 +158,7 @@ def load_data(config: Mapping[str, Any]) -> ImageDataModule:
 def build_measurement(
     config: Mapping[str, Any],
     data: ImageDataModule,
-    scales: Mapping[str, ScaleTable] | None = None,
+    scales: Mapping[str, ParameterTable] | None = None,
     keep: Kept | None = None,
 ) -> Measurement:
     """The measurement of a configuration; without `scales` it calibrates."""
@@ -174,7 +174,7 @@ def build_measurement(
     )
 
 
-def schedule_of(run: Run) -> CosineSchedule:
+def schedule_of(run: Run) -> Schedule:
     """The schedule of a run.
 
     Raises:
@@ -184,7 +184,7 @@ def schedule_of(run: Run) -> CosineSchedule:
     if not isinstance(section, dict) or "_target_" not in section:
         raise InputError(f"the configuration of {run.directory} names no schedule")
     schedule = build(section)
-    if not isinstance(schedule, CosineSchedule):
+    if not isinstance(schedule, Schedule):
         raise InputError(f"the configuration of {run.directory} names no schedule, but a {type(schedule).__name__}")
     return schedule
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from elslightning.machines.scales import ScaleTable
+from elslightning.machines.parameters import ParameterTable
 from elslightning.measurement.calibration import Calibration
 from elslightning.measurement.comparison import NETWORK, Comparison
 from elslightning.measurement.gradients import SHARES, GradientField, effective_size
@@ -242,7 +242,7 @@ def calibration_rows(calibrations: Mapping[str, Calibration]) -> Iterator[Row]:
 
 
 def as_calibrations(
-    path: Path, rows: Iterable[Row], scales: Mapping[str, ScaleTable], objective: str
+    path: Path, rows: Iterable[Row], scales: Mapping[str, ParameterTable], objective: str
 ) -> dict[str, Calibration]:
     """The calibrations of these rows, by machine; of a machine without scales there is none.
 

@@ -9,8 +9,9 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.registry import the_theory
-from elslightning.machines.scales import ScaleTable, load_scales
+from elslightning.machines.scales import load_scales
 from elslightning.measurement.calibration import Calibration
 from elslightning.measurement.comparison import MEASURES, NETWORK, Comparison
 from elslightning.measurement.gradients import GradientField
@@ -51,7 +52,7 @@ class Run:
     calibrations: dict[str, Calibration]
     receptive_field: list[Row]
     gradients: GradientField | None
-    scales: dict[str, ScaleTable]
+    scales: dict[str, ParameterTable]
     losses: dict[str, list[tuple[int, float]]]
     drawn: dict[str, Tensor] = field(repr=False)
 

@@ -6,6 +6,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf.errors import OmegaConfBaseException
 
+from elslightning.diffusion.schedules import SCHEDULES
 from elslightning.machines.registry import MACHINES
 from elslightning.system.errors import InputError
 
@@ -14,11 +15,11 @@ BUILDABLE = frozenset(
         "CalibrationSettings",
         "Checkpoint",
         "ComparisonSettings",
-        "CosineSchedule",
         "ImageDataModule",
         "ResNet",
         "UNet",
         *(machine.__name__ for machine in MACHINES.values()),
+        *(schedule.__name__ for schedule in SCHEDULES.values()),
     }
 )
 """Classes, and no function: all that the configuration in a file may name. It may be a stranger's, and Hydra would call

@@ -4,6 +4,7 @@ import pytest
 import torch
 from denoisers import CHANNELS, CLASSES, DENOISERS, HEIGHT, MACHINES, TABLE, WIDTH
 
+from elslightning.machines import MeanScoreMachine
 from elslightning.system.errors import InputError
 from elslightning.testing import DenoiserContract, levels
 from elslightning.testing import random_images as images
@@ -13,6 +14,15 @@ from elslightning.testing import random_images as images
 @pytest.mark.parametrize("build", DENOISERS.values(), ids=DENOISERS)
 class TestDenoisers(DenoiserContract):
     pass
+
+
+@pytest.mark.parametrize("conditional", [False, True], ids=["unconditional", "conditional"])
+@pytest.mark.parametrize("build", [MeanScoreMachine], ids=["mean"])
+class TestMean(DenoiserContract):
+    def test_noise_level_matters(self, denoiser, x_t, labels):
+        """It does not, nor does the noisy image."""
+        others = denoiser(x_t + 1, self.ALPHA_BAR / 2, labels)
+        torch.testing.assert_close(denoiser(x_t, self.ALPHA_BAR, labels), others, rtol=0, atol=0)
 
 
 @pytest.fixture(params=MACHINES.values(), ids=MACHINES)

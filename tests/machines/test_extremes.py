@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from denoisers import MACHINES
+from denoisers import EXTRAPOLATING, MACHINES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,7 +41,8 @@ def test_a_machine_returns_a_mean_of_its_images(name, compiled, alpha_bar, magni
         x_t = (random_noise(1, *SHAPE, seed=seed).clamp(-4, 4) * magnitude).to(dtype)
         x0 = MACHINES[name](IMAGES.to(dtype), scales=size)(x_t, levels(alpha_bar))
     assert bool(x0.isfinite().all())
-    assert float(x0.abs().max()) <= float(IMAGES.abs().max()) * (1 + 1e-5)
+    if name not in EXTRAPOLATING:
+        assert float(x0.abs().max()) <= float(IMAGES.abs().max()) * (1 + 1e-5)
 
 
 @pytest.mark.parametrize("name", MACHINES)

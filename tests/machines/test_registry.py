@@ -35,7 +35,7 @@ def test_names_labels_and_classes_are_of_one_machine_each():
     for what in ("name", "label", "machine"):
         assert len({getattr(entry, what) for entry in ENTRIES}) == len(ENTRIES)
     assert all(issubclass(entry.machine, ScoreMachine) for entry in ENTRIES)
-    assert all(re.fullmatch("[a-z][a-z0-9]*", entry.name) for entry in ENTRIES)  # keys, folders and variables of pages
+    assert all(re.fullmatch("[a-z][a-z0-9_]*", entry.name) for entry in ENTRIES)  # keys, folders and variables of pages
     assert PEER not in {entry.name for entry in ENTRIES}
 
 
@@ -53,6 +53,9 @@ def test_one_machine_is_the_baseline_and_the_theory_is_another():
     assert [entry.name for entry in ENTRIES if entry.baseline] == [BASELINE] == ["is"]
     assert the_theory(["is", "ls", "bbels"]) == "ls"
     assert the_theory(["is"]) == "is"
+    assert the_theory(["mean", "wiener", "is", "els"]) == "els"
+    assert the_theory(["mean", "wiener", "is"]) == "is"
+    assert the_theory(["mean", "wiener"]) == "mean"
     assert the_theory([]) is None
 
 

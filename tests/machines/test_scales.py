@@ -10,6 +10,7 @@ import torch
 from torch.testing import assert_close
 
 from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.machines.parameters import Parameter, ParameterTable
 from elslightning.machines.scales import ScaleTable, load_scales, save_scales
 from elslightning.system.errors import InputError
 from elslightning.testing import levels
@@ -167,6 +168,10 @@ def test_file_of_several_machines(tmp_path, table):
         ('{"alpha_bar": ["a"], "patch_size": [3]}', "lists of numbers"),
         ('{"alpha_bar": [0.5], "patch_size": [true]}', "lists of numbers"),
         ('{"alpha_bar": [0.5], "patch_size": [4]}', "not 4"),
+        ('{"alpha_bar": [0.5], "patch_size": [null]}', "lists of numbers"),
+        ('{"alpha_bar": [0.5], "patch_size": [3], "response": [null]}', "lists of numbers"),
+        ('{"alpha_bar": [0.5], "patch_size": [3], "softness": [null, 1]}', "1 and 2"),
+        ('{"alpha_bar": [0.5], "patch_size": [3], "softness": [0]}', "softness must be positive"),
         ('{"alpha_bar": [0.5], "patch_s', "not a JSON file"),
     ],
 )
@@ -177,7 +182,84 @@ def test_foreign_file_is_named(tmp_path, content, complaint):
         ScaleTable.load(path)
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"ls": [3, 5]}'])
+def test_further_columns_are_further_lists(tmp_path):
+    path = tmp_path / "scales.json"
+    soft = ScaleTable([0.25, 0.75], [7, 3], {"softness": [math.inf, 1.5], "response": [0.0, 0.7]})
+    threshold = ParameterTable([0.1], {"threshold": [0.25]})
+    save_scales(path, {"soft_ls": soft, "pca": threshold, "ls": ScaleTable([0.5], [9])})
+    assert json.loads(path.read_text()) == {
+        "soft_ls": {
+            "alpha_bar": [0.75, 0.25],
+            "patch_size": [3, 7],
+            "softness": [1.5, None],
+            "response": [0.7, 0.0],
+        },
+        "pca": {"alpha_bar": [0.1], "threshold": [0.25]},
+        "ls": {"alpha_bar": [0.5], "patch_size": [9]},
+    }
+    read = load_scales(path)
+    assert {name: type(table) for name, table in read.items()} == {
+        "soft_ls": ScaleTable,
+        "pca": ParameterTable,
+        "ls": ScaleTable,
+    }
+    assert read["soft_ls"].at(levels(0.25, 0.75)).tolist() == [7, 3]
+    assert read["soft_ls"].at(levels(0.25, 0.75), "softness").tolist() == [math.inf, 1.5]
+    assert read["pca"].at(levels(0.9), "threshold").tolist() == [0.25]
+    assert ScaleTable.load(path, "soft_ls").to_dict() == soft.to_dict()
+    with pytest.raises(InputError, match=r"scales.json, pca is not a scale table"):
+        ScaleTable.load(path, "pca")
+
+
+def test_every_column_goes_by_the_same_levels():
+    table = ParameterTable(at_angles(0.8, 0.2, 0.4), {"patch_size": [5, 3, 7], "softness": [1.0, 2.0, 0.5]})
+    wanted = at_angles(0.29, 0.31, 0.61)
+    assert table.at(wanted).tolist() == [3, 7, 5]
+    assert table.at(wanted, "softness").tolist() == [2.0, 0.5, 1.0]
+    assert table.late(at_angles(0.25, 0.5, 0.7)).columns["softness"].tolist() == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "complaint"),
+    [
+        ({}, "at least one parameter"),
+        ({"softness": [1.0, 2.0]}, "one softness per alpha_bar: it got 1 and 2"),
+        ({"softness": [0.0]}, "softness must be positive, or infinite for a hard box, not 0"),
+        ({"softness": [float("nan")]}, "softness must be positive.*not nan"),
+        ({"response": [-1.0]}, "response must be zero or positive, and finite, not -1"),
+        ({"response": [math.inf]}, "response must be zero or positive, and finite, not inf"),
+        ({"threshold": [math.inf]}, "threshold must be finite, not inf"),
+        ({"patch_size": [3], "response": [-1.0]}, "response must be"),
+        ({"patch_size": [math.inf]}, "whole numbers"),
+    ],
+)
+def test_columns_are_checked(columns, complaint):
+    with pytest.raises(InputError, match=complaint):
+        ParameterTable([0.5], columns)
+
+
+def test_a_missing_column_is_named():
+    with pytest.raises(InputError, match="has no softness; it has patch_size"):
+        ScaleTable([0.5], [3]).at(levels(0.5), "softness")
+    with pytest.raises(InputError, match="has no patch_size; it has threshold"):
+        _ = ParameterTable([0.5], {"threshold": [0.1]}).patch_size
+
+
+def test_a_parameter_is_a_number_or_a_table():
+    number = Parameter("softness", 1.5)
+    assert number.at(levels(0.1, 0.9)).tolist() == [1.5, 1.5]
+    assert number.values == [1.5]
+    table = Parameter("response", ScaleTable([0.9, 0.1, 0.05], [3, 5, 7], {"response": [0.0, 0.7, 0.7]}))
+    assert table.at(levels(0.1, 0.9)).tolist() == [0.7, 0.0]
+    assert table.values == [0.0, 0.7]
+    assert Parameter("patch_size", 5).at(levels(0.5)).dtype == torch.int64
+    with pytest.raises(InputError, match="softness must be positive, or infinite for a hard box, not -2"):
+        Parameter("softness", -2)
+    with pytest.raises(InputError, match="has no softness"):
+        Parameter("softness", ScaleTable([0.5], [3]))
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"ls": [3, 5]}', '{"pca": {"alpha_bar": [0.5]}}'])
 def test_foreign_file_of_several_machines_is_named(tmp_path, content):
     path = tmp_path / "foreign.json"
     path.write_text(content)

@@ -16,6 +16,8 @@ from elslightning.machines import (
     EquivariantScoreMachine,
     IdealScoreMachine,
     LocalScoreMachine,
+    MeanScoreMachine,
+    WienerScoreMachine,
 )
 from elslightning.machines.machine import ScoreMachine
 from elslightning.system.errors import InputError
@@ -26,6 +28,8 @@ MACHINES = {
     "ls": (LocalScoreMachine, {"scales": 3}),
     "els": (EquivariantLocalScoreMachine, {"scales": 3}),
     "bbels": (BoundaryBrokenScoreMachine, {"scales": 3}),
+    "mean": (MeanScoreMachine, {}),
+    "wiener": (WienerScoreMachine, {}),
 }
 # Label 2 lives in the second shard only, and the first shard is larger.
 LABELS = torch.tensor([0, 1, 0, 1, 0, 0, 1, 2])

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from denoisers import LOCAL, MACHINES, TABLE, resnet
+from denoisers import ATTRIBUTABLE, LOCAL, TABLE, resnet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import candidates, window
@@ -23,7 +23,7 @@ from elslightning.testing import DEVICES, levels, random_images, random_noise
 ALPHA_BAR = levels(1e-3, 0.5, 0.9, 0.999)
 SHAPE = (2, 5, 6)
 CASES = [("is", 3), ("es", 3), *((name, size) for name in LOCAL for size in (1, 3, 5))]
-every_machine = pytest.mark.parametrize("name", MACHINES)
+every_machine = pytest.mark.parametrize("name", ATTRIBUTABLE)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def problem(name, patch_size):
 def test_equals_brute_force(name, patch_size, top, dtype):
     images, x_t, (places, weight, entropy) = problem(name, patch_size)
     count = min(top, places.shape[1])
-    found = attribute(MACHINES[name](images.to(dtype), scales=patch_size), x_t.to(dtype), ALPHA_BAR, top=top)
+    found = attribute(ATTRIBUTABLE[name](images.to(dtype), scales=patch_size), x_t.to(dtype), ALPHA_BAR, top=top)
     assert found.patch_size.tolist() == [0 if name in ("is", "es") else patch_size] * len(x_t)
     assert found.weight.dtype == found.entropy.dtype == torch.float32
     assert_close(found.entropy.double().flatten(), entropy, rtol=1e-4, atol=1e-5)
@@ -129,7 +129,7 @@ def source_pixels(images, attribution):
 @every_machine
 def test_all_patches_by_their_weights_are_the_posterior_mean(name, dtype):
     images, x_t, _ = problem(name, 3)
-    machine = MACHINES[name](images.to(dtype), scales=3)
+    machine = ATTRIBUTABLE[name](images.to(dtype), scales=3)
     count = {"is": 4, "ls": 4, "bbels": 4 * 12}.get(name, 4 * 30)
     found = attribute(machine, x_t.to(dtype), ALPHA_BAR, top=count)
     assert_close(found.weight.sum(dim=-1), torch.ones(4, 5, 6), rtol=0, atol=1e-5)
@@ -144,12 +144,12 @@ def test_all_patches_by_their_weights_are_the_posterior_mean(name, dtype):
 def test_only_images_of_the_class_are_named_by_their_place_in_the_whole_bank(name, dtype):
     images, x_t, _ = problem(name, 3)
     classes, wanted = torch.tensor([1, 0, 1, 0]), torch.tensor([0, 1, 1, 0])
-    machine = MACHINES[name](images.to(dtype), classes, scales=3)
+    machine = ATTRIBUTABLE[name](images.to(dtype), classes, scales=3)
     found = attribute(machine, x_t.to(dtype), ALPHA_BAR, wanted, top=2)
     assert bool((classes[found.image] == wanted[:, None, None, None]).all())
     for k, label in enumerate(wanted.tolist()):
         members = (classes == label).nonzero()[:, 0]
-        alone = MACHINES[name](images[members].to(dtype), scales=3)
+        alone = ATTRIBUTABLE[name](images[members].to(dtype), scales=3)
         one = attribute(alone, x_t[k : k + 1].to(dtype), ALPHA_BAR[k : k + 1], top=2)
         assert torch.equal(members[one.image], found.image[k : k + 1])
         assert torch.equal(one.weight, found.weight[k : k + 1])
@@ -168,8 +168,8 @@ def large(count=140):
 def test_result_depends_neither_on_the_memory_nor_on_the_batch_nor_on_the_threads(name, dtype):
     images, x_t = large()
     images, x_t, alpha_bar = images.to(dtype), x_t.to(dtype), levels(0.03, 0.5, 0.9, 0.5)
-    whole, told = attribute(MACHINES[name](images, scales=TABLE), x_t, alpha_bar), []
-    tight = MACHINES[name](images, scales=TABLE, memory_budget=200_000 if name in LOCAL else 130_000)
+    whole, told = attribute(ATTRIBUTABLE[name](images, scales=TABLE), x_t, alpha_bar), []
+    tight = ATTRIBUTABLE[name](images, scales=TABLE, memory_budget=200_000 if name in LOCAL else 130_000)
     found = attribute(tight, x_t, alpha_bar, progress=lambda what, done, total: told.append(done / total))
     assert same(found, whole)
     assert told == sorted(told)
@@ -178,7 +178,7 @@ def test_result_depends_neither_on_the_memory_nor_on_the_batch_nor_on_the_thread
     torch.set_num_threads(3 - threads)
     try:
         for k in (1, 2):
-            one = attribute(MACHINES[name](images, scales=TABLE), x_t[k : k + 1], alpha_bar[k : k + 1])
+            one = attribute(ATTRIBUTABLE[name](images, scales=TABLE), x_t[k : k + 1], alpha_bar[k : k + 1])
             assert torch.equal(sources(one), sources(whole)[k : k + 1])
             assert_close(one.entropy, whole.entropy[k : k + 1], rtol=1e-4, atol=1e-5)
     finally:
@@ -189,7 +189,7 @@ def test_result_depends_neither_on_the_memory_nor_on_the_batch_nor_on_the_thread
 def test_compiled_loops_find_what_float64_finds_in_a_large_bank(name):
     images, x_t = large()
     exact, rounded = (
-        attribute(MACHINES[name](images.to(dtype), scales=3), x_t.to(dtype), levels(0.03, 0.5, 0.9, 0.99))
+        attribute(ATTRIBUTABLE[name](images.to(dtype), scales=3), x_t.to(dtype), levels(0.03, 0.5, 0.9, 0.99))
         for dtype in (torch.float64, torch.float32)
     )
     assert_close(rounded.weight, exact.weight, rtol=1e-4, atol=1e-6)
@@ -203,7 +203,7 @@ def test_equal_patches_come_from_the_nearest_place_and_then_from_the_first_image
     flat = torch.full((70, 1, 5, 5), 0.3, dtype=dtype)
     flat[0] = -1
     x_t = random_noise(1, 1, 5, 5).to(dtype) * 0.1 + 0.3
-    found = attribute(MACHINES[name](flat, scales=3, memory_budget=200_000), x_t, levels(0.99), top=4)
+    found = attribute(ATTRIBUTABLE[name](flat, scales=3, memory_budget=200_000), x_t, levels(0.99), top=4)
     own = torch.stack(torch.meshgrid(torch.arange(5), torch.arange(5), indexing="ij"), dim=-1)
     expected = torch.cat([torch.arange(1, 5)[:, None].expand(5, 5, 4, 1), own[:, :, None].expand(-1, -1, 4, 2)], dim=-1)
     assert torch.equal(sources(found)[0], expected)
@@ -216,7 +216,7 @@ def test_a_nearer_place_comes_first_however_late_its_image_is_read(name, budget,
     image = random_images(1, 1, 6, 6).to(dtype)
     shifted = image.roll(1, dims=3)
     images = torch.cat([shifted.repeat(80, 1, 1, 1), image, shifted.repeat(119, 1, 1, 1)])
-    machine = MACHINES[name](images, scales=3, memory_budget=budget)
+    machine = ATTRIBUTABLE[name](images, scales=3, memory_budget=budget)
     found = attribute(machine, image, levels(0.9999), top=3)
     own = torch.stack(torch.meshgrid(torch.arange(6), torch.arange(6), indexing="ij"), dim=-1)
     right = torch.stack([own[..., 0], (own[..., 1] + 1) % 6], dim=-1)
@@ -231,7 +231,7 @@ def test_a_nearer_place_comes_first_however_late_its_image_is_read(name, budget,
 @pytest.mark.parametrize("name", ["els", "bbels"])
 def test_patches_that_repeat_are_equal_to_the_last_digit(name, patch_size, dtype):
     texture = random_images(2, 2, 3, 3).repeat(1, 1, 5, 5).to(dtype)
-    found = attribute(MACHINES[name](texture, scales=patch_size), random_noise(1, 2, 15, 15).to(dtype), levels(0.7))
+    found = attribute(ATTRIBUTABLE[name](texture, scales=patch_size), random_noise(1, 2, 15, 15).to(dtype), levels(0.7))
     centre = (slice(None), slice(6, 9), slice(6, 9))  # the same patch at nine places, all of them interior
     assert torch.equal(found.weight[centre], found.weight[centre][..., :1].expand(-1, -1, -1, 5))
     own = torch.arange(6, 9)
@@ -244,7 +244,7 @@ def test_patches_that_repeat_are_equal_to_the_last_digit(name, patch_size, dtype
 @every_machine
 def test_preferred_images_come_first_among_equals(name, dtype):
     images = random_images(3, 1, 5, 5)[[0, 1, 1, 2, 1]].to(dtype)
-    machine = MACHINES[name](images, torch.tensor([0, 0, 0, 0, 1]), scales=3)
+    machine = ATTRIBUTABLE[name](images, torch.tensor([0, 0, 0, 0, 1]), scales=3)
     labels, prefer = torch.zeros(4, dtype=torch.int64), torch.tensor([-1, 1, 2, 4])
     x_t = images[1:2].repeat(4, 1, 1, 1)
     found = attribute(machine, x_t, levels(*[0.999] * 4), labels, top=2, prefer=prefer)
@@ -256,16 +256,16 @@ def test_preferred_images_come_first_among_equals(name, dtype):
 def test_patch_size_may_be_another_than_the_machines(dtype):
     images, x_t, _ = problem("ls", 3)
     images, x_t = images.to(dtype), x_t.to(dtype)
-    found = attribute(MACHINES["ls"](images, scales=TABLE), x_t, ALPHA_BAR, patch_size=5)
+    found = attribute(ATTRIBUTABLE["ls"](images, scales=TABLE), x_t, ALPHA_BAR, patch_size=5)
     assert found.patch_size.tolist() == [5] * 4
-    assert same(found, attribute(MACHINES["ls"](images, scales=5), x_t, ALPHA_BAR))
+    assert same(found, attribute(ATTRIBUTABLE["ls"](images, scales=5), x_t, ALPHA_BAR))
 
 
 @every_path
 @pytest.mark.parametrize("name", ["els", "es"])
 def test_places_are_as_near_as_the_shorter_way_around_says(name, dtype):
     images = torch.full((1, 1, 4, 5), 0.5, dtype=dtype)
-    found = attribute(MACHINES[name](images, scales=3), images, levels(0.5), top=6)
+    found = attribute(ATTRIBUTABLE[name](images, scales=3), images, levels(0.5), top=6)
     # Itself, then up, left, right, down, and up and left.
     assert sources(found)[0, 0, 0, :, 1:].tolist() == [[0, 0], [3, 0], [0, 4], [0, 1], [1, 0], [3, 4]]
     assert_close(found.weight, torch.full_like(found.weight, 1 / 20))
@@ -277,8 +277,8 @@ def test_places_are_as_near_as_the_shorter_way_around_says(name, dtype):
 @every_machine
 def test_every_device_finds_the_same_and_answers_on_the_cpu(name, device):
     images, x_t, _ = problem(name, 3)
-    expected = attribute(MACHINES[name](images, scales=3), x_t, ALPHA_BAR)
-    found = attribute(MACHINES[name](images, scales=3).to(device), x_t.to(device).requires_grad_(), ALPHA_BAR)
+    expected = attribute(ATTRIBUTABLE[name](images, scales=3), x_t, ALPHA_BAR)
+    found = attribute(ATTRIBUTABLE[name](images, scales=3).to(device), x_t.to(device).requires_grad_(), ALPHA_BAR)
     assert found.image.device.type == found.weight.device.type == "cpu"
     assert same(found, expected)
 
@@ -297,7 +297,7 @@ def test_ideal_machine_names_one_image_at_every_pixel():
 def test_black_and_white_pixels_name_the_majority_colour_of_their_patch(name, dtype):
     black_white = torch.tensor([-1.0, 1.0], dtype=dtype).reshape(2, 1, 1, 1).repeat(1, 1, 8, 8)
     colours = random_noise(3, 1, 8, 8).to(dtype).sign()
-    found = attribute(MACHINES[name](black_white, scales=3), 0.95**0.5 * colours, levels(0.95, 0.95, 0.95), top=1)
+    found = attribute(ATTRIBUTABLE[name](black_white, scales=3), 0.95**0.5 * colours, levels(0.95, 0.95, 0.95), top=1)
     around = pad(colours, (1, 1, 1, 1), mode="circular") if name == "els" else pad(colours, (1, 1, 1, 1))
     surplus = 9 * avg_pool2d(around, 3, 1)[:, 0].round(decimals=3)
     majority = (surplus > 0.5).long()  # at the border of LS four or six colours may balance: then the first image
@@ -309,14 +309,15 @@ def test_bytes_name_the_same_patches_as_the_numbers_they_stand_for(name):
     stored = torch.randint(0, 256, (5, 1, 5, 6), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     x_t = random_noise(2, 1, 5, 6).float()
     numbers, stored = (
-        attribute(MACHINES[name](images, scales=3), x_t, levels(0.4, 0.8)) for images in (stored / 127.5 - 1, stored)
+        attribute(ATTRIBUTABLE[name](images, scales=3), x_t, levels(0.4, 0.8))
+        for images in (stored / 127.5 - 1, stored)
     )
     assert same(numbers, stored)
 
 
 @settings(max_examples=25, deadline=None)
 @given(
-    name=st.sampled_from([*MACHINES]),
+    name=st.sampled_from([*ATTRIBUTABLE]),
     shape=st.tuples(st.integers(1, 5), st.integers(1, 2), st.integers(3, 6), st.integers(3, 6)),
     alpha_bar=st.floats(1e-4, 0.9999),
     top=st.integers(1, 6),
@@ -326,7 +327,7 @@ def test_bytes_name_the_same_patches_as_the_numbers_they_stand_for(name):
 def test_weights_descend_and_entropies_lie_in_their_range(name, shape, alpha_bar, top, seed, precision):
     images = random_images(*shape, seed=seed).to(precision)
     x_t = random_noise(2, *shape[1:], seed=seed).to(precision)
-    found = attribute(MACHINES[name](images, scales=3), x_t, levels(alpha_bar, alpha_bar), top=top)
+    found = attribute(ATTRIBUTABLE[name](images, scales=3), x_t, levels(alpha_bar, alpha_bar), top=top)
     assert (found.weight >= 0).all()
     assert (found.weight.diff(dim=-1) <= 0).all()
     assert (found.weight.sum(dim=-1) <= 1 + 1e-5).all()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.machines.registry import BASELINE, display_name, the_theory
 from elslightning.measurement.result import Result
 from elslightning.report.figures.curves import losses, trajectory
@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 
-def of_result(result: Result, schedule: CosineSchedule) -> dict[str, Figure]:
+def of_result(result: Result, schedule: Schedule) -> dict[str, Figure]:
     """The figures of a result for the screen, by the name of their file."""
     drawn: dict[str, Figure] = {}
     theory = the_theory(result.scales)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.report.figures.style import LINES, SCREEN, Style, new_figure, plain_logarithm, styled, time_axis
 
 TWO = (("bbels", LINES[0]), ("is", LINES[1]))
@@ -34,9 +34,7 @@ def losses(history: Mapping[str, Sequence[tuple[int, float]]], *, style: Style =
 
 
 @styled
-def trajectory(
-    alpha_bar: Tensor, curves: Mapping[str, Tensor], schedule: CosineSchedule, *, style: Style = SCREEN
-) -> Figure:
+def trajectory(alpha_bar: Tensor, curves: Mapping[str, Tensor], schedule: Schedule, *, style: Style = SCREEN) -> Figure:
     """Agreement of posterior means per step: for each curve the median over pairs, and single pairs thinly.
 
     Args:

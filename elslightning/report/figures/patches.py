@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
+from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.registry import display_name
-from elslightning.machines.scales import ScaleTable
 from elslightning.measurement.calibration import Calibration
 from elslightning.measurement.gradients import SHARES, GradientField, effective_size
 from elslightning.report.figures.style import (
@@ -44,8 +44,8 @@ LEFT = {
 
 @styled
 def patch_size(
-    tables: Mapping[str, ScaleTable],
-    schedule: CosineSchedule,
+    tables: Mapping[str, ParameterTable],
+    schedule: Schedule,
     *,
     calibrations: Mapping[str, Calibration] | None = None,
     field: GradientField | None = None,
@@ -72,8 +72,8 @@ def patch_size(
 
 @styled
 def scales(
-    tables: Mapping[str, ScaleTable],
-    schedule: CosineSchedule,
+    tables: Mapping[str, ParameterTable],
+    schedule: Schedule,
     *,
     calibrations: Mapping[str, Calibration] | None = None,
     field: GradientField | None = None,
@@ -96,8 +96,8 @@ def scales(
 @styled
 def receptive_field(
     field: GradientField,
-    tables: Mapping[str, ScaleTable],
-    schedule: CosineSchedule,
+    tables: Mapping[str, ParameterTable],
+    schedule: Schedule,
     *,
     machine: str | None = None,
     count: int = 5,
@@ -175,8 +175,8 @@ def _look(names: Mapping[str, Any], style: Style) -> dict[str, dict[str, Any]]:
 
 def _windows(
     axes: Axes,
-    tables: Mapping[str, ScaleTable],
-    schedule: CosineSchedule,
+    tables: Mapping[str, ParameterTable],
+    schedule: Schedule,
     field: GradientField | None,
     style: Style,
 ) -> None:
@@ -198,7 +198,7 @@ def _windows(
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
-def _differences(axes: Axes, name: str, calibration: Calibration, schedule: CosineSchedule, style: Style) -> None:
+def _differences(axes: Axes, name: str, calibration: Calibration, schedule: Schedule, style: Style) -> None:
     """How much worse every patch size tried agrees than the best one of the same noise level."""
     median = calibration.agreement.double().quantile(0.5, dim=2)  # (step, size)
     worse = median.amax(dim=1, keepdim=True) - median
@@ -228,7 +228,7 @@ def _differences(axes: Axes, name: str, calibration: Calibration, schedule: Cosi
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0.4)
 
 
-def _taken(calibration: Calibration, schedule: CosineSchedule) -> dict[int, int]:
+def _taken(calibration: Calibration, schedule: Schedule) -> dict[int, int]:
     """The place of the calibrated size among those tried, by step; of a table from elsewhere, those that were tried."""
     scales, sizes = calibration.scales, calibration.patch_sizes
     apart = schedule.time(scales.alpha_bar)[:, None] - schedule.time(calibration.alpha_bar)[None, :]
@@ -236,7 +236,7 @@ def _taken(calibration: Calibration, schedule: CosineSchedule) -> dict[int, int]
     return {step: sizes.index(size) for step, size in sorted(found.items()) if size in sizes}
 
 
-def _left_over(axes: Axes, calibrations: Mapping[str, Calibration], schedule: CosineSchedule, style: Style) -> None:
+def _left_over(axes: Axes, calibrations: Mapping[str, Calibration], schedule: Schedule, style: Style) -> None:
     """What is left between every machine and the network at its patch sizes: medians and quartiles over samples."""
     objective = next(iter(calibrations.values())).objective
     label, most = LEFT.get(objective, (f"median disagreement ({objective})", 0.0))
