@@ -203,7 +203,7 @@ def _differences(axes: Axes, name: str, calibration: Calibration, schedule: Sche
     median = calibration.agreement.double().quantile(0.5, dim=2)  # (step, size)
     worse = median.amax(dim=1, keepdim=True) - median
     t = schedule.time(calibration.alpha_bar)
-    shades = colormaps["cividis"](np.linspace(0.1, 0.9, len(calibration.patch_sizes)))
+    shades = colormaps["cividis"](np.linspace(0.3, 0.85, len(calibration.patch_sizes)))
     for size, curve, shade, line in zip(calibration.patch_sizes, worse.T, shades, itertools.cycle(LINES), strict=False):
         axes.plot(t, curve, color=shade, linestyle=line, label=f"P = {size}")
     taken = _taken(calibration, schedule)
