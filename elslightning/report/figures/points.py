@@ -23,10 +23,10 @@ def scatter(comparison: Comparison, machines: Sequence[str] | None = None, *, st
 
     Args:
         comparison: whose machines have "is" among them.
-        machines: which of them; None for all machines.
+        machines: which of them; None for all, and other networks.
         style: how it looks.
     """
-    shown = [name for name in (comparison.theories if machines is None else machines) if name != BASELINE]
+    shown = [name for name in (comparison.names if machines is None else machines) if name != BASELINE]
     network_steps = comparison.network_steps
     r = {(name, steps): comparison.values(name, steps) for name in [*shown, BASELINE] for steps in network_steps}
     columns = min(COLUMNS, len(network_steps))
