@@ -1,16 +1,5 @@
 """The public face: every public name, and the room where it lives. The package reads this list when it is imported."""
 
-from elslightning import cli as cli
-from elslightning import data as data
-from elslightning import diffusion as diffusion
-from elslightning import machines as machines
-from elslightning import measurement as measurement
-from elslightning import networks as networks
-from elslightning import report as report
-from elslightning import runs as runs
-from elslightning import system as system
-from elslightning import testing as testing
-from elslightning import training as training
 from elslightning.cli.main import OutputDirectory as OutputDirectory
 from elslightning.data.module import ImageDataModule as ImageDataModule
 from elslightning.diffusion.denoiser import Denoiser as Denoiser
@@ -67,5 +56,17 @@ from elslightning.training.task import DenoisingTask as DenoisingTask
 from elslightning.training.task import exponential as exponential
 from elslightning.training.task import one_cycle as one_cycle
 from elslightning.training.writers import MetricsFile as MetricsFile
+
+from . import cli as cli
+from . import data as data
+from . import diffusion as diffusion
+from . import machines as machines
+from . import measurement as measurement
+from . import networks as networks
+from . import report as report
+from . import runs as runs
+from . import system as system
+from . import testing as testing
+from . import training as training
 
 __version__: str

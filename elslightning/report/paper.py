@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from elslightning.data.names import class_names
-from elslightning.diffusion.schedule import Schedule
 from elslightning.machines.registry import BASELINE, the_theory
 from elslightning.measurement.comparison import Comparison
 from elslightning.report import figures
@@ -48,8 +47,8 @@ def write_figures(directory: str | Path, output: str | Path | None = None) -> Wr
         output: folder to write to; None takes figures/paper of the run.
 
     Raises:
-        InputError: for a directory that is no run, a file in it that cannot be read, a run without data for any figure,
-            and a folder that cannot be written to.
+        InputError: for a directory that is no run, a file in it that cannot be read, a schedule that cannot be built, a
+            run without data for any figure, and a folder that cannot be written to.
     """
     run = read_run(directory)
     folder = run.directory / "figures" / "paper" if output is None else Path(output)
@@ -84,7 +83,7 @@ def _receptive_field(run: Run) -> Iterator[Figure]:
         raise LeftOut("there is no receptive_field.npz; elslightning calibrate checkpoint=RUN_DIR makes one")
     machine = run.theory if run.theory in run.scales else the_theory(run.scales)
     yield figures.receptive_field(
-        run.gradients, run.scales, _schedule(run), machine=machine, windows=False, style=PRINT
+        run.gradients, run.scales, schedule_of(run), machine=machine, windows=False, style=PRINT
     )
 
 
@@ -92,7 +91,7 @@ def _patch_size(run: Run) -> Iterator[Figure]:
     if not run.scales:
         raise LeftOut("there is no scales.json")
     yield figures.patch_size(
-        run.scales, _schedule(run), calibrations=run.calibrations, field=run.gradients, style=PRINT
+        run.scales, schedule_of(run), calibrations=run.calibrations, field=run.gradients, style=PRINT
     )
 
 
@@ -154,10 +153,3 @@ def _names(run: Run) -> list[str] | None:
         return None
     known = class_names(str(run.setting("data.dataset")), run.setting("data.root"))
     return [known[label] if 0 <= label < len(known) else f"class {label}" for label in labels if label is not None]
-
-
-def _schedule(run: Run) -> Schedule:
-    try:
-        return schedule_of(run)
-    except InputError as error:
-        raise LeftOut(str(error)) from error

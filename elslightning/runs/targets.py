@@ -61,6 +61,19 @@ def own(config: Any, place: str) -> Any:
     return found
 
 
+def at_present(config: Any) -> Any:
+    """A configuration that this program composed, perhaps in an earlier version, with elslightning's classes and
+    functions at their present addresses `elslightning.<Name>`; all else is left as it is."""
+    if isinstance(config, list):
+        return [at_present(value) for value in config]
+    if not isinstance(config, dict):
+        return config
+    found = {key: at_present(value) for key, value in config.items()}
+    if str(found.get("_target_")).startswith(_OWN):
+        found["_target_"] = _OWN + found["_target_"].rpartition(".")[2]
+    return found
+
+
 def build(config: Any, **arguments: Any) -> Any:
     """Instantiates a configuration with a `_target_`, with plain lists and dictionaries as arguments.
 

@@ -151,7 +151,7 @@ class ELSComparison(pl.Callback):
         self.result, self._step = result, place.step
         with all_or_none(group):
             if place.first:
-                drawn = figures.of_result(result, task.schedule)
+                drawn = figures.of_result(result, self.measurement.comparison.schedule(task.schedule))
                 write(result, self.directory)
                 figures.save_all(drawn, self.directory)
                 self._log_measured(result, drawn, place)

@@ -235,7 +235,7 @@ def test_a_class_may_have_any_name(name, tmp_path):
             assert path.stat().st_size > 1000
         titles = ("network", "rank", "1\n", "2 of 2\n", "A column")
         assert all("\n" not in text or text.startswith(titles) for text in words(figure))
-        assert max(text.count("\n") for text in words(figure)) == (figure is ranked)
+        assert all(text.count("\n") <= 1 for text in words(figure) if not text.startswith("A column"))
 
 
 def test_the_names_of_classes_are_those_of_the_folders(tmp_path):
@@ -330,6 +330,6 @@ def test_misuse_shows_the_usage(arguments):
 def test_a_schedule_that_is_not_ours_is_not_called(trained, tmp_path):
     directory = copy(trained, tmp_path)
     config = directory / ".hydra" / "config.yaml"
-    config.write_text(config.read_text().replace("elslightning.diffusion.schedule.CosineSchedule", "os.getcwd"))
+    config.write_text(config.read_text().replace("elslightning.CosineSchedule", "os.getcwd"))
     with pytest.raises(InputError, match=r"names os\.getcwd"):
         publication.write_figures(directory)
