@@ -76,7 +76,7 @@ def translates(images: Tensor) -> Tensor:
 def gaussian_posterior_mean(x_t: Tensor, alpha_bar: float, images: Tensor) -> Tensor:
     """`wiener` for one image: of a Gaussian with the mean and the covariance of the images."""
     data, query = images.double().flatten(1), x_t.double().flatten()
-    mean, covariance = data.mean(dim=0), torch.cov(data.T, correction=0)
+    mean, covariance = data.mean(dim=0), torch.cov(data.T, correction=0).reshape(len(query), len(query))
     noisy = alpha_bar * covariance + (1 - alpha_bar) * torch.eye(len(query), dtype=torch.float64)
     offset = torch.linalg.solve(noisy, query - alpha_bar**0.5 * mean)
     return (mean + alpha_bar**0.5 * covariance @ offset).reshape(x_t.shape)

@@ -15,7 +15,7 @@ from trainings import SEVERAL_EPOCHS, assert_same_training, checkpoint, whole_fi
 from elslightning.system.keeping import KEPT
 from elslightning.training.writers import WholeCheckpoints
 
-pytestmark = pytest.mark.reliability
+pytestmark = [pytest.mark.reliability, pytest.mark.usefixtures("no_drawing")]
 
 FULL, READ_ONLY = "No space left on device", "Read-only file system"
 SIZE = 8 * 2**20
@@ -67,8 +67,8 @@ def spoil(disk: Path, kind: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
-    return train(tmp_path_factory.mktemp("trained") / "run")
+def trained(trained_once) -> Path:
+    return trained_once
 
 
 def assert_one_line(err: str, *parts: str) -> None:
