@@ -104,6 +104,7 @@ class SquareCropScoreMachine(CropMachine):
         return self._evaluate(x_t, alpha_bar, labels, torch.tensor(patch_sizes).expand(len(x_t), -1))
 
     def _crops(self, setting: int) -> SquareCrops:
+        self.check_patch_size(setting)
         like = self.images.new_empty(self.images.shape[2:], dtype=sum_dtype(self.images.device))
         return SquareCrops(setting, like)
 
