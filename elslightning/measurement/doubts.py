@@ -5,8 +5,9 @@ from itertools import combinations
 
 from torch import Tensor
 
-from elslightning.machines.registry import display_name
-from elslightning.measurement.comparison import median_interval
+from elslightning.machines.registry import TRIVIAL, display_name
+from elslightning.measurement.agreement import median_interval
+from elslightning.measurement.alarms import alarms
 from elslightning.measurement.result import Result
 
 FEW_PAIRS = 30
@@ -14,18 +15,20 @@ FEW_PAIRS = 30
 
 
 def doubts(result: Result) -> list[str]:
-    """All that is doubtful about a result, each in one line: few pairs, scales at the edge of the list that was tried,
-    and, against the first number of network steps, machines whose intervals overlap."""
+    """All that is doubtful about a result, each in one line: first what turns its headline over, see `alarms`; then few
+    pairs, scales at the edge of the list that was tried, and, against the first number of network steps, machines whose
+    intervals overlap."""
     found = [
         line
         for machine, calibration in result.calibrations.items()
         for line in at_the_edge(machine, calibration.scales.patch_size.tolist(), calibration.patch_sizes)
     ]
     if (comparison := result.comparison) is None:
-        return found
+        return [*alarms({}, result.losses), *found]
     steps = next(iter(comparison.network))
     values = {machine: comparison.values(machine, steps) for machine in comparison.machines}
-    return [*too_few(comparison.summary()["pairs"]), *found, *overlapping(values, steps)]
+    summary = comparison.summary()
+    return [*alarms(summary, result.losses), *too_few(summary["pairs"]), *found, *overlapping(values, steps)]
 
 
 def too_few(pairs: int) -> Iterator[str]:
@@ -64,6 +67,8 @@ def overlapping(values: Mapping[str, Tensor], steps: int) -> Iterator[str]:
         steps: of the network.
     """
     for a, b in combinations(values, 2):
+        if {a, b} <= TRIVIAL:  # none of them is a theory
+            continue
         (_, low_a, high_a), (_, low_b, high_b) = median_interval(values[a]), median_interval(values[b])
         if low_a > high_b or low_b > high_a:
             continue

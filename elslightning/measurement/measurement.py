@@ -260,6 +260,8 @@ class Measurement:
             labels=classes,
             skip=settings.skip,
             batch_size=settings.batch_size,
+            bank=images,
+            handover=settings.handover or (),
             progress=progress,
             processes=processes,
         )

@@ -80,6 +80,8 @@ class ComparisonSettings:
             for the state at t = 1 - 1 / steps, and at each step use the scale of the step before. None has them right.
         grid: name of the schedule on whose grid of noise levels all is done, calibration included, out of
             `elslightning.diffusion.schedules.SCHEDULES`; None takes the schedule of the network.
+        handover: numbers of steps, increasing and below `steps`, after which the theory takes over from the network;
+            None or an empty list leaves that out.
 
     Raises:
         InputError: for a value that cannot work, naming it.
@@ -92,6 +94,7 @@ class ComparisonSettings:
     batch_size: int = 64
     compatibility: str | None = None
     grid: str | None = None
+    handover: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         problems: list[str] = []
@@ -112,6 +115,15 @@ class ComparisonSettings:
         problems += whole("comparison.batch_size", self.batch_size, 1)
         if self.every_n_epochs is not None:
             problems += whole("comparison.every_n_epochs", self.every_n_epochs, 1)
+        after = [] if self.handover is None else _listed(self.handover)
+        if after is None or not all(is_whole(k, 0) for k in after) or after != sorted(set(after)):
+            shown = repr(self.handover) if after is None else after
+            problems.append(f"comparison.handover must be increasing numbers of steps, at least 0, not {shown}")
+        elif after and is_whole(self.steps, 1) and after[-1] >= self.steps:
+            problems.append(
+                f"comparison.handover must be below comparison.steps={self.steps}, which leaves the theory a step, "
+                f"not {after[-1]}"
+            )
         raise_for(*problems)
 
     def schedule(self, own: Schedule) -> Schedule:

@@ -32,6 +32,7 @@ RECEPTIVE_FIELD = "receptive_field.csv"
 GRADIENTS = "receptive_field.npz"
 COMPARISON = "comparison.csv"
 CONSISTENCY = "consistency.csv"
+HANDOVER = "handover.csv"
 SUMMARY = "summary.json"
 SAMPLES = "samples.npz"
 FIGURES = "figures"
@@ -61,6 +62,10 @@ class ComparisonRow(TypedDict):
     r2_score: NotRequired[float]
     cosine: NotRequired[float]
     mse: NotRequired[float]
+    beyond_trivial: NotRequired[float | None]
+    nearest_ratio: NotRequired[float | None]
+    network_nearest_ratio: NotRequired[float | None]
+    network_outside: NotRequired[float]
 
 
 class ConsistencyRow(TypedDict):
@@ -72,6 +77,17 @@ class ConsistencyRow(TypedDict):
     source: str
     steps: int
     consistency: float
+
+
+class HandoverRow(TypedDict):
+    """handover.csv: agreement when a machine goes on after so many steps of the network, see `hand_over`."""
+
+    pair: int
+    label: NotRequired[int | None]
+    machine: str
+    steps: int
+    after: int
+    pearson_r: float
 
 
 class CalibrationRow(TypedDict):
@@ -101,6 +117,7 @@ class ReceptiveFieldRow(TypedDict):
 TABLES: dict[str, Any] = {
     COMPARISON: ComparisonRow,
     CONSISTENCY: ConsistencyRow,
+    HANDOVER: HandoverRow,
     CALIBRATION: CalibrationRow,
     RECEPTIVE_FIELD: ReceptiveFieldRow,
 }
@@ -186,7 +203,7 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
     return found
 
 
-# A comparison: comparison.csv, consistency.csv, samples.npz.
+# A comparison: comparison.csv, consistency.csv, handover.csv, samples.npz.
 
 
 def sample_arrays(comparison: Comparison) -> dict[str, Tensor]:
@@ -196,7 +213,9 @@ def sample_arrays(comparison: Comparison) -> dict[str, Tensor]:
     return images | comparison.machines
 
 
-def as_comparison(rows: list[Row], consistency: list[Row], arrays: Mapping[str, Tensor]) -> Comparison:
+def as_comparison(
+    rows: list[Row], consistency: list[Row], handover: list[Row], arrays: Mapping[str, Tensor]
+) -> Comparison:
     """The comparison of these rows; of images, those that are there."""
     names = dict.fromkeys(row["machine"] for row in rows)
     counts = dict.fromkeys(row["network_steps"] for row in rows)
@@ -208,7 +227,7 @@ def as_comparison(rows: list[Row], consistency: list[Row], arrays: Mapping[str, 
     peers = {name: taken for name in names if name not in machines and (taken := of_network(name))}
     labels = [row.get("label") for row in first_rows(rows)]
     known = torch.tensor(labels) if labels and None not in labels else None
-    return Comparison(rows, of_network(NETWORK), machines, known, peers, consistency)
+    return Comparison(rows, of_network(NETWORK), machines, known, peers, consistency, handover)
 
 
 def first_rows(rows: Iterable[Row]) -> list[Row]:

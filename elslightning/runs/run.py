@@ -12,8 +12,9 @@ from torch import Tensor
 from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.registry import the_theory
 from elslightning.machines.scales import load_scales
+from elslightning.measurement.agreement import MEASURES
 from elslightning.measurement.calibration import Calibration
-from elslightning.measurement.comparison import MEASURES, NETWORK, Comparison
+from elslightning.measurement.comparison import NETWORK, Comparison
 from elslightning.measurement.gradients import GradientField
 from elslightning.measurement.result import Result
 from elslightning.runs import layout
@@ -21,6 +22,9 @@ from elslightning.runs.configuration import setting
 from elslightning.runs.layout import MOST, Row
 from elslightning.system.errors import InputError
 from elslightning.system.files import read_config, read_json
+
+INTERVAL = ("median", "low", "high")
+"""What a summary says of a measure."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Run:
     @property
     def result(self) -> Result:
         """What the run found, as `elslightning.runs.writing.write` wrote it."""
-        return Result(self.calibrations, self.scales, self.comparison, self.gradients)
+        return Result(self.calibrations, self.scales, self.comparison, self.gradients, self.losses)
 
     @property
     def machines(self) -> list[str]:
@@ -189,7 +193,7 @@ def read_overrides(directory: Path) -> list[str] | None:
 def _comparison(directory: Path, arrays: Mapping[str, Tensor]) -> tuple[dict[str, Any], Comparison | None]:
     """The summary, and the comparison it belongs to; one without the other counts for nothing."""
     rows = layout.read_table(directory / layout.COMPARISON)
-    consistency = layout.read_table(directory / layout.CONSISTENCY)
+    consistency, handover = (layout.read_table(directory / name) for name in (layout.CONSISTENCY, layout.HANDOVER))
     summary = _summary(directory / layout.SUMMARY)
     if not rows and "source" not in summary:
         return {}, None
@@ -197,7 +201,7 @@ def _comparison(directory: Path, arrays: Mapping[str, Tensor]) -> tuple[dict[str
     summarised = {(name, steps) for name, part in summary.get("machines", {}).items() for steps in part}
     if summary and compared != summarised:
         raise InputError(f"{directory / layout.SUMMARY} and {layout.COMPARISON} are not of the same comparison")
-    return summary, layout.as_comparison(rows, consistency, arrays) if rows and summary else None
+    return summary, layout.as_comparison(rows, consistency, handover, arrays) if rows and summary else None
 
 
 def _summary(path: Path) -> dict[str, Any]:
@@ -216,7 +220,7 @@ def _summary(path: Path) -> dict[str, Any]:
 def _is_summary_of_samples(content: dict[str, Any]) -> bool:
     """Whether this is what `elslightning.measurement.result.Samples.write` writes; the consistency may be missing."""
     known = "consistency" in content
-    shares = [_dict(content["consistency"]).get(part) for part in ("median", "low", "high")] if known else []
+    shares = [_dict(content["consistency"]).get(part) for part in INTERVAL] if known else []
     return "machines" not in content and all(_is_number(share) for share in shares)
 
 
@@ -224,8 +228,11 @@ def _is_summary(content: dict[str, Any]) -> bool:
     """Whether this is what `elslightning.measurement.comparison.Comparison.summary` gives."""
     entries = [entry for by_steps in content["machines"].values() for entry in _values(by_steps)]
     measures = [_dict(entry).get(measure) for entry in entries for measure in MEASURES]
-    numbers = [_dict(measure).get(part) for measure in measures for part in ("median", "low", "high")]
-    shares = [share for entry in entries for name, share in _dict(entry).items() if name not in MEASURES]
+    numbers = [_dict(measure).get(part) for measure in measures for part in INTERVAL]
+    others = [part for entry in entries for name, part in _dict(entry).items() if name not in MEASURES]
+    shares = [part for part in others if not isinstance(part, dict)]
+    numbers += [number for part in others if isinstance(part, dict) for number in (part.get(n) for n in INTERVAL)]
+    shares += [share for part in _dict(content.get("network")).values() for share in _dict(part).values()]
     counts = [content.get("pairs"), content.get("steps", 0) or 0]
     return (
         bool(entries)

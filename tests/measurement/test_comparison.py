@@ -11,7 +11,8 @@ from torch.testing import assert_close
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.sampling import sample
 from elslightning.diffusion.schedule import CosineSchedule
-from elslightning.measurement.comparison import MEASURES, Comparison, agreement, compare, median_interval
+from elslightning.measurement.agreement import MEASURES, agreement, median_interval
+from elslightning.measurement.comparison import Comparison, compare
 from elslightning.measurement.consistency import consistency
 from elslightning.system.errors import InputError
 from elslightning.testing import random_images, random_noise

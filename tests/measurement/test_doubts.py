@@ -5,8 +5,9 @@ import torch
 from tiny import TRAIN, cli
 
 from elslightning.machines.scales import ScaleTable
+from elslightning.measurement.agreement import MEASURES
 from elslightning.measurement.calibration import Calibration
-from elslightning.measurement.comparison import MEASURES, Comparison
+from elslightning.measurement.comparison import Comparison
 from elslightning.measurement.doubts import FEW_PAIRS, doubts
 from elslightning.measurement.result import Result
 

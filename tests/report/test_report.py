@@ -22,7 +22,7 @@ from elslightning.machines.scales import ScaleTable
 from elslightning.measurement.doubts import FEW_PAIRS
 from elslightning.measurement.mosaic import memorisation
 from elslightning.report import figures
-from elslightning.report.page.cautions import cautions, falling
+from elslightning.report.page.cautions import cautions
 from elslightning.report.page.explorer import explore
 from elslightning.report.page.markdown import escape
 from elslightning.report.page.page import write_report

@@ -15,8 +15,9 @@ from tiny import snapshot
 from torch import Tensor
 
 from elslightning.machines.scales import ScaleTable
+from elslightning.measurement.agreement import agreement
 from elslightning.measurement.calibration import Calibration
-from elslightning.measurement.comparison import Comparison, agreement
+from elslightning.measurement.comparison import Comparison
 from elslightning.measurement.gradients import GradientField
 from elslightning.measurement.result import Result, Samples
 from elslightning.runs import layout

@@ -7,12 +7,13 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from elslightning.machines.registry import display_name
+from elslightning.measurement.table import ABSENT
 from elslightning.report import figures
 from elslightning.report.page import tables
 from elslightning.report.page.markdown import document
 from elslightning.report.page.page import render
 from elslightning.report.page.sections import Chart, Section
-from elslightning.report.page.tables import ABSENT, Table
+from elslightning.report.page.tables import Table
 from elslightning.runs.experiment import open_run
 from elslightning.runs.run import Run
 from elslightning.system.errors import InputError

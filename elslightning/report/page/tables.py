@@ -8,12 +8,12 @@ import numpy as np
 
 from elslightning.machines.registry import display_name
 from elslightning.measurement.comparison import NETWORK
+from elslightning.measurement.table import ABSENT, difference, median
 from elslightning.report.figures.style import percent
 from elslightning.report.page.published import published
 from elslightning.runs.experiment import formal_receptive_field, parameter_count
 from elslightning.runs.run import Run
 
-ABSENT = "–"
 PADDINGS = {"zeros": "zero padding", "circular": "circular padding"}
 
 
@@ -59,9 +59,24 @@ def sizes(values: Sequence[int]) -> str:
 def headline(run: Run) -> Table:
     """The medians, beside the paper's where it has a row of the kind."""
     paper = published(run.setting)
-    head = ["machine", "network steps", "median r", "95 % interval", "r²", "beats IS", "consistent", "of ceiling"]
+    shares = ["beats IS", "consistent", "memorised", "of ceiling", "beyond: of ceiling"]
+    reference = "" if run.comparison is None else display_name(run.comparison.reference)
     caption = f"Median Pearson r with the network over {run.summary['pairs']} pairs, with bootstrap 95 % intervals."
-    table = Table(caption, [*head, "paper"], strong=2)
+    recalled = {steps: entry.get("memorised") for steps, entry in run.summary.get("network", {}).items()}
+    if any(value is not None for value in recalled.values()):
+        found = ", ".join(f"{share(value)} ({steps} steps)" for steps, value in recalled.items())
+        caption += f" Of the network's own samples are memorised: {found}."
+    titles = [
+        "machine",
+        "network steps",
+        "median r",
+        "95 % interval",
+        "r²",
+        "R²",
+        "beyond trivial",
+        f"r - r of {reference}",
+    ]
+    table = Table(caption, [*titles, *shares, "paper"], strong=2)
     for machine, by_steps in run.summary["machines"].items():
         for steps, entry in by_steps.items():
             theirs = None if paper is None or not steps.isdecimal() else paper.median(machine, int(steps))
@@ -72,9 +87,14 @@ def headline(run: Run) -> Table:
                     number(entry["pearson_r"]["median"]),
                     interval(entry["pearson_r"]),
                     number(entry["pearson_r2"]["median"]),
+                    number(entry["r2_score"]["median"]),
+                    median(entry.get("beyond_trivial")),
+                    difference(entry.get("difference")),
                     share(entry.get("beats_is")),
                     share(entry.get("consistency"), 1),
+                    share(entry.get("memorised")),
                     share(entry.get("share_of_ceiling")),
+                    share(entry.get("beyond_share_of_ceiling")),
                     number(theirs, 2),
                 ]
             )
