@@ -30,6 +30,11 @@ from elslightning.machines.parameters import ParameterTable as ParameterTable
 from elslightning.machines.patches import PatchMachine as PatchMachine
 from elslightning.machines.registry import MACHINES as MACHINES
 from elslightning.machines.scales import ScaleTable as ScaleTable
+from elslightning.machines.soft_boundary_broken import SoftBoundaryBrokenScoreMachine as SoftBoundaryBrokenScoreMachine
+from elslightning.machines.soft_equivariant_local import (
+    SoftEquivariantLocalScoreMachine as SoftEquivariantLocalScoreMachine,
+)
+from elslightning.machines.soft_local import SoftLocalScoreMachine as SoftLocalScoreMachine
 from elslightning.machines.wiener import WienerScoreMachine as WienerScoreMachine
 from elslightning.measurement.attribution import attribute as attribute
 from elslightning.measurement.attribution import attribute_process as attribute_process

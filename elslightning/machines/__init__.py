@@ -11,6 +11,9 @@ from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.patches import PatchMachine
 from elslightning.machines.registry import MACHINES
 from elslightning.machines.scales import ScaleTable
+from elslightning.machines.soft_boundary_broken import SoftBoundaryBrokenScoreMachine
+from elslightning.machines.soft_equivariant_local import SoftEquivariantLocalScoreMachine
+from elslightning.machines.soft_local import SoftLocalScoreMachine
 from elslightning.machines.wiener import WienerScoreMachine
 
 __all__ = [
@@ -25,5 +28,8 @@ __all__ = [
     "PatchMachine",
     "ScaleTable",
     "ScoreMachine",
+    "SoftBoundaryBrokenScoreMachine",
+    "SoftEquivariantLocalScoreMachine",
+    "SoftLocalScoreMachine",
     "WienerScoreMachine",
 ]

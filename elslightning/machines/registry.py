@@ -15,6 +15,9 @@ from elslightning.machines.ideal import IdealScoreMachine
 from elslightning.machines.local import LocalScoreMachine
 from elslightning.machines.machine import ScoreMachine
 from elslightning.machines.mean import MeanScoreMachine
+from elslightning.machines.soft_boundary_broken import SoftBoundaryBrokenScoreMachine
+from elslightning.machines.soft_equivariant_local import SoftEquivariantLocalScoreMachine
+from elslightning.machines.soft_local import SoftLocalScoreMachine
 from elslightning.machines.wiener import WienerScoreMachine
 
 
@@ -52,6 +55,9 @@ ENTRIES = (
     Entry("els", EquivariantLocalScoreMachine, "ELS", "#009E73", "#007a5a", "#2fc49a"),
     Entry("ls", LocalScoreMachine, "LS", "#E69F00", "#b37400", "#e6a93a"),
     Entry("es", EquivariantScoreMachine, "ES", "#CC79A7", "#a8507f", "#dc93bd"),
+    Entry("soft_bbels", SoftBoundaryBrokenScoreMachine, "soft bbELS", "#56B4E9", "#1f7fb5", "#8ecdf2"),
+    Entry("soft_els", SoftEquivariantLocalScoreMachine, "soft ELS", "#117733", "#117733", "#7fd08f"),
+    Entry("soft_ls", SoftLocalScoreMachine, "soft LS", "#C9B400", "#857700", "#e0cf3a"),
     Entry("is", IdealScoreMachine, "IS", "#D55E00", "#c24e00", "#f0793a", baseline=True),
     Entry("wiener", WienerScoreMachine, "Wiener", "#332288", "#332288", "#9d90e8", trivial=True),
     Entry("mean", MeanScoreMachine, "mean", "#888888", "#5f5f5f", "#b0b0b0", trivial=True),
