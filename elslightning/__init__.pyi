@@ -18,7 +18,13 @@ from elslightning.diffusion.sampling import Trajectory as Trajectory
 from elslightning.diffusion.sampling import ddim as ddim
 from elslightning.diffusion.sampling import sample as sample
 from elslightning.diffusion.schedule import CosineSchedule as CosineSchedule
+from elslightning.diffusion.schedule import Schedule as Schedule
 from elslightning.diffusion.schedule import add_noise as add_noise
+from elslightning.diffusion.schedules.edm import EDMSchedule as EDMSchedule
+from elslightning.diffusion.schedules.flow import FlowSchedule as FlowSchedule
+from elslightning.diffusion.schedules.linear import LinearSchedule as LinearSchedule
+from elslightning.diffusion.schedules.sigmoid import SigmoidSchedule as SigmoidSchedule
+from elslightning.diffusion.schedules.squared_cosine import SquaredCosineSchedule as SquaredCosineSchedule
 from elslightning.machines.boundary_broken import BoundaryBrokenScoreMachine as BoundaryBrokenScoreMachine
 from elslightning.machines.equivariant import EquivariantScoreMachine as EquivariantScoreMachine
 from elslightning.machines.equivariant_local import EquivariantLocalScoreMachine as EquivariantLocalScoreMachine

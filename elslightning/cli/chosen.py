@@ -1,5 +1,6 @@
 """What the words of a command line choose: network, source, scales, labels, device."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -9,34 +10,34 @@ from elslightning.data import ImageDataModule
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.scales import ScaleTable, load_scales
+from elslightning.measurement.measurement import MachineFactory, Measurement
 from elslightning.measurement.settings import NETWORK
 from elslightning.networks import NetworkDenoiser
 from elslightning.runs.checkpoints import find_checkpoint, open_network
 from elslightning.runs.configuration import inherit, keys_of, overrides_given
-from elslightning.runs.experiment import build_measurement
 from elslightning.runs.layout import CHECKPOINT, SCALES
 from elslightning.runs.targets import build
 from elslightning.system.errors import InputError
 
 
-def source(cfg: DictConfig, network: NetworkDenoiser | None, data: ImageDataModule) -> Denoiser:
+def source(
+    cfg: DictConfig, network: NetworkDenoiser | None, data: ImageDataModule, machines: Mapping[str, MachineFactory]
+) -> Denoiser:
     """The denoiser to sample from: the network, or the machine that `source` names.
 
     Args:
         cfg: its `source` is one that there is.
         network: that of the checkpoint, if there is one.
         data: gives machines their images.
+        machines: by name.
     """
     if cfg.source == NETWORK:
         assert network is not None
         return network
     labels = labels_for(data, network.conditional if network is not None else cfg.conditional)
-    measurement = build_measurement(cfg, data)
-    if cfg.source not in measurement.calibrated:
-        return measurement.machines[cfg.source](data.train_images, labels)
-    scales = scales_of_source(cfg)
-    scales.at(build(cfg.schedule).noise_levels(cfg.steps))
-    return measurement.machines[cfg.source](data.train_images, labels, scales=scales)
+    if cfg.source not in Measurement(machines).calibrated:
+        return machines[cfg.source](data.train_images, labels)
+    return machines[cfg.source](data.train_images, labels, scales=scales_of_source(cfg))
 
 
 def scales_of_source(cfg: DictConfig) -> ParameterTable:

@@ -1,25 +1,27 @@
 """Everything that is wrong with a configuration, found before any work begins and said at once."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
+import lightning.pytorch as pl
 import torch
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from elslightning.cli.chosen import find_device, refuse_label, scales_of_source, scales_to_compare_with
-from elslightning.data import SIDES
+from elslightning.data import SIDES, ImageDataModule
 from elslightning.diffusion.border import PADDING_MODES
 from elslightning.diffusion.denoiser import Denoiser
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.machines.registry import theory_of
 from elslightning.machines.scales import load_scales
 from elslightning.measurement.heldout import HELDOUT
-from elslightning.measurement.measurement import Measurement
-from elslightning.measurement.settings import NETWORK
+from elslightning.measurement.measurement import MachineFactory, Measurement
+from elslightning.measurement.settings import NETWORK, CalibrationSettings, ComparisonSettings
 from elslightning.networks import NetworkDenoiser
 from elslightning.runs.checkpoints import find_checkpoint
 from elslightning.runs.configuration import keys_of, overrides_given, primitives
@@ -31,8 +33,43 @@ from elslightning.training.loggers import mode_problems
 Section = dict[str, Any]
 
 
-def check(cfg: DictConfig, network: NetworkDenoiser | None = None) -> list[str]:
-    """Finds all that is wrong with a configuration without data; returns what is legal but unwise, a line each.
+@dataclass(frozen=True)
+class Training:
+    """What only a training has: a trainer without callbacks and loggers, and what goes into the one that trains.
+
+    Attributes:
+        trainer: without callbacks, loggers and checkpoints; it knows the devices.
+        optimizer, scheduler: called with parameters, and with the optimizer and the number of steps.
+        callbacks: those that the configuration names.
+    """
+
+    trainer: pl.Trainer
+    optimizer: partial[torch.optim.Optimizer]
+    scheduler: Callable[..., Any]
+    callbacks: list[pl.Callback]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a configuration names, built once: to be checked, and then to work with.
+
+    Attributes:
+        data: not loaded yet.
+        training: of `train` only.
+        doubts: what is legal but unwise, a line each.
+    """
+
+    data: ImageDataModule
+    schedule: Schedule
+    calibration: CalibrationSettings
+    comparison: ComparisonSettings
+    machines: dict[str, MachineFactory]
+    training: Training | None
+    doubts: list[str]
+
+
+def check(cfg: DictConfig, network: NetworkDenoiser | None = None) -> Parts:
+    """Finds all that is wrong with a configuration without data; returns what it names.
 
     With a checkpoint it is called twice: first for what the command line says, then with its `network` for the
     sections that come from the run that made it.
@@ -50,14 +87,14 @@ def check(cfg: DictConfig, network: NetworkDenoiser | None = None) -> list[str]:
     if network is None:
         _check_files(cfg, config, found)
     final = network is not None or config.get("checkpoint") is None
-    parts = _build(config, found)
+    parts, training = _build(config, found), None
     if cfg.verb == "train":
         network = _untrained(config, parts["schedule"], found)
-        _check_training(config, found)
+        training = _build_training(config, found)
     if final and not (cfg.verb == "train" and network is None):
         _check_together(cfg, config, parts, network, found)
     raise_for(*found.problems)
-    return doubtful(config, network) if final else []
+    return Parts(**parts, training=training, doubts=doubtful(config, network) if final else [])
 
 
 class Findings:
@@ -151,29 +188,30 @@ def _build(config: Section, found: Findings) -> dict[str, Any]:
     return parts
 
 
-def _untrained(config: Section, schedule: CosineSchedule | None, found: Findings) -> NetworkDenoiser | None:
+def _untrained(config: Section, schedule: Schedule | None, found: Findings) -> NetworkDenoiser | None:
     """A network like the one to train, without a trace in the global random number generator."""
     with torch.random.fork_rng(devices=[]):
         backbone = found.build("denoiser", config["denoiser"])
     return None if backbone is None or schedule is None else NetworkDenoiser(backbone, schedule)
 
 
-def _check_training(config: Section, found: Findings) -> None:
-    """Trainer, optimizer, learning rate, callbacks and loggers of a training."""
-    trainer = config["trainer"]
+def _build_training(config: Section, found: Findings) -> Training:
+    """Trainer, optimizer, callbacks of a training; its learning rate and loggers are looked at as well."""
+    section = config["trainer"]
+    trainer: Any = None
     if not any(problem.startswith("trainer.") for problem in found.problems):
-        found.build("trainer", trainer | {"logger": False, "enable_checkpointing": False})
+        trainer = found.build("trainer", section | {"logger": False, "enable_checkpointing": False})
     optimizer, scheduler = (found.build(name, config[name]) for name in ("optimizer", "scheduler"))
-    endless = trainer["max_epochs"] == -1 and trainer.get("max_steps", -1) == -1
+    endless = section["max_epochs"] == -1 and section.get("max_steps", -1) == -1
     if optimizer is not None:
         with found.of(), _as_input("optimizer"):
             made = optimizer([torch.nn.Parameter(torch.zeros(1))])
             if scheduler is not None:
                 with _as_input("scheduler"):
                     scheduler(made, None if endless else 10)
-    for name, section in (config.get("callbacks") or {}).items():
-        found.build(f"callbacks.{name}", section)
+    callbacks = [found.build(f"callbacks.{name}", part) for name, part in (config.get("callbacks") or {}).items()]
     found.add(*mode_problems(config.get("logger") or {}))
+    return Training(trainer, optimizer, scheduler, callbacks)
 
 
 @contextmanager
@@ -221,7 +259,7 @@ def _check_machines(
     channels: int,
     side: int | None,
     network: NetworkDenoiser | None,
-    schedule: CosineSchedule,
+    schedule: Schedule,
     found: Findings,
 ) -> None:
     """Whether the machines can be made for images of so many channels and, if that is known, of this side."""
@@ -229,7 +267,8 @@ def _check_machines(
         with found.of():
             measurement.machines[name](torch.zeros(1, channels, 1, 1), None)
     # Where the side of the images is not known yet, it is large enough.
-    images = torch.zeros(1, channels, *[side or max(measurement.calibration.patch_sizes)] * 2)
+    side_of = side or max(measurement.calibration.patch_sizes)
+    shape = (channels, side_of, side_of)
     with found.of():
         if cfg.verb == "sample":
             if cfg.source in measurement.calibrated:
@@ -237,11 +276,11 @@ def _check_machines(
                 if is_whole(cfg.steps, 1):
                     scales.at(schedule.noise_levels(cfg.steps))
                 if side is not None:
-                    measurement.machines[cfg.source](images, None, scales=scales)
+                    measurement.machines[cfg.source](torch.zeros(1, *shape), None, scales=scales)
             return
         given = scales_to_compare_with(cfg) if cfg.verb == "compare" else None
         if given is None or side is not None:
-            replace(measurement, scales=given).check_scales(network, images, None, schedule)
+            replace(measurement, scales=given).check_scales(network, shape, schedule)
 
 
 def doubtful(config: Section, network: Denoiser | None) -> list[str]:

@@ -1,7 +1,7 @@
 """What each verb does: compose the parts that a configuration names, and run them."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,19 @@ from elslightning.cli.chosen import (
     scales_to_compare_with,
     source,
 )
-from elslightning.cli.preflight import check
-from elslightning.data import ImageDataModule
+from elslightning.cli.preflight import Parts, check
+from elslightning.data import ImageDataModule, Split
 from elslightning.diffusion.sampling import sample as draw
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
+from elslightning.machines.parameters import ParameterTable
 from elslightning.measurement.consistency import consistency
 from elslightning.measurement.doubts import doubts
-from elslightning.measurement.heldout import HELDOUT
+from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.result import Result, Samples
 from elslightning.networks import NetworkDenoiser
 from elslightning.report import figures
-from elslightning.runs.checkpoints import build_network, find_checkpoint, written_checkpoint
+from elslightning.runs.checkpoints import find_checkpoint, written_checkpoint
 from elslightning.runs.configuration import inheritance, overrides_given, primitives
-from elslightning.runs.experiment import build_measurement, load_data
 from elslightning.runs.layout import FIGURES
 from elslightning.runs.provenance import describe, finish, wandb_identity, write_record
 from elslightning.runs.targets import build
@@ -59,11 +59,12 @@ def run(cfg: DictConfig, directory: Path) -> Result | Samples | None:
     verb = HydraConfig.get().job.config_name
     if cfg.verb != verb:
         raise InputError(f"the configuration is for elslightning {cfg.verb}, and does not work with {verb}")
-    _warn_of(check(cfg))
-    return VERBS[cfg.verb](cfg, directory)
+    parts = check(cfg)
+    _warn_of(parts.doubts)
+    return VERBS[cfg.verb](cfg, directory, parts)
 
 
-def train(cfg: DictConfig, directory: Path) -> Result | None:
+def train(cfg: DictConfig, directory: Path, parts: Parts) -> Result | None:
     """Trains, and then calibrates and compares unless `compare=false`. Returns what the comparison found.
 
     With `resume`, and for a job that SLURM has started again, `directory` is that of an earlier training, which goes on
@@ -72,24 +73,27 @@ def train(cfg: DictConfig, directory: Path) -> Result | None:
     stand: Stand | None = None
     if cfg.resume is not None or requeued(directory):
         cfg, stand = resumed(cfg, directory)
-    check_launch(build(cfg.trainer, logger=False, enable_checkpointing=False))
+        parts = check(cfg)  # again, for it is the configuration of that training now
+    training = parts.training
+    assert training is not None
+    check_launch(training.trainer)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    data = load_data(cfg)
-    network = build_network(cfg)
+    data = parts.data
+    data.setup()
+    network = NetworkDenoiser(build(cfg.denoiser), parts.schedule)
     keep = Kept(directory / KEPT)
-    measurement = build_measurement(cfg, data, keep=keep)
+    measurement = _measurement(cfg, parts, keep=keep)
     measurement.check(network, data.train_images, data.train_labels, network.schedule)
     task = DenoisingTask(
         network,
         network.schedule,
-        optimizer=build(cfg.optimizer),
-        scheduler=build(cfg.scheduler),
+        optimizer=training.optimizer,
+        scheduler=training.scheduler,
         seed=cfg.seed,
         config=inheritance(cfg),
     )
     # The comparison stands before weight averaging, so that it sees the averaged weights.
-    comparison = ELSComparison(measurement, directory)
-    callbacks = [build(part) for part in (cfg.get("callbacks") or {}).values()]
+    comparison = ELSComparison(measurement, directory, checked=True)
     config = primitives(cfg)
     identity = (wandb_identity(directory) if stand else None) or identify(directory)
     loggers = build_loggers(config.get("logger") or {}, directory, identity)
@@ -98,7 +102,8 @@ def train(cfg: DictConfig, directory: Path) -> Result | None:
     record = RunRecord(directory, config, resumed=stand is not None, **about)
     own = [record, RandomState(), Losses(), FiniteCheck(), *([comparison] if cfg.compare else [])]
     with session(directory):
-        trainer = build(cfg.trainer, callbacks=[*own, *callbacks], logger=loggers, plugins=[WholeCheckpoints()])
+        callbacks = [*own, *training.callbacks]
+        trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers, plugins=[WholeCheckpoints()])
         if stand is not None:
             keep_metrics(loggers, directory, stand)
         try:
@@ -131,18 +136,18 @@ def _how_to_go_on(directory: Path, trainer: pl.Trainer, stand: Stand | None) -> 
     return f"go on with: elslightning train {shlex.quote(f'resume={directory}')}"
 
 
-def calibrate(cfg: DictConfig, directory: Path) -> Result:
+def calibrate(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
     """Calibrates every machine that has scales against the network of a checkpoint, or on held-out images alone."""
     network: NetworkDenoiser | None = None
-    if cfg.checkpoint is None and cfg.calibration.objective == HELDOUT:
-        data = load_data(cfg)
-        labels = labels_for(data, cfg.conditional)
-        schedule = build(cfg.schedule)
+    if cfg.checkpoint is not None:
+        network, parts = _network_and_parts(cfg)
+    data = parts.data
+    data.setup()
+    if network is None:
+        labels, schedule = labels_for(data, cfg.conditional), parts.schedule
     else:
-        network, data = _network_and_data(cfg)
         labels, schedule = data.train_labels, network.schedule
-    keep = Kept(directory / KEPT)
-    measurement = build_measurement(cfg, data, keep=keep)
+    measurement = _measurement(cfg, parts, keep=Kept(directory / KEPT))
     measurement.check(network, data.train_images, labels, schedule)
     device = find_device(cfg.device)
     record = _describe(cfg, data, device)
@@ -156,11 +161,12 @@ def calibrate(cfg: DictConfig, directory: Path) -> Result:
     return _written(result, cfg, directory, record, schedule)
 
 
-def compare(cfg: DictConfig, directory: Path) -> Result:
+def compare(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
     """Compares the machines with the network of a checkpoint."""
-    network, data = _network_and_data(cfg)
-    keep = Kept(directory / KEPT)
-    measurement = build_measurement(cfg, data, scales_to_compare_with(cfg), keep)
+    network, parts = _network_and_parts(cfg)
+    data = parts.data
+    data.setup()
+    measurement = _measurement(cfg, parts, scales_to_compare_with(cfg), Kept(directory / KEPT))
     device, labels = find_device(cfg.device), data.train_labels
     record = _describe(cfg, data, device)
     result = measurement.run(
@@ -173,9 +179,7 @@ def compare(cfg: DictConfig, directory: Path) -> Result:
     return _written(result, cfg, directory, record, network.schedule)
 
 
-def _written(
-    result: Result, cfg: DictConfig, directory: Path, record: dict[str, Any], schedule: CosineSchedule
-) -> Result:
+def _written(result: Result, cfg: DictConfig, directory: Path, record: dict[str, Any], schedule: Schedule) -> Result:
     """The result, after its files are written and what is doubtful about it is said."""
     write_record(directory, record)
     write(result, directory)
@@ -192,11 +196,15 @@ def _warn_of(lines: list[str]) -> None:
             warn(line)
 
 
-def sample(cfg: DictConfig, directory: Path) -> Samples:
+def sample(cfg: DictConfig, directory: Path, parts: Parts) -> Samples:
     """Draws samples from a network or a machine, and measures the consistency of a machine's."""
     device = find_device(cfg.device)
-    network, data = (None, load_data(cfg)) if cfg.checkpoint is None else _network_and_data(cfg)
-    denoiser = source(cfg, network, data)
+    network: NetworkDenoiser | None = None
+    if cfg.checkpoint is not None:
+        network, parts = _network_and_parts(cfg)
+    data = parts.data
+    data.setup()
+    denoiser = source(cfg, network, data, parts.machines)
     generator = torch.Generator().manual_seed(cfg.seed)
     noise = torch.randn(cfg.num_samples, *data.train_images.shape[1:], generator=generator)
     labels = sample_labels(cfg, denoiser, data)
@@ -205,7 +213,7 @@ def sample(cfg: DictConfig, directory: Path) -> Samples:
     samples = draw(
         denoiser.to(device),
         noise.to(device),
-        build(cfg.schedule),
+        parts.schedule,
         cfg.steps,
         classes,
         what=f"sampling {cfg.source}",
@@ -219,11 +227,28 @@ def sample(cfg: DictConfig, directory: Path) -> Samples:
     return drawn
 
 
-def _network_and_data(cfg: DictConfig) -> tuple[NetworkDenoiser, ImageDataModule]:
-    """The network of `checkpoint`, and the data it was trained on."""
+def _network_and_parts(cfg: DictConfig) -> tuple[NetworkDenoiser, Parts]:
+    """The network of `checkpoint`, and what `cfg`, completed by the run that made it, names."""
     network = find_network(cfg)
-    _warn_of(check(cfg, network))  # again, for the sections are those of the checkpoint now
-    return network, load_data(cfg)
+    parts = check(cfg, network)  # again, for the sections are those of the checkpoint now
+    _warn_of(parts.doubts)
+    return network, parts
+
+
+def _measurement(
+    cfg: DictConfig, parts: Parts, scales: Mapping[str, ParameterTable] | None = None, keep: Kept | None = None
+) -> Measurement:
+    """The measurement of a configuration, once its data are loaded; without `scales` it calibrates."""
+    return Measurement(
+        machines=parts.machines,
+        calibration=parts.calibration,
+        comparison=parts.comparison,
+        seed=cfg.seed,
+        scales=scales,
+        heldout=Split(parts.data.val_images, parts.data.val_labels),
+        shard_bank=cfg.get("shard_bank", False),
+        keep=keep,
+    )
 
 
 def _report(cfg: DictConfig, directory: Path) -> None:
@@ -243,7 +268,7 @@ def _describe(cfg: DictConfig, data: ImageDataModule, device: torch.device) -> d
     return describe(seed=cfg.seed, data=data, device=device, overrides=overrides_given())
 
 
-VERBS: dict[str, Callable[[DictConfig, Path], Result | Samples | None]] = {
+VERBS: dict[str, Callable[[DictConfig, Path, Parts], Result | Samples | None]] = {
     "train": train,
     "calibrate": calibrate,
     "compare": compare,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.prediction import eps_from_x0
-from elslightning.diffusion.schedule import CosineSchedule, add_noise
+from elslightning.diffusion.schedule import Schedule, add_noise
 from elslightning.diffusion.shapes import Images, Labels, Progress, no_progress
 from elslightning.system.errors import InputError
 
@@ -47,7 +47,7 @@ class Trajectory(NamedTuple):
 def reverse_process(
     denoiser: Denoiser,
     noise: Images,
-    schedule: CosineSchedule,
+    schedule: Schedule,
     steps: int,
     labels: Labels | None = None,
     *,
@@ -76,7 +76,7 @@ def reverse_process(
 def ddim(
     denoiser: Denoiser,
     noise: Images,
-    schedule: CosineSchedule,
+    schedule: Schedule,
     steps: int,
     labels: Labels | None = None,
     *,
@@ -110,7 +110,7 @@ def ddim(
 def sample(
     denoiser: Denoiser,
     noise: Images,
-    schedule: CosineSchedule,
+    schedule: Schedule,
     steps: int,
     labels: Labels | None = None,
     *,

@@ -27,6 +27,27 @@ Keep: TypeAlias = Callable[[Sequence[Part], Callable[[], Tensor]], Tensor]
 """Returns what is made from some parts, by making it or from an earlier time."""
 
 
+def check_bank(images: Bank, labels: Labels | None, owner: str, *, shard: bool = False) -> None:
+    """Finds out whether machines can be made over some images.
+
+    Args:
+        images, labels: as `ScoreMachine` takes them.
+        owner: who is to have them, named in errors.
+        shard: whether there may be none, for others have more.
+
+    Raises:
+        InputError: for images of another shape, labels that do not match, or pixels that are not finite.
+    """
+    if images.ndim != 4 or 0 in images.shape[shard:]:
+        raise InputError(
+            f"{owner} needs images of shape (N, channel, height, width), none of them 0, not {tuple(images.shape)}"
+        )
+    if labels is not None and labels.shape != images.shape[:1]:
+        raise InputError(f"{owner} got {len(images)} images and {len(labels)} labels")
+    if images.is_floating_point() and not bool(torch.isfinite(images).all()):
+        raise InputError(f"the images of {owner} contain a pixel that is not finite")
+
+
 class ScoreMachine(Denoiser):
     """The posterior mean of an empirical distribution of images, under a constraint that a subclass states.
 
@@ -74,15 +95,7 @@ class ScoreMachine(Denoiser):
         own_images: bool = False,
     ) -> None:
         super().__init__()
-        name = type(self).__name__
-        if images.ndim != 4 or 0 in images.shape[process_group is not None :]:
-            raise InputError(
-                f"{name} needs images of shape (N, channel, height, width), none of them 0, not {tuple(images.shape)}"
-            )
-        if labels is not None and labels.shape != images.shape[:1]:
-            raise InputError(f"{name} got {len(images)} images and {len(labels)} labels")
-        if images.is_floating_point() and not bool(torch.isfinite(images).all()):
-            raise InputError(f"the images of {name} contain a pixel that is not finite")
+        check_bank(images, labels, type(self).__name__, shard=process_group is not None)
         if memory_budget is not None and memory_budget < 1:
             raise InputError(f"memory_budget must be at least 1 byte, not {memory_budget}")
         self.register_buffer("images", images, persistent=False)

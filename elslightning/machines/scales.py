@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.machines.parameters import LEVELS, PATCH_SIZE, ParameterTable
 from elslightning.system.errors import InputError
 from elslightning.system.files import read_json, write_json
@@ -64,7 +64,7 @@ class ScaleTable(ParameterTable):
         return cls.from_dict(tables[machine].to_dict(), f"{path}, {machine}")
 
     @classmethod
-    def from_official(cls, path: str | Path, schedule: CosineSchedule) -> "ScaleTable":
+    def from_official(cls, path: str | Path, schedule: Schedule) -> "ScaleTable":
         """Reads a scale file of the paper's code: a list of T patch sizes, position j for the time (j + 1) / T.
 
         The file is a pickle, of `torch.save` or alone; it is read as data, and nothing in it runs.

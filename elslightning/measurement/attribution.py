@@ -10,7 +10,7 @@ from torch import Tensor
 
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.sampling import reverse_process
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import AlphaBar, Images, Labels, Progress, no_progress
 from elslightning.machines.candidates import Candidates, candidates
 from elslightning.machines.machine import Chunks, ScoreMachine
@@ -248,7 +248,7 @@ def _same_source(a: Attribution, b: Attribution) -> Tensor:
 def attribute_process(
     machine: Denoiser,
     noise: Images,
-    schedule: CosineSchedule,
+    schedule: Schedule,
     steps: int,
     labels: Labels | None = None,
     *,

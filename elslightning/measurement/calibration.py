@@ -13,7 +13,7 @@ from torch.nn.functional import cosine_similarity
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.prediction import eps_from_x0
 from elslightning.diffusion.sampling import Step, reverse_process
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import AlphaBar, Images, Labels, Progress, no_progress
 from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.scales import ScaleTable
@@ -159,7 +159,7 @@ def capped(patch_sizes: Sequence[int], cap: int | None) -> list[int]:
 def calibrate(
     network: Denoiser,
     machine: Sweepable,
-    schedule: CosineSchedule,
+    schedule: Schedule,
     *,
     steps: int,
     patch_sizes: Sequence[int],

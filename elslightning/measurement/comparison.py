@@ -13,7 +13,7 @@ from torch.nn.functional import cosine_similarity
 
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.sampling import sample
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import Images, Labels, Progress, no_progress
 from elslightning.machines.registry import BASELINE
 from elslightning.measurement.consistency import consistency
@@ -201,7 +201,7 @@ def _percent(share: float | None, digits: int) -> str:
 def compare(
     network: Denoiser,
     machines: Mapping[str, Denoiser],
-    schedule: CosineSchedule,
+    schedule: Schedule,
     *,
     steps: int,
     network_steps: int | Sequence[int],

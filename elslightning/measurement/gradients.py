@@ -9,7 +9,7 @@ from torch import Tensor
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.prediction import x0_from_eps
 from elslightning.diffusion.sampling import reverse_process
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import Images, Labels, Progress, no_progress
 from elslightning.system.errors import InputError
 from elslightning.system.processes import ALONE, Processes, all_or_none
@@ -73,7 +73,7 @@ def effective_size(gradient: Float[Tensor, "steps height width"], share: float) 
 
 def gradient_field(
     network: Denoiser,
-    schedule: CosineSchedule,
+    schedule: Schedule,
     *,
     steps: int,
     noise: Images,

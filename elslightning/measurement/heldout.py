@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from elslightning.data import Split
-from elslightning.diffusion.schedule import CosineSchedule, add_noise
+from elslightning.diffusion.schedule import Schedule, add_noise
 from elslightning.diffusion.shapes import Images, Labels, Progress, no_progress
 from elslightning.measurement.calibration import Calibration, State, Sweepable, tune
 from elslightning.system.errors import InputError
@@ -17,7 +17,7 @@ HELDOUT = "heldout"
 
 def heldout(
     machine: Sweepable,
-    schedule: CosineSchedule,
+    schedule: Schedule,
     *,
     steps: int,
     patch_sizes: Sequence[int],

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from elslightning.data import Split
 from elslightning.diffusion.denoiser import Denoiser
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import Progress, no_progress
+from elslightning.machines.machine import check_bank
 from elslightning.machines.parameters import ParameterTable
 from elslightning.measurement.calibration import Calibration, calibrate, capped
 from elslightning.measurement.comparison import compare
@@ -72,7 +73,7 @@ class Measurement:
         """The machines that have scales."""
         return [name for name, factory in self.machines.items() if "scales" in inspect.signature(factory).parameters]
 
-    def check(self, network: Denoiser | None, images: Tensor, labels: Tensor | None, schedule: CosineSchedule) -> None:
+    def check(self, network: Denoiser | None, images: Tensor, labels: Tensor | None, schedule: Schedule) -> None:
         """Finds out, before any long work, what calibration and comparison could stumble over.
 
         Raises:
@@ -80,21 +81,29 @@ class Measurement:
         """
         if network is not None:
             labels = network.select_labels(labels)
+        check_bank(images, labels, "the measurement")
+        if network is not None:
             self._check_network(network, images, labels)
             for name in [name for name in self.machines if name not in self.calibrated]:
-                self._check_peer(name, self.machines[name](images, labels), network, images, labels)
+                peer = self.machines[name](images[:1], None if labels is None else labels[:1])
+                self._check_peer(name, peer, network, images, labels)
         if self.scales is None and self.calibrated and self.calibration.objective == HELDOUT:
             self._heldout(images, labels, images.device)
-        self.check_scales(network, images, labels, schedule)
+        self.check_scales(network, tuple(images.shape[1:]), schedule)
 
-    def check_scales(
-        self, network: Denoiser | None, images: Tensor, labels: Tensor | None, schedule: CosineSchedule
-    ) -> None:
+    def check_scales(self, network: Denoiser | None, shape: tuple[int, ...], schedule: Schedule) -> None:
         """Finds out whether the machines can work with the patch sizes that they are to try, or were given.
+
+        Args:
+            network: what may limit the sizes to try.
+            shape: (channel, height, width) of the images, which are not needed themselves: one of zeros stands for
+                them.
+            schedule: gives the noise levels that given scales must cover.
 
         Raises:
             InputError: naming every machine that cannot.
         """
+        images = torch.zeros(1, *shape)
         tried = self.scales is None and self.calibrated
         sizes = capped(self.calibration.patch_sizes, self._cap(network)) if tried else []
         problems: list[str] = []
@@ -102,11 +111,11 @@ class Measurement:
             try:
                 if self.scales is None:
                     for size in sizes:
-                        self.machines[name](images, labels, scales=size)
+                        self.machines[name](images, None, scales=size)
                 else:
                     table = self._scales_of(name, self.scales)
                     table.at(schedule.noise_levels(self.comparison.steps))
-                    self.machines[name](images, labels, scales=table)
+                    self.machines[name](images, None, scales=table)
             except InputError as error:
                 problems += error.problems
         raise_for(*problems)
@@ -141,7 +150,7 @@ class Measurement:
         network: Denoiser | None,
         images: Tensor,
         labels: Tensor | None,
-        schedule: CosineSchedule,
+        schedule: Schedule,
         progress: Progress = no_progress,
         processes: Processes = ALONE,
     ) -> Result:
@@ -202,9 +211,11 @@ class Measurement:
         network: Denoiser,
         images: Tensor,
         labels: Tensor | None,
-        schedule: CosineSchedule,
+        schedule: Schedule,
         progress: Progress = no_progress,
         processes: Processes = ALONE,
+        *,
+        checked: bool = False,
     ) -> Result:
         """Calibrates, unless scales were given, and compares.
 
@@ -216,11 +227,13 @@ class Measurement:
             progress: told of every step.
             processes: who does this together; all call it with the same arguments and get the same result, that of
                 one process alone.
+            checked: whether `check` has let the same arguments pass already.
 
         Raises:
             InputError: see `check`. If one process fails, all raise.
         """
-        self.check(network, images, labels, schedule)
+        if not checked:
+            self.check(network, images, labels, schedule)
         if self.scales is None:
             result = self.calibrate(network, images, labels, schedule, progress, processes)
         else:
@@ -255,7 +268,7 @@ class Measurement:
         images: Tensor,
         labels: Tensor | None,
         scales: Mapping[str, ParameterTable],
-        schedule: CosineSchedule,
+        schedule: Schedule,
         device: torch.device | None = None,
         processes: Processes = ALONE,
     ) -> dict[str, Denoiser]:

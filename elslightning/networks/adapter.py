@@ -4,7 +4,7 @@ from torch import nn
 
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.prediction import check_prediction, convert
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import AlphaBar, Images, Labels
 from elslightning.system.errors import InputError
 
@@ -22,7 +22,7 @@ class NetworkDenoiser(Denoiser):
         InputError: for another prediction.
     """
 
-    def __init__(self, backbone: nn.Module, schedule: CosineSchedule) -> None:
+    def __init__(self, backbone: nn.Module, schedule: Schedule) -> None:
         super().__init__()
         self.backbone = backbone
         self.schedule = schedule
@@ -58,7 +58,7 @@ class EpsDenoiser(NetworkDenoiser):
         InputError: if the backbone predicts something else.
     """
 
-    def __init__(self, backbone: nn.Module, schedule: CosineSchedule) -> None:
+    def __init__(self, backbone: nn.Module, schedule: Schedule) -> None:
         super().__init__(backbone, schedule)
         if self.prediction != "eps":
             raise InputError(

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.registry import BASELINE, COLOURS, display_name, the_theory
 from elslightning.measurement.calibration import Calibration
@@ -102,7 +102,7 @@ def scatter(comparison: Comparison, machine: str) -> Figure:
     return figure
 
 
-def scales(calibrations: Mapping[str, Calibration], schedule: CosineSchedule) -> Figure:
+def scales(calibrations: Mapping[str, Calibration], schedule: Schedule) -> Figure:
     """Calibrated patch size against time, and beneath it the agreement curves of every patch size tried."""
     figure = _figure(4.4 * len(calibrations), 5.2)
     grid = figure.subplots(2, len(calibrations), sharex=True, squeeze=False)
@@ -124,7 +124,7 @@ def scales(calibrations: Mapping[str, Calibration], schedule: CosineSchedule) ->
 
 
 def receptive_field(
-    field: GradientField, tables: Mapping[str, ParameterTable], schedule: CosineSchedule, count: int = 7
+    field: GradientField, tables: Mapping[str, ParameterTable], schedule: Schedule, count: int = 7
 ) -> Figure:
     """The network's gradients around the centre pixel at some noise levels (Fig. 4a), and beneath them their size
     beside the machines' patch sizes, against time (Fig. 4b).
@@ -189,7 +189,7 @@ def training_curves(history: Mapping[str, Sequence[tuple[int, float]]]) -> Figur
     return figure
 
 
-def of_result(result: Result, schedule: CosineSchedule) -> dict[str, Figure]:
+def of_result(result: Result, schedule: Schedule) -> dict[str, Figure]:
     """The figures of a result, by the name of their file."""
     drawn: dict[str, Figure] = {}
     if result.calibrations:

@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from elslightning.data.names import class_names
-from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines.registry import BASELINE
 from elslightning.report import paper_figures, paper_grids
 from elslightning.report.paper_style import save_formats
@@ -48,8 +47,8 @@ def write_figures(directory: str | Path, output: str | Path | None = None) -> Wr
         output: folder to write to; None takes figures/paper of the run.
 
     Raises:
-        InputError: for a directory that is no run, a file in it that cannot be read, a run without data for any figure,
-            and a folder that cannot be written to.
+        InputError: for a directory that is no run, a file in it that cannot be read, a schedule that cannot be built, a
+            run without data for any figure, and a folder that cannot be written to.
     """
     run = read_run(directory)
     folder = run.directory / "figures" / "paper" if output is None else Path(output)
@@ -82,7 +81,7 @@ def _receptive_field(run: Run) -> Iterator[Figure]:
     if run.gradients is None:
         raise LeftOut("there is no receptive_field.npz; elslightning calibrate checkpoint=RUN_DIR makes one")
     table = run.scales.get(run.theory or next(iter(run.scales), ""))
-    yield paper_figures.receptive_field(run.gradients, _schedule(run), table)
+    yield paper_figures.receptive_field(run.gradients, schedule_of(run), table)
 
 
 def _patch_size(run: Run) -> Iterator[Figure]:
@@ -90,7 +89,7 @@ def _patch_size(run: Run) -> Iterator[Figure]:
         raise LeftOut("there is no scales.json")
     yield paper_figures.patch_size(
         run.scales,
-        _schedule(run),
+        schedule_of(run),
         evidence=list(calibration_rows(run.calibrations)),
         field=run.gradients,
         objective=str(run.setting("calibration.objective") or "cosine"),
@@ -163,10 +162,3 @@ def _names(run: Run) -> list[str] | None:
         return None
     known = class_names(str(run.setting("data.dataset")), run.setting("data.root"))
     return [known[label] if 0 <= label < len(known) else f"class {label}" for label in labels if label is not None]
-
-
-def _schedule(run: Run) -> CosineSchedule:
-    try:
-        return schedule_of(run)
-    except InputError as error:
-        raise LeftOut(str(error)) from error

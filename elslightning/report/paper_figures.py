@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.registry import BASELINE, COLOURS, display_name
 from elslightning.measurement.comparison import median_interval
@@ -50,7 +50,7 @@ def black_white(samples: np.ndarray, consistent: float | None = None) -> Figure:
 
 @styled
 def receptive_field(
-    field: GradientField, schedule: CosineSchedule, table: ParameterTable | None = None, count: int = 5
+    field: GradientField, schedule: Schedule, table: ParameterTable | None = None, count: int = 5
 ) -> Figure:
     """Fig. 4a: the network's gradients around the centre pixel, from low noise to high, for eps and for x0.
 
@@ -102,7 +102,7 @@ def _frame(axes: Axes, shape: tuple[int, ...], size: int, **look: Any) -> None:
 @styled
 def patch_size(
     tables: Mapping[str, ParameterTable],
-    schedule: CosineSchedule,
+    schedule: Schedule,
     *,
     evidence: Sequence[Mapping[str, Any]] = (),
     field: GradientField | None = None,
@@ -164,7 +164,7 @@ agreement."""
 
 
 def _at_calibrated(
-    evidence: Sequence[Mapping[str, Any]], machine: str, table: ParameterTable, schedule: CosineSchedule
+    evidence: Sequence[Mapping[str, Any]], machine: str, table: ParameterTable, schedule: Schedule
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Times, and quartiles over samples of the agreement at the calibrated patch sizes."""
     found: dict[float, list[float]] = {}

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from elslightning.data import ImageDataModule, Split
 from elslightning.diffusion.denoiser import Denoiser
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.machines.parameters import ParameterTable
 from elslightning.measurement.measurement import Measurement
 from elslightning.networks import NetworkDenoiser
@@ -46,7 +46,7 @@ class Experiment:
 
     network: NetworkDenoiser | None
     machines: dict[str, Denoiser]
-    schedule: CosineSchedule
+    schedule: Schedule
     bank: Tensor
     bank_labels: Tensor | None
     noise: Tensor
@@ -174,7 +174,7 @@ def build_measurement(
     )
 
 
-def schedule_of(run: Run) -> CosineSchedule:
+def schedule_of(run: Run) -> Schedule:
     """The schedule of a run.
 
     Raises:
@@ -184,7 +184,7 @@ def schedule_of(run: Run) -> CosineSchedule:
     if not isinstance(section, dict) or "_target_" not in section:
         raise InputError(f"the configuration of {run.directory} names no schedule")
     schedule = build(section)
-    if not isinstance(schedule, CosineSchedule):
+    if not isinstance(schedule, Schedule):
         raise InputError(f"the configuration of {run.directory} names no schedule, but a {type(schedule).__name__}")
     return schedule
 

@@ -6,6 +6,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf.errors import OmegaConfBaseException
 
+from elslightning.diffusion.schedules import SCHEDULES
 from elslightning.machines.registry import MACHINES
 from elslightning.system.errors import InputError
 
@@ -14,11 +15,11 @@ BUILDABLE = frozenset(
         "CalibrationSettings",
         "Checkpoint",
         "ComparisonSettings",
-        "CosineSchedule",
         "ImageDataModule",
         "ResNet",
         "UNet",
         *(machine.__name__ for machine in MACHINES.values()),
+        *(schedule.__name__ for schedule in SCHEDULES.values()),
     }
 )
 """Classes, and no function: all that the configuration in a file may name. It may be a stranger's, and Hydra would call
@@ -57,6 +58,19 @@ def own(config: Any, place: str) -> Any:
             found[key] = _OWN + name
         elif str(key).startswith("_") and key != "_partial_":
             raise InputError(f"{place} has the key {key}, which a checkpoint may not have")
+    return found
+
+
+def at_present(config: Any) -> Any:
+    """A configuration that this program composed, perhaps in an earlier version, with elslightning's classes and
+    functions at their present addresses `elslightning.<Name>`; all else is left as it is."""
+    if isinstance(config, list):
+        return [at_present(value) for value in config]
+    if not isinstance(config, dict):
+        return config
+    found = {key: at_present(value) for key, value in config.items()}
+    if str(found.get("_target_")).startswith(_OWN):
+        found["_target_"] = _OWN + found["_target_"].rpartition(".")[2]
     return found
 
 

@@ -29,6 +29,16 @@ def between(key: str, value: Any, minimum: int, maximum: int) -> list[str]:
     return [f"{key} must be at most {maximum}, not {value}"] if too_great else whole(key, value, minimum)
 
 
+def number_between(key: str, value: Any, minimum: float, maximum: float) -> list[str]:
+    """A number, no truth value, greater than a minimum and less than a maximum.
+
+    >>> number_between("share", 2, 0, 1)
+    ['share must be a number between 0 and 1, not 2']
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool) and minimum < value < maximum
+    return [] if number else [f"{key} must be a number between {minimum} and {maximum}, not {value!r}"]
+
+
 def flag(key: str, value: Any) -> list[str]:
     """true or false: any other text would count as true."""
     return [] if isinstance(value, bool) else [f"{key} must be true or false, not {value!r}"]

@@ -46,15 +46,20 @@ class ELSComparison(pl.Callback):
         measurement: what to calibrate and compare, and how.
         directory: where the files of the last comparison go, see `elslightning.runs.writing.write`.
         show_progress: show bars.
+        checked: whether `measurement.check` has let the network and the data pass already; otherwise it is asked before
+            the first step.
 
     Attributes:
         result: the last result, or None.
     """
 
-    def __init__(self, measurement: Measurement, directory: str | Path, *, show_progress: bool = True) -> None:
+    def __init__(
+        self, measurement: Measurement, directory: str | Path, *, show_progress: bool = True, checked: bool = False
+    ) -> None:
         self.measurement = measurement
         self.directory = Path(directory)
         self.show_progress = show_progress
+        self.checked = checked
         self.result: Result | None = None
         self._step = -1
         self._history: dict[str, list[tuple[int, float]]] = {}
@@ -72,7 +77,9 @@ class ELSComparison(pl.Callback):
         self._step = state_dict.get("step", -1)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Checks, before the first step of training, that the comparison will go through."""
+        """Checks, before the first step of training, that the comparison will go through; unless that is known."""
+        if self.checked:
+            return
         with all_or_none(self._place(trainer).processes.group):
             task, data = self._task(pl_module), self._data(trainer)
             self.measurement.check(task.denoiser, data.train_images, data.train_labels, task.schedule)
@@ -129,7 +136,13 @@ class ELSComparison(pl.Callback):
         try:
             with all_or_none(group):
                 result = self.measurement.run(
-                    task.denoiser, images, labels, task.schedule, bars or no_progress, processes=place.processes
+                    task.denoiser,
+                    images,
+                    labels,
+                    task.schedule,
+                    bars or no_progress,
+                    processes=place.processes,
+                    checked=True,
                 )
         finally:
             task.denoiser.train(training)

@@ -9,12 +9,13 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from elslightning.runs.checkpoints import read_checkpoint
 from elslightning.runs.configuration import keys_of
 from elslightning.runs.layout import CHECKPOINT, CONFIG, METRICS, STEP
 from elslightning.runs.provenance import is_finished
+from elslightning.runs.targets import at_present
 from elslightning.system.errors import InputError
 from elslightning.system.files import read_config, read_csv
 
@@ -63,6 +64,7 @@ def resumed(cfg: DictConfig, directory: Path) -> tuple[DictConfig, Stand]:
     saved = read_config(directory / CONFIG)
     if not isinstance(saved, DictConfig) or saved.get("verb") != "train":
         raise InputError(f"resume={directory} is not the directory of a training")
+    saved = OmegaConf.create(at_present(OmegaConf.to_container(saved, resolve=False)))
     keys = keys_of(sys.argv[2:])
     if any(key.split(".")[0] == "logger" for key in keys):
         saved.logger = cfg.logger

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import ExponentialLR, LRScheduler, OneCycleLR
 from elslightning.data.module import Batch
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.prediction import convert, target, velocity
-from elslightning.diffusion.schedule import CosineSchedule, add_noise
+from elslightning.diffusion.schedule import LEAST_TIME, CosineSchedule, Schedule, add_noise
 from elslightning.runs.checkpoints import CHECKPOINT_FORMAT
 from elslightning.system.errors import InputError
 
@@ -67,7 +67,7 @@ class DenoisingTask(pl.LightningModule):
     def __init__(
         self,
         denoiser: Denoiser,
-        schedule: CosineSchedule | None = None,
+        schedule: Schedule | None = None,
         *,
         optimizer: OptimizerFactory | None = None,
         scheduler: SchedulerFactory | None = None,
@@ -90,8 +90,8 @@ class DenoisingTask(pl.LightningModule):
         state = np.random.SeedSequence([self.seed, self.global_rank, self.global_step]).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(state[0] >> 1))
         t = torch.rand(len(batch.images), generator=generator, dtype=torch.float64)
-        # t = 0 has no noise to predict; 1e-3 is far below the last step of any reverse process.
-        t = t.clamp(min=1e-3)
+        # Below the last step of a reverse process, or, of EDM's, at it.
+        t = t.clamp(min=LEAST_TIME)
         self.time_range = float(t.min()), float(t.max())
         noise = torch.randn(batch.images.shape, generator=generator).to(batch.images)
         alpha_bar, predicted, _ = self._predict(batch, t, noise)

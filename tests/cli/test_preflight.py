@@ -1,10 +1,16 @@
 """What is wrong with a configuration is said before any work, all at once."""
 
+from collections import Counter
+
 import pytest
 import torch
 from tiny import cli, compose_config, train
 
 from elslightning.cli.preflight import doubtful
+from elslightning.data import ImageDataModule
+from elslightning.machines import machine, patches
+from elslightning.machines.machine import check_bank
+from elslightning.runs import targets
 from elslightning.runs.configuration import primitives
 from elslightning.system.checks import flag, is_whole, one_of, raise_for, whole
 from elslightning.system.errors import InputError
@@ -15,7 +21,7 @@ pytestmark = [pytest.mark.reliability, pytest.mark.usefixtures("unchecked")]
 @pytest.fixture
 def _no_work(monkeypatch):
     """No data: what is refused is refused before it is loaded."""
-    monkeypatch.setattr("elslightning.cli.verbs.load_data", lambda cfg: pytest.fail("work has begun"))
+    monkeypatch.setattr(ImageDataModule, "setup", lambda self, stage=None: pytest.fail("work has begun"))
 
 
 def problems(*arguments: str) -> list[str]:
@@ -179,6 +185,38 @@ def test_a_machine_for_another_border_alone_is_doubtful(tmp_path, padding, machi
     network = torch.nn.Identity()
     assert len(doubtful(primitives(cfg), network)) == count
     assert doubtful(primitives(cfg), None) == []
+
+
+def test_a_configuration_is_checked_once_before_the_data_and_once_with_them(tmp_path, monkeypatch):
+    counts = Counter()
+
+    def counted(place, name):
+        function = getattr(place, name)
+
+        def wrapper(*arguments, **options):
+            counts[name] += 1
+            return function(*arguments, **options)
+
+        monkeypatch.setattr(place, name, wrapper)
+
+    def bank(images, *arguments, **options):
+        counts["banks"] += len(images) > 1
+        check_bank(images, *arguments, **options)
+
+    counted(patches, "check_patch_size")
+    counted(targets, "instantiate")
+    monkeypatch.setattr(machine, "check_bank", bank)
+    train(tmp_path, "machines=[bbels,ls,is]")  # and 2 patch sizes and 2 steps
+    local, sizes, steps = 2, 2, 2
+    checks = 2 * local * sizes  # before the data and with them
+    sweeps = local * steps * sizes  # of the calibration
+    nearest = local * steps  # of the consistency
+    tables = local + local * min(sizes, steps)  # of the machines: a size to begin with, and those of the calibration
+    assert counts["check_patch_size"] <= checks + sweeps + nearest + tables
+    assert counts["banks"] == local + (local + 1)  # to calibrate, and to compare
+    # Trainer and network twice: to be checked, and, once the seed is set, to train. Once: data, schedule, calibration,
+    # comparison, optimizer, scheduler, 3 machines, 3 callbacks and a logger.
+    assert counts["instantiate"] <= 2 * 2 + 13
 
 
 def test_checking_draws_no_random_numbers_and_changes_nothing(tmp_path):

@@ -333,7 +333,7 @@ def test_misuse_shows_the_usage(arguments):
 def test_a_schedule_that_is_not_ours_is_not_called(trained, tmp_path):
     directory = copy(trained, tmp_path)
     config = directory / ".hydra" / "config.yaml"
-    config.write_text(config.read_text().replace("elslightning.diffusion.schedule.CosineSchedule", "os.getcwd"))
+    config.write_text(config.read_text().replace("elslightning.CosineSchedule", "os.getcwd"))
     with pytest.raises(InputError, match=r"names os\.getcwd"):
         publication.write_figures(directory)
 

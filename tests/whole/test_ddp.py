@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from tiny import TRAIN, cli, digits, network, trainer
 
-from elslightning.data import Split
+from elslightning.data import ImageDataModule, Split
 from elslightning.machines import BoundaryBrokenScoreMachine, IdealScoreMachine
 from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.settings import CalibrationSettings, ComparisonSettings
@@ -408,7 +408,7 @@ def refused(*arguments: str) -> str:
 
 
 def test_a_multirun_of_several_processes_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("elslightning.cli.verbs.load_data", lambda cfg: pytest.fail("work has begun"))
+    monkeypatch.setattr(ImageDataModule, "setup", lambda self, stage=None: pytest.fail("work has begun"))
     said = refused(*TWO, "--multirun", "seed=0,1", f"hydra.sweep.dir={tmp_path}")
     assert said.startswith("--multirun cannot start 2 processes per job")
     assert "srun, torchrun or hydra/launcher=submitit_slurm" in said

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch import Tensor
 
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.machines.registry import BASELINE, COLOURS, display_name
 from elslightning.measurement.comparison import NETWORK
 from elslightning.runs.run import Run
@@ -103,7 +103,7 @@ def scatter(run: Run, machine: str) -> Figure:
     return figure
 
 
-def scales(run: Run, schedule: CosineSchedule, formal: int | None) -> Figure:
+def scales(run: Run, schedule: Schedule, formal: int | None) -> Figure:
     """Patch sizes against time, with the windows of the network's gradient and the formal receptive field."""
     figure = _figure(6.4, 3.6)
     axes = figure.subplots()
@@ -126,7 +126,7 @@ def scales(run: Run, schedule: CosineSchedule, formal: int | None) -> Figure:
     return figure
 
 
-def agreement_curves(run: Run, machine: str, schedule: CosineSchedule) -> Figure:
+def agreement_curves(run: Run, machine: str, schedule: Schedule) -> Figure:
     """The agreement of every patch size tried, against time; the calibrated ones are marked."""
     figure = _figure(6.4, 3.6)
     axes = figure.subplots()
@@ -154,7 +154,7 @@ def agreement_curves(run: Run, machine: str, schedule: CosineSchedule) -> Figure
     return figure
 
 
-def trajectory(alpha_bar: Tensor, curves: Mapping[str, Tensor], schedule: CosineSchedule) -> Figure:
+def trajectory(alpha_bar: Tensor, curves: Mapping[str, Tensor], schedule: Schedule) -> Figure:
     """Agreement of posterior means per step: for each curve the median over pairs, and single pairs thinly."""
     figure = _figure(6.4, 3.6)
     axes = figure.subplots()
@@ -244,5 +244,5 @@ def side_by_side(runs: Sequence[Run], names: Sequence[str]) -> Figure:
     return figure
 
 
-def _times(schedule: CosineSchedule, levels: Sequence[float]) -> list[float]:
+def _times(schedule: Schedule, levels: Sequence[float]) -> list[float]:
     return schedule.time(torch.tensor(list(levels), dtype=torch.float64)).tolist()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedule import Schedule
 from elslightning.machines.registry import BASELINE, display_name
 from elslightning.report.page import charts, tables
 from elslightning.report.page.cautions import cautions
@@ -85,7 +85,7 @@ def sections(run: Run, explorer: Explorer | None, complaint: str, mosaics: Table
         complaint: why there is none.
         mosaics: statistics of the mosaics, see `elslightning.report.page.mosaics`.
     """
-    schedule: CosineSchedule | str
+    schedule: Schedule | str
     try:
         schedule = schedule_of(run)
     except InputError as error:
@@ -196,7 +196,7 @@ def _scatter(run: Run) -> Section:
     return Section("recall", title, charts=[Chart(charts.draw(charts.scatter, run, theory), caption, alt)])
 
 
-def _scales(run: Run, schedule: CosineSchedule | str) -> Section:
+def _scales(run: Run, schedule: Schedule | str) -> Section:
     title = "Scale of the patches"
     if not run.scales:
         return Section("scale", title, "The run has no scales.json: no machine of it has a patch size.")
@@ -219,7 +219,7 @@ def _scales(run: Run, schedule: CosineSchedule | str) -> Section:
     return Section("scale", title, texts=texts, tables=[tables.scale_table(run)], charts=drawn)
 
 
-def _trajectory(explorer: Explorer | None, schedule: CosineSchedule | str) -> Section:
+def _trajectory(explorer: Explorer | None, schedule: Schedule | str) -> Section:
     title = "Along the way"
     if isinstance(schedule, str):
         return Section("way", title, schedule)
