@@ -52,18 +52,24 @@ ATTRIBUTABLE = WHOLE_IMAGE | LOCAL
 THEORIES: dict[str, Callable[..., ScoreMachine]] = {
     entry.name: without_scales(partial(entry.machine, **PARAMETERS.get(entry.name, {})))
     for entry in ENTRIES
-    if not entry.machine.attributable
+    if not entry.machine.attributable and not entry.local
 }
 """The others, made likewise, with the parameters of their twins."""
-MACHINES = ATTRIBUTABLE | THEORIES
+SOFT: dict[str, Callable[..., ScoreMachine]] = {
+    entry.name: partial(entry.machine, **PARAMETERS.get(entry.name, {}))
+    for entry in ENTRIES
+    if not entry.machine.attributable and entry.local
+}
+"""Those of the others that see patches."""
+MACHINES = ATTRIBUTABLE | THEORIES | SOFT
 EXTRAPOLATING = {"wiener"}
 """Those whose pixels may lie outside the range of the training images' pixels."""
 
 DENOISERS: dict[str, Callable[[Tensor, Tensor | None], Denoiser]] = {
     **WHOLE_IMAGE,
     **{name: machine for name, machine in THEORIES.items() if name != "mean"},
-    **{f"{name}, P = 3": partial(machine, scales=3) for name, machine in LOCAL.items()},
-    **{f"{name}, table": partial(machine, scales=TABLE) for name, machine in LOCAL.items()},
+    **{f"{name}, P = 3": partial(machine, scales=3) for name, machine in (LOCAL | SOFT).items()},
+    **{f"{name}, table": partial(machine, scales=TABLE) for name, machine in (LOCAL | SOFT).items()},
     "resnet, zeros": partial(resnet, padding_mode="zeros"),
     "resnet, circular": partial(resnet, padding_mode="circular", time_embedding="mlp"),
     "resnet, v": partial(resnet, prediction="v"),

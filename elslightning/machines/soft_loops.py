@@ -52,7 +52,7 @@ def _square(query: Any, scale: Any, images: Any, rows: Any, columns: Any, square
 def _filter(
     source: Any, begin: int, first: int, last: int, taps: Any, radius: int, target: Any, to: int, by: int
 ) -> None:
-    """`target[to + by k]` is the sum around `source[begin + k]`, weighted with `taps` by distance; first <= k < last."""
+    """`target[to + by k]` is the sum around `source[begin + k]`, weighted by distance; first <= k < last."""
     for k in range(first, last):
         value = splat(np.float32(0.0))
         for j in range(-radius, radius + 1):

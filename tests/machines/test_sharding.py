@@ -17,6 +17,8 @@ from elslightning.machines import (
     IdealScoreMachine,
     LocalScoreMachine,
     MeanScoreMachine,
+    SoftBoundaryBrokenScoreMachine,
+    SoftEquivariantLocalScoreMachine,
     WienerScoreMachine,
 )
 from elslightning.machines.machine import ScoreMachine
@@ -28,6 +30,8 @@ MACHINES = {
     "ls": (LocalScoreMachine, {"scales": 3}),
     "els": (EquivariantLocalScoreMachine, {"scales": 3}),
     "bbels": (BoundaryBrokenScoreMachine, {"scales": 3}),
+    "soft_bbels": (SoftBoundaryBrokenScoreMachine, {"scales": 3, "softness": 1.2, "response": 0.8}),
+    "soft_els": (SoftEquivariantLocalScoreMachine, {"scales": 3, "softness": 1.2, "response": 0.0}),
     "mean": (MeanScoreMachine, {}),
     "wiener": (WienerScoreMachine, {}),
 }
