@@ -21,7 +21,7 @@ def _listed() -> dict[str, str]:
     """The module of every public name; a room stands for itself."""
     tree = ast.parse(files(__name__).joinpath("__init__.pyi").read_text("utf-8"))
     imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
-    return {alias.name: str(node.module) for node in imports for alias in node.names}
+    return {alias.name: node.module or __name__ for node in imports for alias in node.names}
 
 
 _MODULES = _listed()

@@ -1,16 +1,5 @@
 """The public face: every public name, and the room where it lives. The package reads this list when it is imported."""
 
-from elslightning import cli as cli
-from elslightning import data as data
-from elslightning import diffusion as diffusion
-from elslightning import machines as machines
-from elslightning import measurement as measurement
-from elslightning import networks as networks
-from elslightning import report as report
-from elslightning import runs as runs
-from elslightning import system as system
-from elslightning import testing as testing
-from elslightning import training as training
 from elslightning.cli.main import OutputDirectory as OutputDirectory
 from elslightning.data.module import ImageDataModule as ImageDataModule
 from elslightning.diffusion.denoiser import Denoiser as Denoiser
@@ -25,6 +14,9 @@ from elslightning.diffusion.schedules.flow import FlowSchedule as FlowSchedule
 from elslightning.diffusion.schedules.linear import LinearSchedule as LinearSchedule
 from elslightning.diffusion.schedules.sigmoid import SigmoidSchedule as SigmoidSchedule
 from elslightning.diffusion.schedules.squared_cosine import SquaredCosineSchedule as SquaredCosineSchedule
+from elslightning.machines import SoftBoundaryBrokenScoreMachine as SoftBoundaryBrokenScoreMachine
+from elslightning.machines import SoftEquivariantLocalScoreMachine as SoftEquivariantLocalScoreMachine
+from elslightning.machines import SoftLocalScoreMachine as SoftLocalScoreMachine
 from elslightning.machines.boundary_broken import BoundaryBrokenScoreMachine as BoundaryBrokenScoreMachine
 from elslightning.machines.equivariant import EquivariantScoreMachine as EquivariantScoreMachine
 from elslightning.machines.equivariant_local import EquivariantLocalScoreMachine as EquivariantLocalScoreMachine
@@ -34,13 +26,14 @@ from elslightning.machines.machine import ScoreMachine as ScoreMachine
 from elslightning.machines.mean import MeanScoreMachine as MeanScoreMachine
 from elslightning.machines.parameters import ParameterTable as ParameterTable
 from elslightning.machines.patches import PatchMachine as PatchMachine
+from elslightning.machines.pca import PCALocalityScoreMachine as PCALocalityScoreMachine
+from elslightning.machines.pspc_flex import FlexibleCropScoreMachine as FlexibleCropScoreMachine
+from elslightning.machines.pspc_flex import crops_of_share as crops_of_share
+from elslightning.machines.pspc_square import SquareCropScoreMachine as SquareCropScoreMachine
 from elslightning.machines.registry import MACHINES as MACHINES
 from elslightning.machines.scales import ScaleTable as ScaleTable
-from elslightning.machines.soft_boundary_broken import SoftBoundaryBrokenScoreMachine as SoftBoundaryBrokenScoreMachine
-from elslightning.machines.soft_equivariant_local import (
-    SoftEquivariantLocalScoreMachine as SoftEquivariantLocalScoreMachine,
-)
-from elslightning.machines.soft_local import SoftLocalScoreMachine as SoftLocalScoreMachine
+from elslightning.machines.smoothed import SmoothedScoreMachine as SmoothedScoreMachine
+from elslightning.machines.tempered import TemperedScoreMachine as TemperedScoreMachine
 from elslightning.machines.wiener import WienerScoreMachine as WienerScoreMachine
 from elslightning.measurement.attribution import attribute as attribute
 from elslightning.measurement.attribution import attribute_process as attribute_process
@@ -72,5 +65,17 @@ from elslightning.training.task import DenoisingTask as DenoisingTask
 from elslightning.training.task import exponential as exponential
 from elslightning.training.task import one_cycle as one_cycle
 from elslightning.training.writers import MetricsFile as MetricsFile
+
+from . import cli as cli
+from . import data as data
+from . import diffusion as diffusion
+from . import machines as machines
+from . import measurement as measurement
+from . import networks as networks
+from . import report as report
+from . import runs as runs
+from . import system as system
+from . import testing as testing
+from . import training as training
 
 __version__: str

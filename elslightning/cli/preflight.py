@@ -17,6 +17,7 @@ from elslightning.data import SIDES, ImageDataModule
 from elslightning.diffusion.border import PADDING_MODES
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import Schedule
+from elslightning.diffusion.schedules import SCHEDULES
 from elslightning.machines.registry import theory_of
 from elslightning.machines.scales import load_scales
 from elslightning.measurement.heldout import HELDOUT
@@ -299,6 +300,14 @@ def doubtful(config: Section, network: Denoiser | None) -> list[str]:
             f"denoiser.padding_mode={padding}, but machines=[{','.join(machines)}]: the theory of such a network is "
             f"{right}; {other} is a control only"
         )
+    grid = (config.get("comparison") or {}).get("grid")
+    if grid is not None and config["verb"] != "sample" and isinstance(network, NetworkDenoiser):
+        last = float(SCHEDULES[grid]().alpha_bar(torch.ones(())))
+        if last < 0.9 * network.least_alpha_bar:
+            lines.append(
+                f"comparison.grid={grid} goes to alpha_bar = {last:.3g}, but the network's own schedule to "
+                f"{network.least_alpha_bar:.3g} only: beyond, it is asked at its last time"
+            )
     if config["verb"] != "train":
         ignored = [key for key in keys_of(overrides_given()) if key.split(".")[0] == "denoiser"]
         if ignored:

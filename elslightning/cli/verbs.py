@@ -158,7 +158,7 @@ def calibrate(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
         schedule,
         Bars(),
     )
-    return _written(result, cfg, directory, record, schedule)
+    return _written(result, cfg, directory, record, measurement.comparison.schedule(schedule))
 
 
 def compare(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
@@ -176,7 +176,7 @@ def compare(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
         network.schedule,
         Bars(),
     )
-    return _written(result, cfg, directory, record, network.schedule)
+    return _written(result, cfg, directory, record, measurement.comparison.schedule(network.schedule))
 
 
 def _written(result: Result, cfg: DictConfig, directory: Path, record: dict[str, Any], schedule: Schedule) -> Result:

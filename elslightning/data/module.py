@@ -14,6 +14,7 @@ from torchvision.transforms import functional as TF
 from elslightning.data.download import DOWNLOADS, download
 from elslightning.data.request import AbsentError, Request, Split
 from elslightning.data.sources import SOURCES
+from elslightning.diffusion.pixels import to_floats
 from elslightning.system.checks import one_of, raise_for, whole
 from elslightning.system.errors import InputError
 
@@ -41,7 +42,7 @@ class TensorBank(Dataset[Batch]):
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         index = torch.as_tensor(indices)
         labels = None if self.split.labels is None else self.split.labels[index]
-        return Batch(as_float(self.split.images[index]), labels, index)
+        return Batch(to_floats(self.split.images[index]), labels, index)
 
 
 def _whole_batch(batch: Any) -> Any:
@@ -163,7 +164,7 @@ class ImageDataModule(pl.LightningDataModule):
     @property
     def train_images(self) -> Tensor:
         """The training set, (N, channel, height, width) float32 in [-1, 1]; a copy, if the data is held in bytes."""
-        return as_float(self._split(self._train).images)
+        return to_floats(self._split(self._train).images)
 
     @property
     def train_labels(self) -> Tensor | None:
@@ -173,7 +174,7 @@ class ImageDataModule(pl.LightningDataModule):
     @property
     def val_images(self) -> Tensor:
         """The validation set, as `train_images`."""
-        return as_float(self._split(self._val).images)
+        return to_floats(self._split(self._val).images)
 
     @property
     def val_labels(self) -> Tensor | None:
@@ -184,7 +185,7 @@ class ImageDataModule(pl.LightningDataModule):
         """SHA-256 of the bytes of `train_images`, little-endian, and of `train_labels` if there are any."""
         found, train = hashlib.sha256(), self._split(self._train)
         for part in train.images.split(1024):
-            found.update(as_float(part).numpy().astype("<f4", copy=False).tobytes())
+            found.update(to_floats(part).numpy().astype("<f4", copy=False).tobytes())
         if train.labels is not None:
             found.update(train.labels.numpy().astype("<i8", copy=False).tobytes())
         return found.hexdigest()
@@ -204,11 +205,6 @@ class ImageDataModule(pl.LightningDataModule):
             collate_fn=_whole_batch,
             num_workers=0,
         )
-
-
-def as_float(images: Tensor) -> Tensor:
-    """Bytes as float32 in [-1, 1]; other images as they are."""
-    return images.float().div_(127.5).sub_(1) if images.dtype == torch.uint8 else images
 
 
 def resize(images: Tensor, side: int) -> Tensor:

@@ -1,5 +1,6 @@
 """Where the candidates of every pixel lie: the displacements between a pixel and the patches it may copy from."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,10 +49,19 @@ class Candidates(NamedTuple):
         return np.stack([rows[self.pairs[:, 0]], columns[self.pairs[:, 1]]], axis=1)
 
 
-def _patch_shifts(length: int, radius: int, pooled: bool, circular: bool) -> list[AxisShift]:
-    """The displacements of windows of `2 radius + 1` positions."""
-    around = np.arange(-radius, length + radius)
-    if circular:
+def patch_shifts(length: int, radii: Sequence[int], *, pooled: bool, padding_mode: str) -> list[AxisShift]:
+    """The displacements along an axis between a pixel and its candidates; the first is none at all.
+
+    Args:
+        length: pixels of the axis.
+        radii: of the patches, increasing. There are the displacements of the smallest, which has all that greater ones
+            have; and where windows reach beyond the border, the widest fits into the table.
+        pooled: whether a pixel's candidates lie along the axis (all around it if circular, otherwise along its
+            interior for interior pixels), or only at its own position.
+        padding_mode: "zeros" or "circular".
+    """
+    around = np.arange(-radii[-1], length + radii[-1])
+    if padding_mode == "circular":
         positions = range(length if pooled else 1)
         return [
             AxisShift(_shorter(shift, length), np.stack([around % length, (around + shift) % length]))
@@ -59,7 +69,7 @@ def _patch_shifts(length: int, radius: int, pooled: bool, circular: bool) -> lis
         ]
     inside = np.where((around >= 0) & (around < length), around, -1)
     shifts = [AxisShift(0, np.stack([inside, inside]))]
-    reach = max(0, length - 2 * radius - 1) if pooled else 0
+    reach = max(0, length - 2 * radii[0] - 1) if pooled else 0
     for shift in [s for s in range(-reach, reach + 1) if s != 0]:
         # Windows that lie inside the image at both places: interior pixels have interior candidates.
         compared = np.arange(max(0, -shift), min(length, length - shift))
@@ -83,8 +93,8 @@ def candidates(height: int, width: int, patch_size: int, *, pooled: bool, paddin
     """
     sides = (height, width)
     if patch_size:
-        circular, radius = padding_mode == "circular", patch_size // 2
-        rows, columns = (_patch_shifts(side, radius, pooled, circular) for side in sides)
+        radius = patch_size // 2
+        rows, columns = (patch_shifts(side, [radius], pooled=pooled, padding_mode=padding_mode) for side in sides)
         window, centre, outputs = (patch_size, patch_size), (radius, radius), sides
     else:
         rows, columns = (

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from elslightning.machines.candidates import patch_shifts
 from elslightning.machines.kernels import Partial, merge
 from elslightning.machines.lanes import LANES, PART
 from elslightning.machines.loops import NO_CANDIDATE, add_block
@@ -45,28 +46,11 @@ class Axis(NamedTuple):
 
 
 def axis(length: int, radii: Sequence[int], *, pooled: bool, padding_mode: str) -> Axis:
-    """All displacements along an axis of `length` pixels.
-
-    Args:
-        length: pixels.
-        radii: of the patches, increasing.
-        pooled: whether a pixel's candidates lie along the axis (all around it if circular, otherwise along its
-            interior for interior pixels), or only at its own position.
-        padding_mode: "zeros" or "circular".
-    """
-    widest = radii[-1]
-    around = np.arange(-widest, length + widest)
-    inside = np.where((around >= 0) & (around < length), around, -1)
-    if padding_mode == "circular":
-        tables = [np.stack([around % length, (around + shift) % length]) for shift in range(length if pooled else 1)]
-        firsts = [[widest] * len(radii)] * len(tables)
-    else:
-        tables, firsts = [np.stack([inside, inside])], [[widest] * len(radii)]
-        reach = max(0, length - 2 * radii[0] - 1) if pooled else 0
-        for shift in [s for s in range(-reach, reach + 1) if s != 0]:
-            compared = np.arange(max(0, -shift), min(length, length - shift))
-            tables.append(np.stack([compared, compared + shift]))
-            firsts.append(list(radii))
+    """All displacements along an axis of `length` pixels, as the loops take them; arguments as in `patch_shifts`."""
+    tables = [shift.compared for shift in patch_shifts(length, radii, pooled=pooled, padding_mode=padding_mode)]
+    # A table as long as the axis with the widest windows around it stands for all its positions, whatever the radius.
+    whole = length + 2 * radii[-1]
+    firsts = [[radii[-1]] * len(radii) if table.shape[1] == whole else list(radii) for table in tables]
     lengths = np.array([table.shape[1] for table in tables])
     padded = np.full((len(tables), 2, lengths.max()), -1)
     for row, table in zip(padded, tables, strict=True):

@@ -3,28 +3,25 @@
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.pixels import to_floats
 from elslightning.diffusion.shapes import AlphaBar, Bank, Images, Labels
 from elslightning.machines.kernels import Partial, empty_partial, full_precision, merge, merge_over, posterior_mean
 from elslightning.machines.memory import default_budget, fitting
 from elslightning.machines.parameters import PATCH_SIZE, Parameter, check_parameter
 from elslightning.system.errors import InputError
-from elslightning.system.keeping import Part, digest
+from elslightning.system.keeping import Part
 from elslightning.system.processes import all_or_none, gather, meet
 
 LARGEST = 1e30
 """The greatest number in a noisy image: log-weights of greater ones could leave the range of float32."""
 _ATTRIBUTES = {PATCH_SIZE: "scales"}
-
-Keep: TypeAlias = Callable[[Sequence[Part], Callable[[], Tensor]], Tensor]
-"""Returns what is made from some parts, by making it or from an earlier time."""
 
 
 def check_bank(images: Bank, labels: Labels | None, owner: str, *, shard: bool = False) -> None:
@@ -73,8 +70,6 @@ class ScoreMachine(Denoiser):
 
     images: Tensor
     labels: Tensor | None
-    keep: Keep | None = None
-    """Given, finds results that were made earlier: see `elslightning.system.keeping.Kept`."""
     padding_mode: ClassVar[str] = "zeros"
     """What is beyond the border of an image: "zeros" or "circular"."""
     pooled: ClassVar[bool] = False
@@ -158,7 +153,6 @@ class ScoreMachine(Denoiser):
                 raise InputError(f"{name} is not free in {type(self).__name__}; free is {free}")
             self._check_parameter(name, value)
             setattr(other, _ATTRIBUTES.get(name, name), value)
-        other.__dict__.pop("_identity", None)
         return other
 
     def _check_parameter(self, name: str, value: float) -> None:
@@ -170,11 +164,8 @@ class ScoreMachine(Denoiser):
         return Parameter(name, getattr(self, _ATTRIBUTES.get(name, name))).at(alpha_bar)
 
     def _setting_at(self, alpha_bar: AlphaBar) -> Tensor:
-        """What is free in the machine at each noise level: patch sizes (batch,) where nothing else is, otherwise
-        (batch, free) in the order of `free`."""
-        if set(self.free) <= {PATCH_SIZE}:
-            return self.patch_size_at(alpha_bar)
-        return torch.stack([self._parameter_at(name, alpha_bar).double() for name in self.free], dim=1)
+        """What `_partials` is given at each noise level: patch sizes (batch,), or all that is free (batch, free)."""
+        return self.patch_size_at(alpha_bar)
 
     def check_inputs(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None) -> None:
         """As in `Denoiser.check_inputs`, and that noisy images are numbers that can be squared.
@@ -207,13 +198,7 @@ class ScoreMachine(Denoiser):
         than these, for settings (batch, size, free)."""
         group = self.process_group
         if group is None or not self.own_images:
-
-            def compute() -> Tensor:
-                return self._evaluate_same(x_t, alpha_bar, labels, patch_sizes)
-
-            if self.keep is None or group is not None:  # processes that share a bank have to meet
-                return compute()
-            return self.keep((x_t, alpha_bar, labels, patch_sizes, self._identity), compute)
+            return self._evaluate_same(x_t, alpha_bar, labels, patch_sizes)
         # Every process evaluates the images of all, against its shard of the bank.
         meet(group)  # whoever has failed meanwhile is not coming
         everyones = [
@@ -221,11 +206,6 @@ class ScoreMachine(Denoiser):
         ]
         result = self._evaluate_same(*everyones)  # type: ignore[arg-type]
         return result.narrow(1, dist.get_rank(group) * len(x_t), len(x_t))
-
-    @cached_property
-    def _identity(self) -> str:
-        """What tells this machine from all others, but for its patch sizes."""
-        return digest((type(self).__qualname__, self.images, self.labels, *self._options()))
 
     def _options(self) -> Sequence[Part]:
         """All else that the results of a subclass depend on, but for its patch sizes."""
@@ -331,8 +311,7 @@ class Chunks:
         count = fitting(self.budget - spare, image_bytes, most, "one training image")
         done = 0
         for chunk in self.members.split(count) if len(self.members) else ():
-            images = self.images[chunk]
-            yield images.to(dtype) / 127.5 - 1 if images.dtype == torch.uint8 else images.to(dtype)
+            yield to_floats(self.images[chunk], dtype)
             done += len(chunk)
             self._tick(done / len(self.members))
 

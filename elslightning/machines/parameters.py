@@ -29,8 +29,13 @@ class Range(NamedTuple):
 RANGES = {
     "softness": Range(lambda width: width > 0, "positive, or infinite for a hard box"),
     "response": Range(lambda width: 0 <= width < math.inf, "zero or positive, and finite"),
+    "temperature": Range(lambda value: 1e-6 <= value <= 1e6, "from 1e-6 to 1e6"),
+    "smoothing": Range(lambda width: 0 <= width <= 1e6, "from 0 to 1e6"),
+    "threshold": Range(lambda share: 0 <= share <= 1, "from 0 to 1"),
+    "side": Range(lambda side: side >= 1 and float(side).is_integer(), "a whole number, at least 1"),
 }
 """By parameter; a patch size is odd and positive, and parameters that are not here are any finite numbers."""
+_NEARLY_CLEAN, _NEARLY_NOISE = 0.95, 1e-3
 _ANY = Range(math.isfinite, "finite")
 
 
@@ -57,7 +62,10 @@ class ParameterTable:
     Between the given levels the nearest one counts, by the angle arccos(sqrt(alpha_bar)), in which the cosine
     schedule is a straight line; half-way, the one with less noise. The first and last entries also speak for
     levels beyond them by no more than the gap to their neighbour, so a table calibrated on the grid
-    t = 1/T … 1 covers every t in [0, 1]. A table of one entry covers everything.
+    t = 1/T … 1 of the cosine schedule covers every t in [0, 1], and serves another schedule within that range.
+    Schedules differ most at their ends: an entry below alpha_bar = 0.001, where next to nothing is left of the image,
+    speaks for all that is noisier, and one above 0.95, where next to nothing is lost, for all that is less noisy.
+    A table of one entry covers everything.
 
     Args:
         alpha_bar: signal powers in (0, 1), distinct, in any order.
@@ -131,13 +139,14 @@ class ParameterTable:
         column = self._column(name)
         wanted, given = _angle(alpha_bar.cpu()), _angle(self.alpha_bar)
         if len(given) > 1:
-            low = given[0] - (given[1] - given[0])
-            high = given[-1] + (given[-1] - given[-2])
+            clean, pure = bool(self.alpha_bar[0] > _NEARLY_CLEAN), bool(self.alpha_bar[-1] < _NEARLY_NOISE)
+            low = 0.0 if clean else float(given[0] - (given[1] - given[0]))
+            high = math.pi / 2 if pure else float(given[-1] + (given[-1] - given[-2]))
             outside = (wanted < low - 1e-9) | (wanted > high + 1e-9)
             if bool(outside.any()):
                 raise InputError(
-                    f"the {self.what} covers alpha_bar from {math.cos(min(float(high), math.pi / 2)) ** 2:.3g} to "
-                    f"{math.cos(max(float(low), 0.0)) ** 2:.6g}, not {float(alpha_bar.cpu()[outside][0]):.6g}"
+                    f"the {self.what} covers alpha_bar from {math.cos(min(high, math.pi / 2)) ** 2:.3g} to "
+                    f"{math.cos(max(low, 0.0)) ** 2:.6g}, not {float(alpha_bar.cpu()[outside][0]):.6g}"
                 )
         distance = (wanted[:, None] - given[None, :]).abs()  # (batch, entries)
         # Half-way between two entries rounding decides; a little help for the one with less noise.
@@ -232,6 +241,11 @@ class Parameter:
         else:
             check_parameter(name, given)
             self.values = [given]
+
+    def said(self) -> str:
+        """Its name and all its values: the same text for the same parameter only."""
+        given = self.given
+        return f"{self.name} {given.to_dict() if isinstance(given, ParameterTable) else float(given)}"
 
     def at(self, alpha_bar: AlphaBar) -> Tensor:
         """The value at each noise level, (batch,), on the CPU: int64 for patch sizes, else float64.

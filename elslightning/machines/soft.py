@@ -125,6 +125,9 @@ class SoftPatchMachine(PatchMachine):
         self.softness = given(SOFTNESS, softness, math.inf)
         self.response = given(RESPONSE, response, 0.0)
 
+    def _setting_at(self, alpha_bar: AlphaBar) -> Tensor:
+        return torch.stack([self._parameter_at(name, alpha_bar).double() for name in self.free], dim=1)
+
     def _image_bytes(self, x_t: Images, patch_sizes: Sequence[Any]) -> int:
         _, channels, height, width = x_t.shape
         if self._uses_compiled(x_t) and not (self.process_group and any(v for *_, v in patch_sizes)):

@@ -2,7 +2,7 @@
 
 import inspect
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,8 +15,9 @@ from elslightning.data import Split
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import Progress, no_progress
-from elslightning.machines.machine import check_bank
+from elslightning.machines.machine import ScoreMachine, check_bank
 from elslightning.machines.parameters import ParameterTable
+from elslightning.machines.remembering import remembering
 from elslightning.measurement.calibration import Calibration, calibrate, capped
 from elslightning.measurement.comparison import compare
 from elslightning.measurement.gradients import gradient_field
@@ -104,7 +105,13 @@ class Measurement:
             InputError: naming every machine that cannot.
         """
         images = torch.zeros(1, *shape)
+        schedule = self.comparison.schedule(schedule)
+        counts = self.comparison.network_steps
+        for steps in (self.comparison.steps, *(counts if isinstance(counts, Sequence) else [counts])):
+            schedule.grid(steps)
         tried = self.scales is None and self.calibrated
+        if tried:
+            schedule.grid(self.calibration.steps)
         sizes = capped(self.calibration.patch_sizes, self._cap(network)) if tried else []
         problems: list[str] = []
         for name in self.calibrated:
@@ -161,6 +168,7 @@ class Measurement:
         other arguments.
         """
         settings, device = self.calibration, _device(network, images)
+        schedule = self.comparison.schedule(schedule)
         if not self.calibrated:
             return Result({}, {})
         find: Callable[..., Calibration]
@@ -223,7 +231,7 @@ class Measurement:
             network: the denoiser to explain.
             images: (N, channel, height, width), its training images, on any device.
             labels: (N,) int64 or None; used if the network is conditional.
-            schedule: gives the noise levels.
+            schedule: that of the network; gives the noise levels, unless `comparison.grid` names another.
             progress: told of every step.
             processes: who does this together; all call it with the same arguments and get the same result, that of
                 one process alone.
@@ -234,6 +242,7 @@ class Measurement:
         """
         if not checked:
             self.check(network, images, labels, schedule)
+        schedule = self.comparison.schedule(schedule)
         if self.scales is None:
             result = self.calibrate(network, images, labels, schedule, progress, processes)
         else:
@@ -277,7 +286,7 @@ class Measurement:
         Args:
             images, labels: (N, channel, height, width) and (N,), or None for unconditional machines.
             scales: by machine, for those that take them; with `compatibility` "official" they are shifted by a step.
-            schedule: gives the noise levels of the steps.
+            schedule: as of `run`.
             device: of the machines; None leaves the images where they are.
             processes: see `run`.
 
@@ -285,7 +294,7 @@ class Measurement:
             InputError: for a machine without scales, and whatever the machines do not take.
         """
         if self.comparison.skip:
-            levels = schedule.noise_levels(self.comparison.steps)
+            levels = self.comparison.schedule(schedule).noise_levels(self.comparison.steps)
             scales = {name: table.late(levels) for name, table in scales.items()}
         bank = self._bank(images, labels, device or images.device, processes)
         options = {name: {"scales": self._scales_of(name, scales)} for name in self.calibrated}
@@ -306,10 +315,10 @@ class Measurement:
         takes = inspect.signature(factory).parameters
         options = {option: value for option, value in bank.options.items() if option in takes}
         machine = factory(bank.images, bank.labels, **scales, **options)
-        if not machine.learned:
-            machine.keep = self.keep  # type: ignore[assignment]
         if len(options) < len(bank.options) and not machine.learned:
             raise InputError(f"shard_bank=true, but machines.{name} takes no shard of a bank: it has no process_group")
+        if self.keep is not None and isinstance(machine, ScoreMachine) and machine.process_group is None:
+            return remembering(machine, self.keep)
         return machine
 
     def _scales_of(self, name: str, scales: Mapping[str, ParameterTable]) -> ParameterTable:

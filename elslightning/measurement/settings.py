@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from elslightning.diffusion.schedule import Schedule
+from elslightning.diffusion.schedules import SCHEDULES
 from elslightning.measurement.calibration import OBJECTIVES, STATISTICS, capped
 from elslightning.measurement.heldout import HELDOUT
 from elslightning.system.checks import is_whole, one_of, raise_for, whole
@@ -76,6 +78,8 @@ class ComparisonSettings:
         batch_size: pairs sampled at once.
         compatibility: "official" has the machines err as in the paper's code: they start a step late, taking the noise
             for the state at t = 1 - 1 / steps, and at each step use the scale of the step before. None has them right.
+        grid: name of the schedule on whose grid of noise levels all is done, calibration included, out of
+            `elslightning.diffusion.schedules.SCHEDULES`; None takes the schedule of the network.
 
     Raises:
         InputError: for a value that cannot work, naming it.
@@ -87,6 +91,7 @@ class ComparisonSettings:
     every_n_epochs: int | None = None
     batch_size: int = 64
     compatibility: str | None = None
+    grid: str | None = None
 
     def __post_init__(self) -> None:
         problems: list[str] = []
@@ -100,12 +105,18 @@ class ComparisonSettings:
             problems += whole("comparison.network_steps", count, 1)
         if self.compatibility not in (None, OFFICIAL):
             problems.append(f"comparison.compatibility must be null or {OFFICIAL}, not {self.compatibility!r}")
+        if self.grid is not None:
+            problems += one_of("comparison.grid", self.grid, SCHEDULES)
         problems += whole("comparison.steps", self.steps, 2 if self.compatibility == OFFICIAL else 1)
         problems += whole("comparison.num_pairs", self.num_pairs, 1)
         problems += whole("comparison.batch_size", self.batch_size, 1)
         if self.every_n_epochs is not None:
             problems += whole("comparison.every_n_epochs", self.every_n_epochs, 1)
         raise_for(*problems)
+
+    def schedule(self, own: Schedule) -> Schedule:
+        """The schedule whose grid all processes go along: that of `grid`, or the network's own."""
+        return own if self.grid is None else SCHEDULES[self.grid]()
 
     @property
     def skip(self) -> int:

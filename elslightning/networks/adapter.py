@@ -1,5 +1,6 @@
 """NetworkDenoiser: a backbone that predicts eps, v or x0, seen as a posterior mean."""
 
+import torch
 from torch import nn
 
 from elslightning.diffusion.denoiser import Denoiser
@@ -11,6 +12,9 @@ from elslightning.system.errors import InputError
 
 class NetworkDenoiser(Denoiser):
     """A backbone together with the schedule that gives it its times.
+
+    At more noise than its schedule has, it is asked at its last time, as if x_t had the noise of that: next to nothing
+    is left of the image in either.
 
     Args:
         backbone: `backbone(x_t, t, labels) -> predicted`, with attributes `channels`, `conditional` and
@@ -32,6 +36,11 @@ class NetworkDenoiser(Denoiser):
         check_prediction(self.prediction)
 
     @property
+    def least_alpha_bar(self) -> float:
+        """The signal power of its noisiest time, t = 1."""
+        return float(self.schedule.alpha_bar(torch.ones((), dtype=torch.float64, device="cpu")))
+
+    @property
     def receptive_field(self) -> int | None:
         """Side of the window of x_t that one pixel of the output depends on; None if that is the whole image."""
         return self.backbone.receptive_field  # type: ignore[return-value]
@@ -39,16 +48,26 @@ class NetworkDenoiser(Denoiser):
     def predict(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None = None) -> Images:
         """The backbone's own prediction; arguments and errors as in `Denoiser.forward`."""
         self.check_inputs(x_t, alpha_bar, labels)
-        t = self.schedule.time(alpha_bar).to(x_t.device, x_t.dtype)
+        t = self.schedule.time(alpha_bar).clamp(max=1).to(x_t.device, x_t.dtype)
         return self.backbone(x_t, t, labels)
 
     def eps(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None = None) -> Images:
         """The noise that it predicts; arguments and errors as in `Denoiser.forward`."""
-        return convert(x_t, self.predict(x_t, alpha_bar, labels), alpha_bar, self.prediction, "eps")
+        predicted, known = self.predict(x_t, alpha_bar, labels), self._known(alpha_bar)
+        eps = convert(x_t, predicted, known, self.prediction, "eps")
+        if torch.equal(known, alpha_bar):
+            return eps
+        return convert(x_t, convert(x_t, eps, known, "eps", "x0"), alpha_bar, "x0", "eps")
 
     def forward(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None = None) -> Images:
         """The posterior mean that the prediction implies, as in `Denoiser.forward`."""
-        return convert(x_t, self.predict(x_t, alpha_bar, labels), alpha_bar, self.prediction, "x0")
+        predicted = self.predict(x_t, alpha_bar, labels)
+        return convert(x_t, predicted, self._known(alpha_bar), self.prediction, "x0")
+
+    def _known(self, alpha_bar: AlphaBar) -> AlphaBar:
+        """The noise levels at which it is asked: those of its schedule."""
+        # A little less than the last: the last digit of alpha_bar depends on how many are computed at once.
+        return alpha_bar.clamp(min=self.least_alpha_bar * (1 - 1e-9))
 
 
 class EpsDenoiser(NetworkDenoiser):

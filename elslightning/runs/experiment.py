@@ -15,9 +15,10 @@ from torch import Tensor
 
 from elslightning.data import ImageDataModule, Split
 from elslightning.diffusion.denoiser import Denoiser
-from elslightning.diffusion.schedule import Schedule
+from elslightning.diffusion.schedule import CosineSchedule, Schedule
 from elslightning.machines.parameters import ParameterTable
 from elslightning.measurement.measurement import Measurement
+from elslightning.measurement.settings import ComparisonSettings
 from elslightning.networks import NetworkDenoiser
 from elslightning.runs.checkpoints import find_checkpoint, open_network, read_checkpoint
 from elslightning.runs.configuration import INHERITED, inherit, primitives
@@ -175,12 +176,16 @@ def build_measurement(
 
 
 def schedule_of(run: Run) -> Schedule:
-    """The schedule of a run.
+    """The schedule whose grid a run went along: that of its network, unless `comparison.grid` named another.
 
     Raises:
         InputError: if its configuration names none.
     """
-    section = _sections(run, "schedule").get("schedule")
+    sections = _sections(run, "schedule", "comparison")
+    grid = (sections.get("comparison") or {}).get("grid")
+    if grid is not None:
+        return ComparisonSettings(grid=grid).schedule(CosineSchedule())
+    section = sections.get("schedule")
     if not isinstance(section, dict) or "_target_" not in section:
         raise InputError(f"the configuration of {run.directory} names no schedule")
     schedule = build(section)

@@ -117,7 +117,7 @@ class ELSComparison(pl.Callback):
                 logger.log_metrics(scalars, step=place.step)
                 logger.save()
         if self._history and place.first:
-            figure = figures.training_curves(self._history)
+            figure = figures.losses(self._history)
             figures.save(figure, self.directory / "figures" / "training.png")
             for logger in place.loggers:
                 log_figure(logger, "training", figure, place.step)
@@ -151,7 +151,7 @@ class ELSComparison(pl.Callback):
         self.result, self._step = result, place.step
         with all_or_none(group):
             if place.first:
-                drawn = figures.of_result(result, task.schedule)
+                drawn = figures.of_result(result, self.measurement.comparison.schedule(task.schedule))
                 write(result, self.directory)
                 figures.save_all(drawn, self.directory)
                 self._log_measured(result, drawn, place)

@@ -89,6 +89,14 @@ def test_flow_has_straight_paths():
     assert_close(noise / (signal + noise), 0.9 * TIMES, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_can_be_made_where_the_default_device_holds_no_numbers(name):
+    """Networks are first built without memory for their weights, and their schedule with them."""
+    with torch.device("meta"):
+        schedule = SCHEDULES[name]()
+    assert_close(schedule.alpha_bar(TIMES), SCHEDULES[name]().alpha_bar(TIMES), rtol=0, atol=0)
+
+
 def test_signal_falls_from_one_and_never_to_zero(schedule):
     alpha_bar = schedule.alpha_bar(TIMES)
     assert alpha_bar[0] == 1

@@ -10,6 +10,7 @@ import torch
 from torch.testing import assert_close
 
 from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.diffusion.schedules import SCHEDULES
 from elslightning.machines.parameters import Parameter, ParameterTable
 from elslightning.machines.scales import ScaleTable, load_scales, save_scales
 from elslightning.system.errors import InputError
@@ -71,6 +72,28 @@ def test_noise_beyond_the_ends_is_refused(table, angle):
 def test_signal_beyond_the_ends_is_refused():
     with pytest.raises(InputError, match=r"covers alpha_bar from .* not 0\.999"):
         ScaleTable(at_angles(0.4, 0.5), [3, 5]).at(levels(0.999))
+
+
+def test_a_table_down_to_nearly_pure_noise_speaks_for_all_that_is_noisier():
+    assert ScaleTable([0.5, 2e-4, 1e-4], [3, 5, 7]).at(levels(1e-9)).tolist() == [7]
+    with pytest.raises(InputError, match=r"covers alpha_bar from .* not 1e-09"):
+        ScaleTable([0.5, 2.1e-3, 2e-3], [3, 5, 7]).at(levels(1e-9))
+
+
+def test_a_table_up_to_nearly_clean_images_speaks_for_all_that_is_less_noisy():
+    assert ScaleTable([0.96, 0.955, 0.5], [3, 5, 7]).at(levels(1 - 1e-9)).tolist() == [3]
+    with pytest.raises(InputError, match=r"covers alpha_bar from .* not 1"):
+        ScaleTable([0.94, 0.935, 0.5], [3, 5, 7]).at(levels(1 - 1e-9))
+
+
+@pytest.mark.parametrize("other", SCHEDULES)
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_table_of_one_schedules_grid_serves_the_grid_of_any_other(name, other):
+    table = ScaleTable(SCHEDULES[name]().noise_levels(20), list(range(39, 0, -2)))
+    found = table.at(SCHEDULES[other]().noise_levels(20))
+    assert (found.diff() <= 0).all()
+    if name == other:
+        assert found.tolist() == list(range(39, 0, -2))
 
 
 def test_one_entry_covers_everything():

@@ -224,6 +224,16 @@ def test_a_backbones_prediction_is_what_the_denoiser_makes_of_it(prediction):
         assert_close(found, convert(x_t, x_t, alpha_bar, prediction, wanted), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_beyond_its_schedule_a_network_is_asked_at_its_last_time(prediction):
+    schedule = CosineSchedule()
+    denoiser = NetworkDenoiser(resnet(prediction=prediction), schedule)
+    x_t, least = random_noise(2, 1, 4, 4), schedule.alpha_bar(levels(1.0, 1.0))
+    beyond = levels(1e-9, 1e-5)
+    assert_close(denoiser(x_t, beyond), denoiser(x_t, least), rtol=1e-6, atol=1e-6)
+    assert_close(denoiser.eps(x_t, beyond), convert(x_t, denoiser(x_t, beyond), beyond, "x0", "eps"))
+
+
 def test_an_eps_denoiser_takes_no_other_prediction():
     with pytest.raises(InputError, match=r"EpsDenoiser takes a network that predicts eps, not v: NetworkDenoiser"):
         EpsDenoiser(resnet(prediction="v"), CosineSchedule())

@@ -16,13 +16,14 @@ from trainings import SEVERAL_EPOCHS, assert_same_training, checkpoint, content,
 
 from elslightning.machines import BoundaryBrokenScoreMachine
 from elslightning.machines.patches import PatchMachine
+from elslightning.machines.remembering import remembering
 from elslightning.system.keeping import KEPT, Kept
 from elslightning.system.signals import EXIT_CODES
 from elslightning.training.comparing import ELSComparison
 from elslightning.training.task import DenoisingTask
 from elslightning.training.writers import MetricsFile
 
-pytestmark = pytest.mark.reliability
+pytestmark = [pytest.mark.reliability, pytest.mark.usefixtures("no_drawing")]
 
 VOLATILE = {"run.json"}
 
@@ -163,9 +164,8 @@ def test_what_was_kept_is_found_by_the_same_question_only(tmp_path):
     def files(x_t: torch.Tensor = x_t, images: torch.Tensor = images, size: int = 3) -> int:
         machine = BoundaryBrokenScoreMachine(images, scales=size)
         bare = machine(x_t, levels)
-        machine.keep = Kept(tmp_path)
         for _ in range(2):
-            assert torch.equal(machine(x_t, levels), bare)
+            assert torch.equal(remembering(machine, Kept(tmp_path))(x_t, levels), bare)
         return len(list(tmp_path.iterdir()))
 
     assert [files(), files()] == [1, 1]

@@ -22,7 +22,7 @@ class DiscreteSchedule(Schedule):
 
     @abstractmethod
     def betas(self) -> Float64[Tensor, " levels"]:
-        """The share of noise that each step adds, (levels,) in (0, 1)."""
+        """The share of noise that each step adds, (levels,) in (0, 1), on the CPU whatever device is the default."""
 
     def check_levels(self) -> None:
         """Raises InputError unless every level has less signal than the one before, and the last has some."""

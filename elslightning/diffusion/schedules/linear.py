@@ -39,4 +39,4 @@ class LinearSchedule(DiscreteSchedule):
 
     def betas(self) -> Float64[Tensor, " levels"]:
         """As `DiscreteSchedule.betas`."""
-        return torch.linspace(self.beta_start, self.beta_end, self.levels, dtype=torch.float64)
+        return torch.linspace(self.beta_start, self.beta_end, self.levels, dtype=torch.float64, device="cpu")

@@ -48,8 +48,10 @@ class SigmoidSchedule(DiscreteSchedule):
 
     def betas(self) -> Float64[Tensor, " levels"]:
         """As `DiscreteSchedule.betas`."""
-        ends = torch.tensor([self.start, self.end], dtype=torch.float64)
+        ends = torch.tensor([self.start, self.end], dtype=torch.float64, device="cpu")
         start, end = (ends / self.tau).sigmoid()
-        path = (torch.linspace(self.start, self.end, self.levels + 1, dtype=torch.float64) / self.tau).sigmoid()
+        path = (
+            torch.linspace(self.start, self.end, self.levels + 1, dtype=torch.float64, device="cpu") / self.tau
+        ).sigmoid()
         power = (end - path) / (end - start)
         return (1 - power[1:] / power[:-1]).clamp(max=_GREATEST_BETA)

@@ -36,6 +36,6 @@ class SquaredCosineSchedule(DiscreteSchedule):
 
     def betas(self) -> Float64[Tensor, " levels"]:
         """As `DiscreteSchedule.betas`."""
-        times = torch.arange(self.levels + 1, dtype=torch.float64) / self.levels
+        times = torch.arange(self.levels + 1, dtype=torch.float64, device="cpu") / self.levels
         power = ((times + 0.008) / 1.008 * (math.pi / 2)).cos().square()
         return (1 - power[1:] / power[:-1]).clamp(max=_GREATEST_BETA)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.pixels import to_bytes
 from elslightning.diffusion.sampling import Trajectory, ddim
 from elslightning.diffusion.shapes import Progress, no_progress
 from elslightning.machines.registry import display_name
 from elslightning.measurement.attribution import Attribution, attribute
 from elslightning.measurement.comparison import agreement
-from elslightning.report.page.images import as_bytes
 from elslightning.report.page.payload import entropy_bytes, kept_images, network_images, pack, source_arrays
 from elslightning.report.page.plan import TOP, candidate_count, middle, plan, ranks
 from elslightning.runs.experiment import Experiment
@@ -113,10 +113,10 @@ def explore(
     kept, coverage = kept_images(final, list(known.values()), math.prod(experiment.bank.shape[1:]))
     finals = run.network_images(reference)
     arrays = {
-        "theory": as_bytes(theory.x0[outline.shown].transpose(0, 1)),
-        "noisy": as_bytes(theory.x_t[outline.shown].transpose(0, 1)),
+        "theory": to_bytes(theory.x0[outline.shown].transpose(0, 1)),
+        "noisy": to_bytes(theory.x_t[outline.shown].transpose(0, 1)),
         "network": network_images(experiment, theory, network, finals, indices, outline.shown),
-        "bank": as_bytes(experiment.bank[torch.from_numpy(kept)]),
+        "bank": to_bytes(experiment.bank[torch.from_numpy(kept)]),
         "kept": kept.astype(np.uint32),
         **source_arrays({position: known[position] for position in outline.attributed}, final),
     }

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from elslightning.diffusion.pixels import to_bytes
 from elslightning.diffusion.sampling import Trajectory
 from elslightning.measurement.attribution import Attribution
-from elslightning.report.page.images import as_bytes
 from elslightning.runs.experiment import Experiment
 
 BANK_BYTES = 1_400_000
@@ -32,10 +32,10 @@ def network_images(
         wanted = experiment.schedule.time(theory.alpha_bar[list(shown)])
         nearest = (times[None, :] - wanted[:, None]).abs().argmin(dim=1)
         nearest[-1] = len(network.x0) - 1  # the sample itself
-        return as_bytes(network.x0[nearest].transpose(0, 1))
+        return to_bytes(network.x0[nearest].transpose(0, 1))
     if finals is None:
-        return as_bytes(theory.x0[:0].transpose(0, 1))
-    return as_bytes(torch.from_numpy(finals)[indices][:, None])
+        return to_bytes(theory.x0[:0].transpose(0, 1))
+    return to_bytes(torch.from_numpy(finals)[indices][:, None])
 
 
 def kept_images(final: Attribution, known: Sequence[Attribution], image_bytes: int) -> tuple[np.ndarray, float]:
