@@ -302,18 +302,39 @@ def test_two_images_in_a_known_ratio():
 # Invariances ----------------------------------------------------------------------------------------------
 
 
+class Begun(Exception):
+    """A machine had memory enough for its first step."""
+
+
+def begun(fraction):
+    raise Begun
+
+
+def smallest(works, too_small, enough):
+    """The smallest whole number that works, above one that does not."""
+    while enough - too_small > 1:
+        middle = (too_small + enough) // 2
+        too_small, enough = (too_small, middle) if works(middle) else (middle, enough)
+    return enough
+
+
 def tightest_budget(name, images, x_t):
     """The smallest memory budget with which a machine still works."""
-    too_small, enough = 1, 2**22
-    while enough - too_small > 1:
-        budget = (too_small + enough) // 2
+
+    def works(budget, on_progress=lambda fraction: None):
+        machine = MACHINES[name](images, scales=3, memory_budget=budget)
+        machine.on_progress = on_progress
         try:
-            MACHINES[name](images, scales=3, memory_budget=budget)(x_t, ALPHA_BAR)
+            machine(x_t, ALPHA_BAR)
+        except Begun:
+            return True
         except InputError:
-            too_small = budget
-        else:
-            enough = budget
-    return enough
+            return False
+        return True
+
+    # With little memory a machine takes long to end, and most that can begin can end.
+    begins = smallest(lambda budget: works(budget, begun), 1, 2**22)
+    return begins if works(begins) else smallest(works, begins, 2**22)
 
 
 @every_path

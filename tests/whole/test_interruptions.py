@@ -25,7 +25,7 @@ from elslightning.training.comparing import ELSComparison
 from elslightning.training.task import DenoisingTask
 from elslightning.training.writers import MetricsFile, WholeCheckpoints
 
-pytestmark = pytest.mark.reliability
+pytestmark = [pytest.mark.reliability, pytest.mark.usefixtures("no_drawing")]
 
 VOLATILE = {"run.json"}
 
