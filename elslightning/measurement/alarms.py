@@ -39,9 +39,9 @@ def not_images(summary: Mapping[str, Any]) -> Iterator[str]:
     for steps, entry in summary.get("network", {}).items():
         if entry["outside"] > MOST_OUTSIDE:
             yield (
-                f"Not images: {entry['outside']:.0%} of the values of the network's samples ({steps} steps) lie outside "
-                f"of [-1, 1] (beyond {BEYOND}). The network was trained too little or has diverged: however high, "
-                f"its r with a theory says nothing."
+                f"Not images: {entry['outside']:.0%} of the values of the network's samples ({steps} steps) lie "
+                f"outside of [-1, 1] (beyond {BEYOND}). The network was trained too little or has diverged: however "
+                f"high, its r with a theory says nothing."
             )
 
 

@@ -93,8 +93,8 @@ class Comparison:
         `{"pairs", "steps", "machines": {machine: {network_steps: {measure: {"median", "low", "high"},
         "beats_is", "share_of_ceiling", "consistency", "network_consistency", "beyond_trivial": {…},
         "beyond_share_of_ceiling", "difference": {…}, "memorised"}}}, "network": {network_steps: {"outside",
-        "memorised"}}, "handover": {machine: {steps: {…}}}}`; the intervals are 95 % bootstrap intervals over pairs. What
-        does not apply is None; so is `steps`, that of the machines, if there are none. Of rows without the columns
+        "memorised"}}, "handover": {machine: {steps: {…}}}}`; the intervals are 95 % bootstrap intervals over pairs.
+        What does not apply is None; so is `steps`, that of the machines, if there are none. Of rows without the columns
         `FURTHER` there is nothing from `beyond_trivial` on.
 
         - `beats_is`: the share of pairs with a greater `pearson_r` than the ideal score machine.
@@ -298,15 +298,8 @@ def compare(
     peers = {name: {count: whole(part) for count, part in parts.items()} for name, parts in peers.items()}
     comparison = Comparison([], truths, predictions, labels, peers)
     trivial = [predictions[name] for name in KNOWN if name in predictions]
-    nearest = {
-        id(images): nearest_ratio(images, bank)
-        for images in (
-            *truths.values(),
-            *predictions.values(),
-            *(one for taken in peers.values() for one in taken.values()),
-        )
-        if bank is not None
-    }
+    everyone = [*truths.values(), *predictions.values(), *(part for parts in peers.values() for part in parts.values())]
+    nearest = {} if bank is None else {id(images): nearest_ratio(images, bank) for images in everyone}
     for name in (*predictions, *peers):
         for count, truth in truths.items():
             columns = {"machine": name, "steps": count if name in peers else steps, "network_steps": count}

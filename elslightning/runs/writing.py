@@ -18,8 +18,8 @@ def write(found: Result | Samples, directory: str | Path) -> list[Path]:
     """Writes what a run found; returns the paths.
 
     Of a measurement, what there is of scales.json, calibration.csv, receptive_field.csv and .npz, comparison.csv,
-    consistency.csv, handover.csv, summary.json and samples.npz. Of samples, samples.npz (arrays samples, labels), and for those of a
-    machine summary.json.
+    consistency.csv, handover.csv, summary.json and samples.npz. Of samples, samples.npz (arrays samples, labels), and
+    for those of a machine summary.json.
     """
     files = dict(_of_samples(found) if isinstance(found, Samples) else _of_result(found))
     written = {Path(directory) / name: content for name, content in files.items()}

@@ -17,7 +17,8 @@ from torch import Tensor
 from elslightning.machines.scales import ScaleTable
 from elslightning.measurement.agreement import agreement
 from elslightning.measurement.calibration import Calibration
-from elslightning.measurement.comparison import Comparison
+from elslightning.measurement.comparison import FURTHER, Comparison
+from elslightning.measurement.doubts import doubts
 from elslightning.measurement.gradients import GradientField
 from elslightning.measurement.result import Result, Samples
 from elslightning.runs import layout
@@ -81,6 +82,8 @@ def comparisons(draw, machines, generator) -> Comparison:
     samples = {name: torch.randn(pairs, *shape, generator=generator) for name in machines}
     comparison = Comparison([], network, samples, labels, peers)
     classes = [None] * pairs if labels is None else labels.tolist()
+    further = draw(st.booleans())  # what runs of 0.1 do not have
+    beyond = dict.fromkeys(FURTHER, draw(st.none() | st.just(0.25))) | {"network_outside": 0.5}
     for name in (*machines, *peers):
         for count in counts:
             measured = {
@@ -89,7 +92,8 @@ def comparisons(draw, machines, generator) -> Comparison:
             for pair, label in enumerate(classes):
                 steps = count if name in peers else 5
                 place = {"pair": pair, "label": label, "machine": name, "steps": steps, "network_steps": count}
-                comparison.rows.append(place | {key: column[pair] for key, column in measured.items()})
+                values = {key: column[pair] for key, column in measured.items()}
+                comparison.rows.append(place | values | (beyond if further else {}))
     if draw(st.booleans()):
         comparison.consistency.extend(
             {"pair": pair, "label": label, "machine": machines[0], "source": source, "steps": 5, "consistency": share}
@@ -97,6 +101,12 @@ def comparisons(draw, machines, generator) -> Comparison:
             for (pair, label), share in zip(
                 enumerate(classes), torch.rand(pairs, generator=generator).double().tolist(), strict=True
             )
+        )
+    if draw(st.booleans()):
+        comparison.handover.extend(
+            {"pair": pair, "label": label, "machine": machines[0], "steps": 5, "after": after, "pearson_r": 0.5}
+            for after in (0, 2)
+            for pair, label in enumerate(classes)
         )
     return comparison
 
@@ -112,7 +122,8 @@ def test_reading_is_the_inverse_of_writing(data):
         (first / ".hydra" / "config.yaml").write_text("verb: train\n")
         run = read_run(first)
         assert same(run.result, result)
-        assert result.comparison is None or run.summary == result.comparison.summary()
+        said = {"doubts": doubts(result)} if result.comparison is not None and result.comparison.further else {}
+        assert result.comparison is None or run.summary == result.comparison.summary() | said
         write(run.result, second)
         assert snapshot(second) == {name: content for name, content in snapshot(first).items() if ".hydra" not in name}
 

@@ -2,7 +2,9 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -74,12 +76,9 @@ def handover(comparison: Comparison, *, style: Style = SCREEN) -> Figure:
     for name in dict.fromkeys(row["machine"] for row in comparison.handover):
         found, colour = comparison.handed_over(name), style.colour(name)
         axes.plot(list(found), torch.stack(list(found.values())), color=colour, linewidth=0.3 * style.line, alpha=0.25)
-        medians, low, high = zip(*map(median_interval, found.values()), strict=True)
-        spread = [
-            [m - end for m, end in zip(medians, low, strict=True)],
-            [end - m for m, end in zip(medians, high, strict=True)],
-        ]
-        look = {"marker": "o", "ms": 0.4 * style.type, "capsize": 2, "linewidth": 1.3 * style.line}
+        medians, low, high = np.array([median_interval(r) for r in found.values()]).T
+        spread = np.maximum([medians - low, high - medians], 0)
+        look: dict[str, Any] = {"marker": "o", "ms": 0.4 * style.type, "capsize": 2, "linewidth": 1.3 * style.line}
         axes.errorbar(list(found), medians, yerr=spread, color=colour, label=display_name(name), **look)
         axes.set_xticks(list(found))
     axes.set_xlabel("steps of the network before the theory takes over")
