@@ -35,9 +35,11 @@ def source(
         assert network is not None
         return network
     labels = labels_for(data, network.conditional if network is not None else cfg.conditional)
-    if cfg.source not in Measurement(machines).calibrated:
+    measurement = Measurement(machines)
+    if cfg.source not in measurement.calibrated:
         return machines[cfg.source](data.train_images, labels)
-    return machines[cfg.source](data.train_images, labels, scales=scales_of_source(cfg))
+    free = measurement.arguments(cfg.source, scales_of_source(cfg))
+    return machines[cfg.source](data.train_images, labels, **free)
 
 
 def scales_of_source(cfg: DictConfig) -> ParameterTable:

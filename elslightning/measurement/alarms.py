@@ -49,7 +49,7 @@ def _worse_than_nothing(summary: Mapping[str, Any]) -> Iterator[str]:
     found: dict[str, list[str]] = {}
     for machine, by_steps in summary.get("machines", {}).items():
         for steps, entry in by_steps.items():
-            r, r2_score = entry["pearson_r"]["median"], entry["r2_score"]["median"]
+            r, r2_score = (entry.get(measure, {}).get("median", 0.0) for measure in ("pearson_r", "r2_score"))
             if machine not in TRIVIAL and r >= HIGH and r2_score < 0:
                 found.setdefault(steps, []).append(f"{display_name(machine)} (r {r:.2f}, R² {r2_score:.2f})")
     for steps, names in found.items():

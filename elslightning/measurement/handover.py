@@ -1,6 +1,7 @@
 """Hand-over: how well a theory predicts a network's sample when the network has made the first steps itself."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float64
@@ -64,7 +65,7 @@ def hand_over(
 
     def finished(k: int) -> Images:
         start = torch.cat(states[k] or [noise])
-        what, options = f"{name} after {k} network steps", {"batch_size": batch_size, "progress": progress}
-        return sample(machine, start, schedule, steps, labels, skip=k, what=what, **options)
+        told: dict[str, Any] = {"what": f"{name} after {k} network steps", "progress": progress}
+        return sample(machine, start, schedule, steps, labels, skip=k, batch_size=batch_size, **told)
 
     return {k: agreement(finished(k), network_samples)["pearson_r"] for k in states}

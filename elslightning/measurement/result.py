@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from elslightning.diffusion.pixels import as_bytes
-from elslightning.machines.parameters import ParameterTable
+from elslightning.machines.parameters import PATCH_SIZE, ParameterTable
 from elslightning.measurement.agreement import MEASURES, median_interval
 from elslightning.measurement.alarms import alarms
 from elslightning.measurement.calibration import Calibration
@@ -23,6 +23,7 @@ SHARES = (
     "memorised",
 )
 """The shares of a summary that are logged."""
+_NAMES = {PATCH_SIZE: "patch sizes"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ class Result:
             return {}
         scalars = summary_scalars(self.comparison.summary())
         for machine, table in self.scales.items():
-            scalars[f"val/{machine}/patch_size_mean"] = float(table.patch_size.double().mean())
+            for name, column in table.columns.items():
+                if bool(column.isfinite().all()):
+                    scalars[f"val/{machine}/{name}_mean"] = float(column.double().mean())
         return scalars
 
     def lines(self) -> dict[str, list[tuple[float, float]]]:
@@ -52,6 +55,7 @@ class Result:
         return {
             machine: [(float(step), float(size)) for step, size in enumerate(table.patch_size.tolist(), start=1)]
             for machine, table in self.scales.items()
+            if PATCH_SIZE in table.columns
         }
 
     def pair_table(self, seed: int) -> list[dict[str, Any]]:
@@ -85,8 +89,9 @@ class Result:
             said = "".join(f"{line}\n\n" for line in alarms(self.comparison.summary(), self.losses))
             return f"\n{said}{self.comparison.table()}\n"
         lines = [
-            f"{name}: patch sizes from noise to image: {table.patch_size.flip(0).tolist()}"
+            f"{name}: {_NAMES.get(parameter, parameter)} from noise to image: {column.flip(0).tolist()}"
             for name, table in self.scales.items()
+            for parameter, column in table.columns.items()
         ]
         if self.gradients is not None:
             sizes = self.gradients.size(0.9).tolist()

@@ -6,10 +6,14 @@ from typing import Any
 
 from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.schedules import SCHEDULES
+from elslightning.machines.parameters import check_parameter
 from elslightning.measurement.calibration import OBJECTIVES, STATISTICS, capped
 from elslightning.measurement.heldout import HELDOUT
 from elslightning.system.checks import is_whole, one_of, raise_for, whole
+from elslightning.system.errors import InputError
 
+FURTHER = ("softness", "response", "threshold", "temperature", "smoothing")
+"""What may be free in a machine beside the patch size, and has candidates here."""
 NETWORK = "network"
 OFFICIAL = "official"
 
@@ -26,6 +30,9 @@ class CalibrationSettings:
         statistic: "median", "mode" or "mean"; None takes the paper's median, and the mean for "heldout".
         max_patch_size: leave out greater sizes; "network" stands for the network's receptive field, None for no limit.
         gradient_samples: noises over which the network's own receptive field is measured; 0 leaves that out.
+        softness, response, threshold, temperature, smoothing: values to try of what else is free in a machine,
+            increasing, in machines that were not given it; None leaves it to the machine. Responses are tried last, see
+            `elslightning.measurement.calibration.tune`.
 
     Raises:
         InputError: for a value that cannot work, naming it.
@@ -38,6 +45,11 @@ class CalibrationSettings:
     statistic: str | None = None
     max_patch_size: int | str | None = None
     gradient_samples: int = 8
+    softness: Sequence[float] | None = None
+    response: Sequence[float] | None = None
+    threshold: Sequence[float] | None = None
+    temperature: Sequence[float] | None = None
+    smoothing: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         if self.statistic is None:
@@ -61,9 +73,34 @@ class CalibrationSettings:
                 )
         elif self.max_patch_size is not None:
             problems += whole("calibration.max_patch_size", self.max_patch_size, 1)
+        for name in FURTHER:
+            problems += _candidate_problems(name, getattr(self, name))
         raise_for(*problems)
         if is_whole(self.max_patch_size):
             capped(self.patch_sizes, self.max_patch_size)  # type: ignore[arg-type]
+
+    @property
+    def further(self) -> dict[str, list[float]]:
+        """The values to try of what may be free in a machine beside the patch size, by name."""
+        given = {name: getattr(self, name) for name in FURTHER}
+        return {name: [float(value) for value in values] for name, values in given.items() if values is not None}
+
+
+def _candidate_problems(name: str, values: Any) -> list[str]:
+    """What is wrong with the values to try of a parameter; nothing of None."""
+    if values is None:
+        return []
+    listed = _listed(values)
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in listed or ())
+    if not listed or not numbers or listed != sorted(set(listed)):
+        shown = repr(values) if listed is None else listed
+        return [f"calibration.{name} must be increasing numbers, not {shown}"]
+    try:
+        for value in listed:
+            check_parameter(name, value)
+    except InputError as error:
+        return [f"calibration.{problem}" for problem in error.problems]
+    return []
 
 
 @dataclass(frozen=True)
@@ -80,8 +117,8 @@ class ComparisonSettings:
             for the state at t = 1 - 1 / steps, and at each step use the scale of the step before. None has them right.
         grid: name of the schedule on whose grid of noise levels all is done, calibration included, out of
             `elslightning.diffusion.schedules.SCHEDULES`; None takes the schedule of the network.
-        handover: numbers of steps, increasing and below `steps`, after which the theory takes over from the network;
-            None or an empty list leaves that out.
+        handover: numbers of steps, increasing, after which the theory takes over from the network; those that are not
+            below `steps` are left out, as is all of it with None or an empty list.
 
     Raises:
         InputError: for a value that cannot work, naming it.
@@ -119,11 +156,6 @@ class ComparisonSettings:
         if after is None or not all(is_whole(k, 0) for k in after) or after != sorted(set(after)):
             shown = repr(self.handover) if after is None else after
             problems.append(f"comparison.handover must be increasing numbers of steps, at least 0, not {shown}")
-        elif after and is_whole(self.steps, 1) and after[-1] >= self.steps:
-            problems.append(
-                f"comparison.handover must be below comparison.steps={self.steps}, which leaves the theory a step, "
-                f"not {after[-1]}"
-            )
         raise_for(*problems)
 
     def schedule(self, own: Schedule) -> Schedule:

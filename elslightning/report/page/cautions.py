@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
+from elslightning.machines.parameters import PATCH_SIZE
 from elslightning.measurement.alarms import alarms
 from elslightning.measurement.calibration import capped
 from elslightning.measurement.doubts import at_the_edge, overlapping, too_few
@@ -24,14 +25,15 @@ def cautions(run: Run) -> list[str]:
 
 
 def _edges(run: Run) -> Iterator[str]:
-    for machine, table in run.scales.items():
-        tried = list(run.calibrations[machine].patch_sizes) if machine in run.calibrations else []
-        cap = run.setting("calibration.max_patch_size")
-        if tried and isinstance(cap, int):
-            try:
-                tried = list(capped(tried, cap))
-            except InputError:
-                continue
-        sizes = table.patch_size.tolist()
-        if set(sizes) <= set(tried):
-            yield from at_the_edge(machine, sizes, tried)
+    for machine, calibration in run.calibrations.items():
+        for name, column in run.scales[machine].columns.items():
+            tried = sorted({setting[name] for setting in calibration.settings if name in setting})
+            cap = run.setting("calibration.max_patch_size")
+            if name == PATCH_SIZE and isinstance(cap, int):
+                try:
+                    tried = [*capped(calibration.patch_sizes, cap)]
+                except InputError:
+                    continue
+            values = column.tolist()
+            if set(values) <= set(tried):
+                yield from at_the_edge(machine, values, tried, name)

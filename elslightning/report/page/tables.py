@@ -1,11 +1,13 @@
 """The tables of a report: the same in HTML and in Markdown."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from elslightning.machines.parameters import PATCH_SIZE
 from elslightning.machines.registry import display_name
 from elslightning.measurement.comparison import NETWORK
 from elslightning.measurement.table import ABSENT, difference, median
@@ -51,9 +53,13 @@ def interval(entry: dict[str, float]) -> str:
     return f"{entry['low']:.3f} … {entry['high']:.3f}"
 
 
-def sizes(values: Sequence[int]) -> str:
-    """Patch sizes in a row."""
-    return " ".join(map(str, values))
+def sizes(values: Sequence[float]) -> str:
+    """Patch sizes, or values of another parameter, in a row.
+
+    >>> sizes([3, 0.75, float("inf")])
+    '3 0.75 ∞'
+    """
+    return " ".join("∞" if math.isinf(value) else f"{value:g}" for value in values)
 
 
 def headline(run: Run) -> Table:
@@ -124,7 +130,9 @@ def scale_table(run: Run) -> Table:
     """Patch sizes, from noise to image, and the network's own windows beside them."""
     table = Table("Patch sizes in pixels, from noise to image.", ["", "patch size per step"], words=True)
     for machine, scales in run.scales.items():
-        table.rows.append([display_name(machine), sizes(scales.patch_size.flip(0).tolist())])
+        for name, column in scales.columns.items():
+            title = display_name(machine) if name == PATCH_SIZE else f"{display_name(machine)}: {name}"
+            table.rows.append([title, sizes(column.flip(0).tolist())])
     field_rows = sorted(run.receptive_field, key=lambda row: -row["step"])
     for percentage in (50, 90, 99) if field_rows else ():
         values = [int(row[f"x0_size_{percentage}"]) for row in field_rows]
