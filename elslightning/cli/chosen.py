@@ -15,7 +15,7 @@ from elslightning.measurement.settings import NETWORK
 from elslightning.networks import NetworkDenoiser
 from elslightning.runs.checkpoints import find_checkpoint, open_network
 from elslightning.runs.configuration import inherit, keys_of, overrides_given
-from elslightning.runs.layout import CHECKPOINT, SCALES
+from elslightning.runs.layout import CHECKPOINT, METRICS, SCALES, read_losses
 from elslightning.runs.targets import build
 from elslightning.system.errors import InputError
 
@@ -87,6 +87,14 @@ def find_network(cfg: DictConfig) -> NetworkDenoiser:
         raise InputError(f"checkpoint={cfg.checkpoint} does not say which data it was trained on: give data=NAME")
     inherit(cfg, config, overrides)
     return network
+
+
+def losses_beside(checkpoint: str) -> dict[str, list[tuple[int, float]]]:
+    """The losses of the training that made a checkpoint, if it lies in the directory of that run; else none."""
+    folder = find_checkpoint(checkpoint).parent
+    if folder.name != Path(CHECKPOINT).parent.name:
+        return {}
+    return read_losses(folder.parent / METRICS)
 
 
 def find_scales(cfg: DictConfig) -> dict[str, ParameterTable] | None:

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from elslightning.cli.chosen import (
     find_device,
     find_network,
     labels_for,
+    losses_beside,
     sample_labels,
     scales_to_compare_with,
     source,
@@ -176,6 +178,7 @@ def compare(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
         network.schedule,
         Bars(),
     )
+    result = replace(result, losses=losses_beside(cfg.checkpoint))
     return _written(result, cfg, directory, record, measurement.comparison.schedule(network.schedule))
 
 

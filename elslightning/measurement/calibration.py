@@ -232,7 +232,11 @@ def tune(
     levels, settings = torch.stack(alpha_bars), sorted({values for step in found for values in step})
     unknown = torch.full_like(next(iter(found[0].values())), math.nan)
     evidence = torch.stack([torch.stack([step.get(values, unknown) for values in settings]) for step in found])
-    columns = {name: torch.tensor([setting[name] for setting in taken]) for name in candidates}
+    kinds = {PATCH_SIZE: torch.int64}
+    columns = {
+        name: torch.tensor([setting[name] for setting in taken], dtype=kinds.get(name, torch.float64))
+        for name in candidates
+    }
     names = tuple(dict(zip(candidates, values, strict=True)) for values in settings)
     return Calibration(table_of(levels, columns), levels, names, evidence, objective)
 

@@ -32,8 +32,8 @@ def doubts(result: Result) -> list[str]:
     found = [line for machine, calibration in result.calibrations.items() for line in all_edges(machine, calibration)]
     if (comparison := result.comparison) is None:
         return [*alarms({}, result.losses), *found]
-    steps = next(iter(comparison.network))
-    values = {machine: comparison.values(machine, steps) for machine in comparison.machines}
+    steps = comparison.network_steps[0]
+    values = {machine: comparison.values(machine, steps) for machine in comparison.theories}
     summary = comparison.summary()
     return [*alarms(summary, result.losses), *too_few(summary["pairs"]), *found, *overlapping(values, steps)]
 

@@ -1,5 +1,6 @@
 """The settings of calibration and comparison, checked before anything is done with them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,8 +32,8 @@ class CalibrationSettings:
         max_patch_size: leave out greater sizes; "network" stands for the network's receptive field, None for no limit.
         gradient_samples: noises over which the network's own receptive field is measured; 0 leaves that out.
         softness, response, threshold, temperature, smoothing: values to try of what else is free in a machine,
-            increasing, in machines that were not given it; None leaves it to the machine. Responses are tried last, see
-            `elslightning.measurement.calibration.tune`.
+            increasing, in machines that were not given it; None leaves it to the machine, and as a value stands for
+            infinity. Responses are tried last, see `elslightning.measurement.calibration.tune`.
 
     Raises:
         InputError: for a value that cannot work, naming it.
@@ -45,11 +46,11 @@ class CalibrationSettings:
     statistic: str | None = None
     max_patch_size: int | str | None = None
     gradient_samples: int = 8
-    softness: Sequence[float] | None = None
-    response: Sequence[float] | None = None
-    threshold: Sequence[float] | None = None
-    temperature: Sequence[float] | None = None
-    smoothing: Sequence[float] | None = None
+    softness: Sequence[float | None] | None = None
+    response: Sequence[float | None] | None = None
+    threshold: Sequence[float | None] | None = None
+    temperature: Sequence[float | None] | None = None
+    smoothing: Sequence[float | None] | None = None
 
     def __post_init__(self) -> None:
         if self.statistic is None:
@@ -82,8 +83,13 @@ class CalibrationSettings:
     @property
     def further(self) -> dict[str, list[float]]:
         """The values to try of what may be free in a machine beside the patch size, by name."""
-        given = {name: getattr(self, name) for name in FURTHER}
-        return {name: [float(value) for value in values] for name, values in given.items() if values is not None}
+        given = {name: _listed(getattr(self, name)) for name in FURTHER}
+        return {name: list(map(_value, values)) for name, values in given.items() if values}
+
+
+def _value(value: float | None) -> float:
+    """A value to try: None stands for infinity, as in files of scales."""
+    return math.inf if value is None else float(value)
 
 
 def _candidate_problems(name: str, values: Any) -> list[str]:
@@ -91,12 +97,14 @@ def _candidate_problems(name: str, values: Any) -> list[str]:
     if values is None:
         return []
     listed = _listed(values)
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in listed or ())
-    if not listed or not numbers or listed != sorted(set(listed)):
+    numbers = all(
+        value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in listed or ()
+    )
+    if not listed or not numbers or (tried := list(map(_value, listed))) != sorted(set(tried)):
         shown = repr(values) if listed is None else listed
         return [f"calibration.{name} must be increasing numbers, not {shown}"]
     try:
-        for value in listed:
+        for value in tried:
             check_parameter(name, value)
     except InputError as error:
         return [f"calibration.{problem}" for problem in error.problems]

@@ -115,7 +115,6 @@ def test_the_statistic_is_the_papers_or_the_one_that_finds_the_best_denoiser_unl
         ({"num_pairs": 0}, "comparison.num_pairs must be a whole number, at least 1, not 0"),
         ({"handover": [2, 1]}, r"comparison.handover must be increasing numbers of steps, at least 0, not \[2, 1\]"),
         ({"handover": [-1]}, r"comparison.handover must be increasing numbers of steps, at least 0, not \[-1\]"),
-        ({"handover": 4}, "comparison.handover must be increasing numbers of steps, at least 0, not 4"),
         ({"batch_size": 0}, "comparison.batch_size must be a whole number, at least 1, not 0"),
         ({"every_n_epochs": 0}, "comparison.every_n_epochs must be a whole number, at least 1, not 0"),
         ({"compatibility": "paper"}, "comparison.compatibility must be null or official, not 'paper'"),
