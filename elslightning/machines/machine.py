@@ -1,5 +1,6 @@
 """ScoreMachine: what the analytic machines share: the bank, labels, shards, memory."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
@@ -13,12 +14,16 @@ from elslightning.diffusion.pixels import to_floats
 from elslightning.diffusion.shapes import AlphaBar, Bank, Images, Labels
 from elslightning.machines.kernels import Partial, empty_partial, full_precision, merge, merge_over, posterior_mean
 from elslightning.machines.memory import default_budget, fitting
-from elslightning.system.errors import InputError
+from elslightning.system.errors import InputError, kind
 from elslightning.system.keeping import Part
 from elslightning.system.processes import all_or_none, gather, meet
 
 LARGEST = 1e30
 """The greatest number in a noisy image: log-weights of greater ones could leave the range of float32."""
+MOST_CHANNELS = 4
+"""More channels than that, and so few columns, are taken for images with their channels in the last place."""
+BEYOND = 1e-3
+"""How far a pixel may lie outside [-1, 1]: what is resized and normalised may, by rounding."""
 
 
 def check_bank(images: Bank, labels: Labels | None, owner: str, *, shard: bool = False) -> None:
@@ -30,16 +35,37 @@ def check_bank(images: Bank, labels: Labels | None, owner: str, *, shard: bool =
         shard: whether there may be none, for others have more.
 
     Raises:
-        InputError: for images of another shape, labels that do not match, or pixels that are not finite.
+        InputError: for what is no tensor; another shape, or channels in the last place; numbers that are neither
+            floating point in [-1, 1] nor bytes, or not finite; and labels that do not match.
     """
+    if not isinstance(images, Tensor):
+        raise InputError(f"{owner} needs images as a torch tensor, not {kind(images)}")
     if images.ndim != 4 or 0 in images.shape[shard:]:
         raise InputError(
             f"{owner} needs images of shape (N, channel, height, width), none of them 0, not {tuple(images.shape)}"
         )
+    _, channels, _, last = images.shape
+    if channels > MOST_CHANNELS >= last:
+        raise InputError(
+            f"{owner} needs images of shape (N, channel, height, width); {tuple(images.shape)} seems to have its "
+            f"channels last: images.permute(0, 3, 1, 2)"
+        )
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise InputError(
+            f"{owner} needs images as floating point numbers in [-1, 1], or as bytes (uint8), not {images.dtype}"
+        )
+    if labels is not None and not (isinstance(labels, Tensor) and labels.dtype == torch.int64):
+        raise InputError(f"{owner} needs labels as an int64 tensor, not {kind(labels)}")
     if labels is not None and labels.shape != images.shape[:1]:
         raise InputError(f"{owner} got {len(images)} images and {len(labels)} labels")
-    if images.is_floating_point() and not bool(torch.isfinite(images).all()):
-        raise InputError(f"the images of {owner} contain a pixel that is not finite")
+    if images.is_floating_point() and images.numel():
+        low, high = (float(value) for value in images.aminmax())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise InputError(f"the images of {owner} contain a pixel that is not finite")
+        if max(-low, high) > 1 + BEYOND:
+            raise InputError(
+                f"the images of {owner} must lie in [-1, 1], not in [{low:.4g}, {high:.4g}]; 0 … 255 are taken as bytes"
+            )
 
 
 class ScoreMachine(Denoiser):
@@ -132,7 +158,12 @@ class ScoreMachine(Denoiser):
         """The average of these chunks of training images, (batch, height, width), for each patch size."""
 
     def _evaluate(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None, patch_sizes: Tensor) -> Tensor:
-        """The posterior means (size, batch, channel, height, width) for patch sizes (batch, size)."""
+        """The posterior means (size, batch, channel, height, width) for patch sizes (batch, size).
+
+        Of images in half precision they are computed in float32: log-weights reach thousands.
+        """
+        if x_t.dtype in (torch.float16, torch.bfloat16):
+            return self._evaluate(x_t.float(), alpha_bar, labels, patch_sizes).to(x_t.dtype)
         group = self.process_group
         if group is None or not self.own_images:
             return self._evaluate_same(x_t, alpha_bar, labels, patch_sizes)
