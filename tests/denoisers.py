@@ -5,13 +5,13 @@ from functools import partial
 from typing import Any
 
 import torch
-from reference import PARAMETERS
+from reference import parameters
 from torch import Tensor
 
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines import ScoreMachine
-from elslightning.machines.registry import ENTRIES
+from elslightning.machines.registry import ENTRIES, Entry
 from elslightning.machines.scales import ScaleTable
 from elslightning.networks import NetworkDenoiser, ResNet, UNet
 from elslightning.testing import DenoiserContract
@@ -24,6 +24,15 @@ TABLE = ScaleTable([0.95, 0.5, 0.05], [1, 3, 5])
 def without_scales(machine: Callable[..., ScoreMachine]) -> Callable[..., ScoreMachine]:
     """A machine that has no patches, made like those that have."""
     return lambda images, labels=None, scales=None, **options: machine(images, labels, **options)
+
+
+def like_its_twin(entry: Entry) -> Callable[..., ScoreMachine]:
+    """A machine with the parameters of its twin in `reference.py`, made like those that have patch sizes."""
+
+    def make(images: Tensor, labels: Tensor | None = None, scales: Any = None, **options: Any) -> ScoreMachine:
+        return entry.machine(images, labels, **parameters(entry.name, *images.shape[-2:]), **options)
+
+    return make
 
 
 def resnet(images: Tensor, labels: Tensor | None, **options: Any) -> Denoiser:
@@ -50,9 +59,7 @@ ATTRIBUTABLE = WHOLE_IMAGE | LOCAL
 """Machines that copy single patches, by the name of their twin in `reference.py`: `(images, labels=None, scales=...,
 **options)`."""
 THEORIES: dict[str, Callable[..., ScoreMachine]] = {
-    entry.name: without_scales(partial(entry.machine, **PARAMETERS.get(entry.name, {})))
-    for entry in ENTRIES
-    if not entry.machine.attributable
+    entry.name: like_its_twin(entry) for entry in ENTRIES if not entry.machine.attributable
 }
 """The others, made likewise, with the parameters of their twins."""
 MACHINES = ATTRIBUTABLE | THEORIES

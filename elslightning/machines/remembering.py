@@ -87,4 +87,4 @@ class RememberingPatches(Remembering):
 
 def remembering(machine: ScoreMachine, keep: Keep) -> Remembering:
     """The machine, remembering whatever it can be asked; errors as `Remembering`."""
-    return RememberingPatches(machine, keep) if isinstance(machine, PatchMachine) else Remembering(machine, keep)
+    return RememberingPatches(machine, keep) if hasattr(machine, "sweep") else Remembering(machine, keep)

@@ -17,6 +17,9 @@ from elslightning.machines import (
     IdealScoreMachine,
     LocalScoreMachine,
     MeanScoreMachine,
+    PCALocalityScoreMachine,
+    SmoothedScoreMachine,
+    TemperedScoreMachine,
     WienerScoreMachine,
 )
 from elslightning.machines.machine import ScoreMachine
@@ -30,6 +33,9 @@ MACHINES = {
     "bbels": (BoundaryBrokenScoreMachine, {"scales": 3}),
     "mean": (MeanScoreMachine, {}),
     "wiener": (WienerScoreMachine, {}),
+    "pca": (PCALocalityScoreMachine, {"threshold": 0.4}),
+    "scfdm": (SmoothedScoreMachine, {"smoothing": 0.5, "draws": 3}),
+    "is_tempered": (TemperedScoreMachine, {"temperature": 1.7}),
 }
 # Label 2 lives in the second shard only, and the first shard is larger.
 LABELS = torch.tensor([0, 1, 0, 1, 0, 0, 1, 2])
