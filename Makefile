@@ -1,34 +1,47 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Each builds what is missing.
-PYTHON ?= python3.11
+# The first Python that is new enough; PYTHON=... names another one.
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do $(NEW) 2>/dev/null && echo $$name && break; done)
+NEW = $${name} -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 VENV := .venv
 BIN := $(VENV)/bin
+# The tests run in as many processes, of one thread each.
+WORKERS ?= 2
 
 .PHONY: demo test lint audit clean
 
 # A fixed directory, so that the README can name what the demo leaves; an earlier demo is replaced.
 demo: $(VENV)/installed
 	$(BIN)/elslightning train experiment=digits hydra.run.dir=outputs/demo
+	@echo "look first at outputs/demo/report.html"
 
-test: $(VENV)/installed
-	$(BIN)/python -m pytest
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-lint: $(VENV)/installed
+lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-$(VENV)/installed: pyproject.toml
+$(VENV)/bin/python:
+	@name="$(PYTHON)"; test -n "$$name" && $(NEW) || \
+		{ echo "Python 3.11 or later is needed, not '$$name': name one with PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
+
+$(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/installed
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Known weaknesses of what is installed; needs a registry that knows of them.
 audit: $(VENV)/installed
-	$(PYTHON) -m venv $(VENV)/audit
+	$(BIN)/python -m venv $(VENV)/audit
 	$(VENV)/audit/bin/python -m pip install --quiet pip-audit
 	$(VENV)/audit/bin/pip-audit --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"

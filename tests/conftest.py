@@ -1,7 +1,8 @@
-"""What every test runs under: checked signatures, two threads, no network."""
+"""What every test runs under: checked signatures, a thread per core, no network; and what several rooms share."""
 
 import importlib.util
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 # Read when torch is loaded: threads that wait by spinning take the cores from each other on a busy machine.
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["WANDB_MODE"] = "disabled"
+# Two workers share the two cores: one thread for each of them, and for what they start.
+os.environ["OMP_NUM_THREADS"] = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
 
 import beartype
 import jaxtyping
@@ -20,7 +23,12 @@ import torch
 checked = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
 
 # Modules whose signatures cannot be checked: numba reads these functions itself, and pytest rewrites those assertions.
-UNHOOKED = {"elslightning.machines.loops", "elslightning.machines.ranking_loops", "elslightning.testing"}
+UNHOOKED = {
+    "elslightning.machines.loops",
+    "elslightning.machines.ranking_loops",
+    "elslightning.machines.soft_loops",
+    "elslightning.testing",
+}
 
 
 def _modules() -> list[str]:
@@ -35,8 +43,34 @@ def _modules() -> list[str]:
 
 
 jaxtyping.install_import_hook([name for name in _modules() if name not in UNHOOKED], f"{__name__}.checked")
-pytest.register_assert_rewrite("elslightning.testing")
-torch.set_num_threads(2)
+pytest.register_assert_rewrite("elslightning.testing", "files", "jobs", "measured", "trainings")
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+# A suite that a shell put into the background ignores Ctrl-C, and so would the processes that it interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module")
+def no_drawing() -> Iterator[None]:
+    """Empty files in place of pictures: drawing takes longer than all else, and has tests of its own."""
+    from tiny import undrawn  # the process that only hands out tests to others need not load the package
+
+    with pytest.MonkeyPatch.context() as patch:
+        undrawn(patch)
+        yield
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The directory of a finished tiny training without pictures, which nobody may change."""
+    from tiny import snapshot, train, undrawn
+
+    with pytest.MonkeyPatch.context() as patch:
+        undrawn(patch)
+        directory = train(tmp_path_factory.mktemp("once") / "trained")
+    before = snapshot(directory)
+    yield directory
+    assert snapshot(directory) == before
 
 
 @pytest.fixture

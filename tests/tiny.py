@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import lightning.pytorch as pl
+import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
@@ -18,6 +20,7 @@ from elslightning.cli.main import main
 from elslightning.data import ImageDataModule
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.networks import EpsDenoiser, ResNet
+from elslightning.report import figures
 
 PAIRS = 3
 MEASUREMENT = [
@@ -78,7 +81,13 @@ def cli(*arguments: str) -> Done:
     sys.argv = ["elslightning", *arguments]
     code: int | str | None = 0
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            # Hydra composes all once more, only to see whether a configuration names a mode; none of ours does.
+            patch.setattr(Hydra, "get_mode", lambda *arguments, **options: None)
             main()
     except SystemExit as stop:
         code = stop.code
@@ -88,6 +97,16 @@ def cli(*arguments: str) -> Done:
         logging.root.setLevel(level)
         GlobalHydra.instance().clear()
     return Done(code if isinstance(code, int) else int(code is not None), out.getvalue(), err.getvalue())
+
+
+def undrawn(patch: pytest.MonkeyPatch) -> None:
+    """Has runs leave empty files in place of pictures."""
+
+    def save(figure: object, path: Path) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
+
+    patch.setattr(figures, "save", save)
 
 
 def train(directory: Path, *overrides: str) -> Path:

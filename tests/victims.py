@@ -7,6 +7,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pytest
+from tiny import undrawn
+
 import elslightning.cli.verbs  # noqa: F401  what takes long is imported before the fork
 
 THREADS = "1"
@@ -20,7 +23,9 @@ def _run(arguments: Sequence[str], output: Path, environment: Mapping[str, str])
         sys.argv = ["elslightning", *arguments]
         from elslightning.cli.main import main
 
-        main()
+        with pytest.MonkeyPatch.context() as patch:
+            undrawn(patch)
+            main()
 
 
 def _context() -> multiprocessing.context.ForkServerContext:

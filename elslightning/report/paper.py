@@ -4,15 +4,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from elslightning.data.names import class_names
-from elslightning.machines.registry import BASELINE
-from elslightning.report import paper_figures, paper_grids
-from elslightning.report.paper_style import save_formats
+from elslightning.machines.registry import BASELINE, the_theory
+from elslightning.measurement.comparison import Comparison
+from elslightning.report import figures
+from elslightning.report.figures import PRINT, save_formats
 from elslightning.runs.experiment import schedule_of
-from elslightning.runs.layout import calibration_rows
 from elslightning.runs.run import Run, read_run
 from elslightning.system.errors import InputError
 
@@ -69,52 +69,46 @@ def write_figures(directory: str | Path, output: str | Path | None = None) -> Wr
 
 
 def _black_white(run: Run) -> Iterator[Figure]:
-    if run.setting("data.dataset") != "black_white" or "samples" not in run.samples:
+    if run.setting("data.dataset") != "black_white" or "samples" not in run.drawn:
         raise LeftOut("only for a run of elslightning sample experiment=black_white")
-    samples = run.samples["samples"]
+    samples = run.drawn["samples"]
     _check_images(samples, "samples", len(samples))
     consistency = run.summary.get("consistency")
-    yield paper_figures.black_white(samples, consistency["median"] if isinstance(consistency, dict) else None)
+    median = consistency["median"] if isinstance(consistency, dict) else None
+    yield figures.black_white(samples, median, style=PRINT)
 
 
 def _receptive_field(run: Run) -> Iterator[Figure]:
     if run.gradients is None:
         raise LeftOut("there is no receptive_field.npz; elslightning calibrate checkpoint=RUN_DIR makes one")
-    table = run.scales.get(run.theory or next(iter(run.scales), ""))
-    yield paper_figures.receptive_field(run.gradients, schedule_of(run), table)
+    machine = run.theory if run.theory in run.scales else the_theory(run.scales)
+    yield figures.receptive_field(
+        run.gradients, run.scales, schedule_of(run), machine=machine, windows=False, style=PRINT
+    )
 
 
 def _patch_size(run: Run) -> Iterator[Figure]:
     if not run.scales:
         raise LeftOut("there is no scales.json")
-    yield paper_figures.patch_size(
-        run.scales,
-        schedule_of(run),
-        evidence=list(calibration_rows(run.calibrations)),
-        field=run.gradients,
-        objective=str(run.setting("calibration.objective") or "cosine"),
+    yield figures.patch_size(
+        run.scales, schedule_of(run), calibrations=run.calibrations, field=run.gradients, style=PRINT
     )
 
 
 def _pairs(run: Run) -> Iterator[Figure]:
-    network, machines, r, steps = _compared(run)
-    assert run.theory is not None
-    yield paper_grids.pairs(network, machines, r, theory=run.theory, steps=steps, names=_names(run))
+    comparison, theory, steps = _compared(run)
+    yield figures.pairs(comparison, theory, steps=steps, classes=_names(run), style=PRINT)
 
 
 def _grids(run: Run) -> Iterator[Figure]:
-    network, machines, r, steps = _compared(run)
-    assert run.theory is not None
-    shown = {name: machines[name] for name in dict.fromkeys([run.theory, BASELINE]) if name in machines}
-    yield from paper_grids.grids(network, shown, r, steps=steps, names=_names(run))
+    comparison, theory, steps = _compared(run)
+    yield from figures.class_grids(comparison, theory, steps=steps, classes=_names(run), style=PRINT)
 
 
 def _scatter(run: Run) -> Iterator[Figure]:
-    if BASELINE not in run.theories or len(run.theories) < 2:
+    if run.comparison is None or BASELINE not in run.theories or len(run.theories) < 2:
         raise LeftOut(f"the run did not compare a machine and {BASELINE} with a network")
-    yield paper_figures.scatter(
-        {steps: {name: run.values(name, steps) for name in run.theories} for steps in run.network_steps}
-    )
+    yield figures.scatter(run.comparison, run.theories, style=PRINT)
 
 
 FIGURES: dict[str, Callable[[Run], Iterator[Figure]]] = {
@@ -128,30 +122,27 @@ FIGURES: dict[str, Callable[[Run], Iterator[Figure]]] = {
 """By the name of their files. Further pages of one figure have their number at the end."""
 
 
-def _compared(run: Run) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray], int]:
-    """Samples of the network, samples and r of every machine, and the number of steps of the network."""
-    steps = run.reference_steps
-    if run.theory is None or steps is None:
+def _compared(run: Run) -> tuple[Comparison, str, int]:
+    """What was compared, with all its images; the theory; and the number of steps of the network."""
+    comparison, theory, steps = run.comparison, run.theory, run.reference_steps
+    if comparison is None or theory is None or steps is None:
         raise LeftOut("the run compared no machine with a network")
-    network = run.network_images(steps)
-    machines = {name: run.images(name, steps) for name in run.theories}
-    missing = [name for name, samples in {"the network": network, **machines}.items() if samples is None]
-    if missing:
-        raise LeftOut(f"samples.npz does not hold the samples of {missing[0]}")
-    assert network is not None
-    found = {name: samples for name, samples in machines.items() if samples is not None}
-    r = {name: run.values(name, steps) for name in found}
-    for name, samples in {"the network": network, **found}.items():
-        _check_images(samples, name, len(run.labels()))
-        if samples.shape != network.shape or len(r.get(name, network)) != len(network):
+    images: dict[str, Tensor | None] = {"the network": comparison.network.get(steps)}
+    images |= {name: comparison.machines.get(name, comparison.peers.get(name, {}).get(steps)) for name in run.machines}
+    for name, samples in images.items():
+        if samples is None:
+            raise LeftOut(f"samples.npz does not hold the samples of {name}")
+        _check_images(samples, name, len(comparison.values(theory, steps)))
+        if samples.shape[1:] != comparison.network[steps].shape[1:]:
             raise LeftOut(f"samples.npz and comparison.csv are of different runs: see {name}")
-    return network, found, r, steps
+    return comparison, theory, steps
 
 
-def _check_images(samples: np.ndarray, name: str, count: int) -> None:
-    if samples.ndim != 4 or samples.shape[1] not in (1, 3) or 0 in samples.shape or len(samples) != count:
-        raise LeftOut(f"samples.npz has an array of shape {samples.shape} for {name}, where there are {count} samples")
-    if not np.isfinite(samples).all():
+def _check_images(samples: Tensor, name: str, count: int) -> None:
+    shape = tuple(samples.shape)
+    if len(shape) != 4 or shape[1] not in (1, 3) or 0 in shape or len(samples) != count:
+        raise LeftOut(f"samples.npz has an array of shape {shape} for {name}, where there are {count} samples")
+    if not bool(samples.isfinite().all()):
         raise LeftOut(f"samples.npz has a pixel that is not finite, of {name}")
 
 

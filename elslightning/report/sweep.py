@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from elslightning.machines.scales import load_scales
 from elslightning.measurement.result import summary_scalars
 from elslightning.report import figures
-from elslightning.report.sweep_figure import sweep
+from elslightning.report.figures.sweeps import sweep
 from elslightning.runs.experiment import formal_receptive_field
 from elslightning.runs.jobs import FINISHED, Job, find_jobs, lost, unfinished, varied
 from elslightning.runs.layout import CONFIG, METRICS, RECEPTIVE_FIELD, SCALES, STEP, SUMMARY, SWEEP, read_table

@@ -44,6 +44,10 @@ class LaunchError(InputError):
     """What keeps not only this job but the whole command from being run as it was started."""
 
 
+class VanishedError(ElslightningError):
+    """The directory that a run works in is gone, or another one has taken its place."""
+
+
 class DivergedError(ElslightningError):
     """A training came to numbers that are not finite."""
 

@@ -117,7 +117,7 @@ class ELSComparison(pl.Callback):
                 logger.log_metrics(scalars, step=place.step)
                 logger.save()
         if self._history and place.first:
-            figure = figures.training_curves(self._history)
+            figure = figures.losses(self._history)
             figures.save(figure, self.directory / "figures" / "training.png")
             for logger in place.loggers:
                 log_figure(logger, "training", figure, place.step)

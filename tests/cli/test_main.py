@@ -15,6 +15,8 @@ import pytest
 import torch
 import wandb
 from files import write_fashion_mnist
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.object_type import ObjectType
 from omegaconf import OmegaConf
 from tiny import MEASUREMENT, TRAIN, cli, compose_config, snapshot, train
 
@@ -23,39 +25,16 @@ from elslightning.cli.composing import conf_dir
 from elslightning.cli.main import HELP, VERBS
 from elslightning.cli.tools import TOOLS
 from elslightning.machines.scales import load_scales
-from elslightning.report import figures
 from elslightning.runs.checkpoints import open_network
 from elslightning.runs.configuration import INHERITED, inherit
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_drawing():
-    """Empty files in place of pictures: drawing takes longer than all else, and has tests of its own."""
-
-    def save(figure, path):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).touch()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "save", save)
-        yield
+pytestmark = pytest.mark.usefixtures("no_drawing")
 
 
 @pytest.fixture(scope="module")
-def training(tmp_path_factory):
-    """The directory of a finished training run, which nobody may change, and what the run printed."""
-    directory = tmp_path_factory.mktemp("cli") / "trained"
-    done = cli("train", *TRAIN, f"hydra.run.dir={directory}")
-    assert done.code == 0, done.err
-    before = snapshot(directory)
-    yield directory, done.out
-    assert snapshot(directory) == before
-
-
-@pytest.fixture(scope="module")
-def trained(training):
-    """That directory."""
-    return training[0]
+def trained(trained_once):
+    """The directory of a finished training run, which nobody may change."""
+    return trained_once
 
 
 @pytest.fixture
@@ -106,6 +85,23 @@ def test_an_unknown_verb_is_refused_with_the_known_ones():
     assert all(verb in message for verb in VERBS)
 
 
+@pytest.fixture(scope="module")
+def listed_once():
+    """Hydra asks twice, and for every verb, what the options of every group are."""
+    with pytest.MonkeyPatch.context() as patch:
+        listing, found = ConfigLoaderImpl.get_group_options, {}
+
+        def listed(self, group_name, results_filter=ObjectType.CONFIG):
+            asked = (group_name, results_filter)
+            if asked not in found:
+                found[asked] = listing(self, group_name, results_filter)
+            return found[asked]
+
+        patch.setattr(ConfigLoaderImpl, "get_group_options", listed)
+        yield
+
+
+@pytest.mark.usefixtures("listed_once")
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_help_of_a_verb_shows_usage_groups_and_configuration(verb):
     done = cli(verb, "--help")
@@ -168,9 +164,11 @@ def test_a_run_goes_to_a_dated_directory_below_the_working_directory(tmp_path, m
     assert f"files: outputs{os.sep}sample{os.sep}{directory.name}{os.sep}" in done.out
 
 
-def test_training_prints_the_table_and_where_the_files_are(training):
-    directory, printed = training
-    lines = printed.splitlines()
+def test_training_prints_the_table_and_where_the_files_are(tmp_path):
+    directory = tmp_path / "run"
+    done = cli("train", *TRAIN, f"hydra.run.dir={directory}")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
     summary = json.loads((directory / "summary.json").read_text())["machines"]
     for name, by_steps in summary.items():
         (line,) = [line for line in lines if line.startswith(f"{name} ")]

@@ -15,7 +15,7 @@ from elslightning.runs.configuration import primitives
 from elslightning.system.checks import flag, is_whole, one_of, raise_for, whole
 from elslightning.system.errors import InputError
 
-pytestmark = [pytest.mark.reliability, pytest.mark.usefixtures("unchecked")]
+pytestmark = [pytest.mark.reliability, pytest.mark.usefixtures("unchecked", "no_drawing")]
 
 
 @pytest.fixture

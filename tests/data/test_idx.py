@@ -84,7 +84,9 @@ def test_damaged_file_is_named(tmp_path, content, complaint, packed):
 
 
 @pytest.mark.parametrize(
-    "content", [gzip.compress(CONTENT)[:-20], CONTENT, b"", gzip.compress(CONTENT)[:40] + bytes(50)]
+    "content",
+    [gzip.compress(CONTENT)[:-20], CONTENT, b"", gzip.compress(CONTENT)[:40] + bytes(50)],
+    ids=["cut", "not packed", "empty", "damaged"],
 )
 def test_damaged_gzip_is_named(tmp_path, content):
     (tmp_path / "images.gz").write_bytes(content)

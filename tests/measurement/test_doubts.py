@@ -10,7 +10,7 @@ from elslightning.measurement.comparison import MEASURES, Comparison
 from elslightning.measurement.doubts import FEW_PAIRS, doubts
 from elslightning.measurement.result import Result
 
-pytestmark = pytest.mark.reliability
+pytestmark = [pytest.mark.reliability, pytest.mark.usefixtures("no_drawing")]
 
 
 def compared(**r: list[float]) -> Result:

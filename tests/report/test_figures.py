@@ -1,5 +1,7 @@
 """Figures: every one draws what it is given, with labelled axes, into a file that is whole or not there."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +10,13 @@ from PIL import Image
 
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines import BoundaryBrokenScoreMachine, IdealScoreMachine, LocalScoreMachine
-from elslightning.measurement.calibration import calibrate
+from elslightning.machines.scales import ScaleTable
+from elslightning.measurement.calibration import Calibration, calibrate
 from elslightning.measurement.comparison import Comparison, compare
 from elslightning.measurement.gradients import GradientField, effective_size
 from elslightning.report import figures
+from elslightning.report.figures.patches import FLOOR
+from elslightning.report.figures.style import percent, plain
 
 SCHEDULE = CosineSchedule()
 PAIRS = 3
@@ -53,19 +58,37 @@ def tables(channels: int):
 
 
 DRAWN = {
-    "image_rows": lambda channels: figures.image_rows({"a": images(2, channels), "b": images(3, channels)}),
-    "pairs": lambda channels: figures.pairs(compared(channels), "bbels"),
-    "scatter": lambda channels: figures.scatter(compared(channels), "bbels"),
-    "scales": lambda channels: figures.scales(calibrated(channels), SCHEDULE),
-    "receptive_field": lambda channels: figures.receptive_field(gradients(), tables(channels), SCHEDULE),
-    "training_curves": lambda channels: figures.training_curves({"val/loss": [(1, 0.9), (10, 0.1)]}),
+    "image_rows": lambda channels, style: figures.image_rows(
+        {"a": images(2, channels), "b": images(3, channels)}, style=style
+    ),
+    "pairs": lambda channels, style: figures.pairs(compared(channels), "bbels", style=style),
+    "scatter": lambda channels, style: figures.scatter(compared(channels), style=style),
+    "scales": lambda channels, style: scales(calibrated(channels), style=style),
+    "patch_size": lambda channels, style: figures.patch_size(
+        tables(channels), SCHEDULE, calibrations=calibrated(channels), field=gradients(), style=style
+    ),
+    "receptive_field": lambda channels, style: figures.receptive_field(
+        gradients(), tables(channels), SCHEDULE, machine="bbels", style=style
+    ),
+    "losses": lambda channels, style: figures.losses({"val/loss": [(1, 0.9), (10, 0.1)]}, style=style),
+    "trajectory": lambda channels, style: figures.trajectory(
+        SCHEDULE.noise_levels(3), {"r": torch.rand(3, 4)}, SCHEDULE, style=style
+    ),
+    "consistency": lambda channels, style: figures.consistency(compared(channels), style=style),
+    "side_by_side": lambda channels, style: figures.side_by_side([(compared(channels), 2)], ["$a_{"], style=style),
+    "class_grids": lambda channels, style: next(figures.class_grids(compared(channels), "bbels", style=style)),
+    "black_white": lambda channels, style: figures.black_white(images(3, channels), 1.0, style=style),
+    "sweep": lambda channels, style: figures.sweep(
+        [{"x": x, "val/bbels/pearson_r_median": 0.5} for x in (1, 2)], "x", title="?" * 200, style=style
+    ),
 }
+STYLES = {"screen": figures.SCREEN, "print": figures.PRINT, "page": figures.PAGE}
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_figure_saves_as_a_readable_png_of_its_size(name, channels, tmp_path):
-    figure = DRAWN[name](channels)
+    figure = DRAWN[name](channels, figures.SCREEN)
     figures.save(figure, tmp_path / "deep" / "figure.png")
     with Image.open(tmp_path / "deep" / "figure.png") as image:
         image.load()
@@ -74,151 +97,242 @@ def test_a_figure_saves_as_a_readable_png_of_its_size(name, channels, tmp_path):
         assert len(image.convert("RGB").getcolors(maxcolors=2**24)) > 10
 
 
-@pytest.mark.parametrize("name", ["scatter", "training_curves"])
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("name", DRAWN)
+def test_every_figure_takes_every_style(name, style):
+    figure = DRAWN[name](1, STYLES[style])
+    assert figure.dpi == STYLES[style].dpi
+    assert figure.get_figwidth() <= STYLES[style].page
+    texts = [text for axes in figure.axes for text in (*axes.texts, axes.xaxis.label, axes.yaxis.label, axes.title)]
+    assert min(text.get_fontsize() for text in [*figure.texts, *texts]) >= STYLES[style].small - 0.5
+    for axes in figure.axes:
+        assert all(label.get_fontsize() <= STYLES[style].type for label in axes.get_xticklabels())
+
+
+@pytest.mark.parametrize("name", ["scales", "patch_size", "receptive_field", "trajectory"])
+def test_time_runs_from_noise_on_the_left_to_the_image_on_the_right(name):
+    *_, axes = (axes for axes in DRAWN[name](1, figures.SCREEN).axes if "time" in axes.get_xlabel())
+    assert axes.get_xlim() == (1, 0)
+    assert axes.get_xlabel() == "time t, from 1 (noise) to 0 (image)"
+
+
+def test_nothing_is_cut_off_at_the_border():
+    for name in ("sweep", "scales", "patch_size", "receptive_field", "pairs", "side_by_side"):
+        for style in (figures.SCREEN, figures.PRINT):
+            figure = DRAWN[name](1, style)
+            figure.draw_without_rendering()
+            box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+            assert min(box.x0, box.y0, width - box.x1, height - box.y1) > -0.01, name
+
+
+def test_an_svg_has_the_colours_of_its_page_and_names_of_its_own():
+    found = [figures.svg(figures.scales, table, SCHEDULE, field=gradients()) for table in (tables(1), {})]
+    for text in found:
+        assert text.startswith("<svg")
+        assert "var(--ink)" in text
+        assert figures.PAGE.ink not in text
+        assert "<text" in text
+    assert "var(--bbels)" in found[0]
+    one, other = (set(re.findall(r'id="([^"]+)"', text)) for text in found)
+    assert not one & other
+    assert found[1] == figures.svg(figures.scales, {}, SCHEDULE, field=gradients())
+
+
+def test_shares_are_written_as_people_write_them():
+    assert [percent(1), percent(0.995), percent(0.1234, 1)] == ["100 %", "100 %", "12.3 %"]
+
+
+@pytest.mark.parametrize("name", ["scatter", "losses"])
 def test_the_axes_of_a_plot_are_labelled(name):
-    (axes,) = DRAWN[name](1).axes
-    assert axes.get_xlabel()
-    assert axes.get_ylabel()
-    assert axes.get_legend() is not None
+    first, *_ = DRAWN[name](1, figures.SCREEN).axes
+    assert first.get_xlabel()
+    assert first.get_ylabel()
+    assert first.get_legend() is not None
 
 
 def test_the_scales_have_labelled_axes_with_units():
-    top, *_, bottom = DRAWN["scales"](1).axes
+    top, *_, bottom = DRAWN["scales"](1, figures.SCREEN).axes
     assert "[pixels]" in top.get_ylabel()
     assert "time t" in bottom.get_xlabel()
-    assert "agreement" in bottom.get_ylabel()
+    assert "worse than the best" in bottom.get_ylabel()
 
 
-def shown(axes) -> np.ndarray:
-    (image,) = axes.get_images()
-    return np.asarray(image.get_array())
+def shown(picture) -> np.ndarray:
+    """What is shown, as bytes (height, width, 3), without its enlargement."""
+    array = np.asarray(picture.get_array())
+    return array[:: len(array) // 6, :: array.shape[1] // 6]
+
+
+def places(figure) -> list[list[int]]:
+    """Column and row of every picture."""
+    corners = np.array([picture.get_extent() for picture in figure.axes[0].get_images()])[:, [0, 3]].round(6)
+    return np.stack([np.unique(each, return_inverse=True)[1] for each in corners.T], axis=1).tolist()
+
+
+def words(figure) -> dict[str, tuple[float, float]]:
+    return {text.get_text(): text.get_position() for text in figure.axes[0].texts}
 
 
 def test_rows_are_named_and_columns_titled():
     figure = figures.image_rows({"theory": images(2, 1), "network": images(2, 1)}, ["r = 0.1", "r = 0.2"])
-    assert [axes.get_ylabel() for axes in figure.axes] == ["theory", "", "network", ""]
-    assert [axes.get_title() for axes in figure.axes] == ["r = 0.1", "r = 0.2", "", ""]
+    found = words(figure)
+    centres = [np.mean(np.reshape(picture.get_extent(), (2, 2)), axis=1) for picture in figure.axes[0].get_images()]
+    for name, centre in (("theory", centres[0]), ("network", centres[2])):
+        assert found[name][1] == pytest.approx(centre[1])
+        assert found[name][0] < centre[0]
+    for title, centre in (("r = 0.1", centres[0]), ("r = 0.2", centres[1])):
+        assert found[title][0] == pytest.approx(centre[0])
+        assert found[title][1] < centre[1]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pixels_are_shown_from_black_at_minus_one_to_white_at_one(channels):
     picture = images(1, channels)
-    (axes,) = figures.image_rows({"a": picture}).axes
-    expected = ((picture[0] + 1) / 2).permute(1, 2, 0).numpy()
-    np.testing.assert_allclose(shown(axes).reshape(expected.shape), expected, rtol=1e-6)
-    assert axes.get_images()[0].get_clim() == (0, 1)
+    (drawn,) = figures.image_rows({"a": picture}).axes[0].get_images()
+    expected = ((picture[0] + 1) * 127.5).round().expand(3, 6, 6).permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(shown(drawn), expected)
 
 
 def test_pixels_beyond_the_range_are_clipped():
-    (axes,) = figures.image_rows({"a": 3 * images(1, 3)}).axes
-    assert shown(axes).min() == 0
-    assert shown(axes).max() == 1
+    (drawn,) = figures.image_rows({"a": 3 * images(1, 3)}).axes[0].get_images()
+    assert shown(drawn).min() == 0
+    assert shown(drawn).max() == 255
 
 
 def test_a_shorter_row_leaves_its_last_places_empty():
     figure = figures.image_rows({"a": images(1, 1), "b": images(3, 1)})
-    assert [axes.axison for axes in figure.axes] == [True, False, False, True, True, True]
-    assert [len(axes.get_images()) for axes in figure.axes] == [1, 0, 0, 1, 1, 1]
+    assert places(figure) == [[0, 0], [0, 1], [1, 1], [2, 1]]
 
 
 def test_pairs_show_machines_above_the_network_from_the_same_noise():
     comparison = compared(1)
-    grid = np.array(figures.pairs(comparison, "bbels").axes).reshape(3, PAIRS)
-    assert [axes.get_ylabel() for axes in grid[:, 0]] == ["bbELS", "IS", "network, 2 steps"]
-    for pair in range(PAIRS):
-        for axes, samples in zip(grid[:, pair], [*comparison.machines.values(), comparison.network[2]], strict=True):
-            np.testing.assert_allclose(shown(axes), ((samples[pair, 0] + 1) / 2).clamp(0, 1), atol=1e-6)
+    figure = figures.pairs(comparison, "bbels")
+    order = comparison.values("bbels", 2).argsort(descending=True, stable=True)
+    rows = [*comparison.machines.values(), comparison.network[2]]
+    expected = [((samples[pair, 0] + 1) * 127.5).round().clamp(0, 255) for samples in rows for pair in order]
+    pictures = figure.axes[0].get_images()
+    assert places(figure) == [[column, row] for row in range(3) for column in range(PAIRS)]
+    for picture, image in zip(pictures, expected, strict=True):
+        np.testing.assert_array_equal(shown(picture)[..., 0], image)
+    names = sorted(("bbELS", "IS", "network,\n2 steps"), key=lambda name: words(figure)[name][1])
+    assert names == ["bbELS", "IS", "network,\n2 steps"]
 
 
-def test_the_r_above_a_pair_is_that_of_the_named_machine():
+def test_the_r_beneath_an_image_is_that_of_its_machine():
     comparison = compared(1)
-    titles = [axes.get_title() for axes in figures.pairs(comparison, "is").axes[:PAIRS]]
-    assert titles == [f"r = {value:.2f}" for value in comparison.values("is", 2).tolist()]
+    texts = [text.get_text() for text in figures.pairs(comparison, "is").axes[0].texts]
+    order = comparison.values("is", 2).argsort(descending=True, stable=True)
+    for name, label in (("bbels", "bbELS"), ("is", "IS")):
+        place = texts.index(label)
+        r = [f"{value:.2f}" for value in comparison.values(name, 2)[order].tolist()]
+        assert texts[place + 1 : place + 2 + PAIRS] == ["r =", *r]
+    assert "ranks: by that of IS" in " ".join(texts[-1].split())
 
 
 def test_pairs_show_no_more_than_asked_for():
-    assert len(figures.pairs(compared(1), "bbels", count=2).axes) == 3 * 2
+    assert len(figures.pairs(compared(1), "bbels", count=2).axes[0].get_images()) == 3 * 2
 
 
 @pytest.mark.parametrize("network_steps", [(2,), (2, 3), (1, 2, 3, 4, 5)], ids=len)
 def test_the_scatter_has_a_point_per_pair_and_number_of_network_steps(network_steps):
     comparison = compared(1, network_steps)
-    (axes,) = figures.scatter(comparison, "bbels").axes
-    assert len(axes.collections) == len(network_steps)
-    for points, steps in zip(axes.collections, network_steps, strict=True):
-        expected = torch.stack([comparison.values("is", steps), comparison.values("bbels", steps)], dim=1)
-        np.testing.assert_allclose(points.get_offsets(), expected)
+    panels = [axes for axes in figures.scatter(comparison, ["bbels"]).axes if axes.axison]
+    assert [axes.get_title() for axes in panels] == [f"network, {steps} steps" for steps in network_steps]
+    for axes, steps in zip(panels, network_steps, strict=True):
+        (points,) = (line for line in axes.get_lines() if line.get_label().startswith("bbELS"))
+        expected = [comparison.values("is", steps), comparison.values("bbels", steps)]
+        np.testing.assert_allclose(points.get_data(), torch.stack(expected))
+        share = comparison.share_beating_baseline("bbels", steps)
+        assert points.get_label() == f"bbELS: {percent(share)} above IS"
 
 
 def test_the_scatter_shows_every_point():
-    (axes,) = figures.scatter(compared(1), "bbels").axes
-    points = np.concatenate([np.asarray(collection.get_offsets()) for collection in axes.collections])
-    low, high = axes.get_xlim()
-    assert axes.get_ylim() == (low, high)
-    assert low <= points.min()
-    assert points.max() <= high
+    for axes in figures.scatter(compared(1)).axes:
+        points = np.concatenate([line.get_data() for line in axes.get_lines()], axis=1)
+        low, high = axes.get_xlim()
+        assert axes.get_ylim() == (low, high)
+        assert low <= points.min()
+        assert points.max() <= high
+
+
+def scales(calibrations, **options):
+    found = {name: calibration.scales for name, calibration in calibrations.items()}
+    return figures.scales(found, SCHEDULE, calibrations=calibrations, **options)
 
 
 def test_the_scales_are_drawn_at_their_times():
     calibrations = calibrated(1)
-    figure = figures.scales(calibrations, SCHEDULE)
-    assert [axes.get_title() for axes in figure.axes[:2]] == ["bbELS", "LS"]
-    for axes, calibration in zip(figure.axes[:2], calibrations.values(), strict=True):
-        times, sizes = axes.get_lines()[0].get_data()
+    top = scales(calibrations).axes[0]
+    assert [line.get_label() for line in top.get_lines()] == ["bbELS", "LS"]
+    for line, calibration in zip(top.get_lines(), calibrations.values(), strict=True):
+        times, sizes = line.get_data()
         np.testing.assert_allclose(times, [1 / 3, 2 / 3, 1])
         np.testing.assert_array_equal(sizes, calibration.scales.patch_size)
 
 
 def test_the_evidence_has_a_curve_per_patch_size():
     calibration = calibrated(1, ["ls"])
-    _, bottom = figures.scales(calibration, SCHEDULE).axes
-    assert [line.get_label() for line in bottom.get_lines()] == ["P = 3", "P = 5"]
-    for line, curve in zip(bottom.get_lines(), calibration["ls"].agreement.median(dim=2).values.T, strict=True):
-        np.testing.assert_allclose(line.get_ydata(), curve)
+    _, bottom = scales(calibration).axes
+    *curves, chosen = bottom.get_lines()
+    assert [line.get_label() for line in (*curves, chosen)] == ["P = 3", "P = 5", "calibrated"]
+    medians = calibration["ls"].agreement.double().quantile(0.5, dim=2)
+    for line, curve in zip(curves, medians.T, strict=True):
+        np.testing.assert_allclose(line.get_xdata(), [1, 2 / 3, 1 / 3])
+        np.testing.assert_allclose(line.get_ydata(), medians.max(dim=1).values - curve)
+    for step, (size, value) in enumerate(
+        zip(calibration["ls"].scales.patch_size.flip(0), chosen.get_ydata(), strict=True)
+    ):
+        assert value == curves[[3, 5].index(int(size))].get_ydata()[step]
+    assert min(line.get_ydata().min() for line in curves) == 0
+    low, high = bottom.get_ylim()
+    assert low > high  # the best on top
 
 
 def test_the_agreement_is_named_by_its_objective():
-    _, bottom = figures.scales(calibrated(1, ["ls"]), SCHEDULE).axes
-    assert bottom.get_ylabel() == "median agreement (cosine)"
+    _, bottom = scales(calibrated(1, ["ls"])).axes
+    assert bottom.get_ylabel() == "LS: median cosine,\nworse than the best by"
 
 
 @pytest.mark.parametrize(
-    ("steps", "shown"), [(3, ["0.33", "0.67", "1.00"]), (1, ["1.00"]), (20, ["0.05", "0.50", "1.00"])]
+    ("steps", "shown"), [(3, ["1.00", "0.67", "0.33"]), (1, ["1.00"]), (20, ["1.00", "0.50", "0.05"])]
 )
 def test_the_gradients_are_mapped_at_their_times_relative_to_their_peak(steps, shown):
     field = gradients(steps)
     *maps, _, _ = figures.receptive_field(field, {}, SCHEDULE, count=3).axes
     lines = np.array(maps).reshape(2, -1)
     assert [axes.get_title() for axes in lines[0]] == [f"t = {t}" for t in shown]
-    assert [axes.get_ylabel() for axes in lines[:, 0]] == ["|∂eps / ∂x_t|", "|∂x0 / ∂x_t|"]
+    assert [axes.get_ylabel() for axes in lines[:, 0]] == ["|∂ε / ∂xₜ|", "|∂x₀ / ∂xₜ|"]
     for line, gradients_of in zip(lines, (field.gradient, field.x0_gradient), strict=True):
         for axes, t in zip(line, shown, strict=True):
             step = steps - round(float(t) * steps)
             expected = gradients_of[step] / gradients_of[step].max()
-            np.testing.assert_allclose(axes.get_images()[0].get_array(), expected.clamp(min=1e-3), rtol=1e-6)
-            (square,) = axes.patches
-            side = effective_size(gradients_of, 0.9)[step]
-            np.testing.assert_allclose(square.get_bbox().bounds, [3 - side / 2, 3 - side / 2, side, side])
+            np.testing.assert_allclose(axes.get_images()[0].get_array(), expected.clamp(min=FLOOR), rtol=1e-6)
+            side = int(effective_size(gradients_of, 0.9)[step])
+            low, high = max(3 - side / 2, -0.5), min(3 + side / 2, 5.5)
+            for frame in axes.patches:  # white on black
+                np.testing.assert_allclose(frame.get_bbox().extents, [low, low, high, high])
 
 
 def test_the_size_of_the_gradients_is_drawn_beside_the_machines_and_the_formal_receptive_field():
     field, machines = gradients(), tables(1)
     axes = figures.receptive_field(field, machines, SCHEDULE).axes[-1]
     lines = {line.get_label(): line.get_data() for line in axes.get_lines()}
-    assert list(lines) == [
-        *(f"network: {share} of the gradient of x0" for share in ("50%", "90%", "99%")),
-        *("network: formal receptive field", "bbELS", "LS"),
-    ]
-    np.testing.assert_allclose(lines["network: 90% of the gradient of x0"], [[1, 2 / 3, 1 / 3], field.size(0.9)])
-    assert set(lines["network: formal receptive field"][1]) == {5}
+    assert list(lines) == ["bbELS", "LS", "90 % of gradient", "receptive field, 5"]
+    np.testing.assert_allclose(lines["90 % of gradient"], [[1, 2 / 3, 1 / 3], field.size(0.9)])
+    assert set(lines["receptive field, 5"][1]) == {5}
     np.testing.assert_array_equal(lines["LS"][1], machines["ls"].patch_size)
+    (band,) = axes.collections
+    assert band.get_label() == "50–99 % of gradient"
+    corners = {tuple(point) for point in band.get_paths()[0].vertices.round(6).tolist()}
+    for share in (0.5, 0.99):
+        assert set(zip([1, 0.666667, 0.333333], field.size(share).tolist(), strict=True)) <= corners
     assert "[pixels]" in axes.get_ylabel()
     assert "time t" in axes.get_xlabel()
 
 
 def test_what_is_not_known_of_the_network_is_not_drawn():
     axes = figures.receptive_field(gradients(formal=None), {}, SCHEDULE).axes[-1]
-    assert len(axes.get_lines()) == 3
+    assert [line.get_label() for line in axes.get_lines()] == ["90 % of gradient"]
 
 
 def test_a_network_without_gradients_is_drawn():
@@ -226,11 +340,57 @@ def test_a_network_without_gradients_is_drawn():
     assert figures.receptive_field(field, {}, SCHEDULE).axes[0].get_images()[0].get_array().max() == 1e-3
 
 
-def test_training_curves_have_a_line_per_name_on_logarithmic_axes():
-    (axes,) = figures.training_curves({"train/loss": [(2, 0.5), (4, 0.25)], "val/loss": [(4, 0.3)]}).axes
+@pytest.mark.parametrize("size", [3, 31])
+def test_the_frames_are_windows_around_the_centre_within_the_image(size):
+    gradient = torch.zeros(1, 8, 8)
+    gradient[0, 4, 4] = 1
+    field = GradientField(SCHEDULE.noise_levels(1), gradient, gradient)
+    axes = figures.receptive_field(field, {"ls": ScaleTable([0.5], [size])}, SCHEDULE, machine="ls").axes[0]
+    bounds = [patch.get_bbox().extents.tolist() for patch in axes.patches]
+    assert bounds[0] == [3.5, 3.5, 4.5, 4.5]
+    assert bounds[-1] == ([2.5, 2.5, 5.5, 5.5] if size == 3 else [-0.5, -0.5, 7.5, 7.5])
+
+
+def test_what_is_left_is_drawn_where_there_is_evidence_and_without_logarithms_where_nothing_is():
+    table = ScaleTable([0.9, 0.1], [3, 5])
+    (axes,) = figures.patch_size({"ls": table}, SCHEDULE).axes
+    assert axes.get_xlabel()
+    levels, whole = torch.tensor([0.1, 0.9], dtype=torch.float64), torch.ones(2, 2, 4)
+    for objective, label, scale in (
+        ("cosine", "1 − cosine of the two ε", "linear"),
+        ("mse", "mean squared error of the two ε", "linear"),
+        ("heldout", "mean squared error on held-out images", "linear"),
+    ):
+        found = {"ls": Calibration(table, levels, (3, 5), whole, objective)}
+        _, bottom = figures.patch_size({"ls": table}, SCHEDULE, calibrations=found).axes
+        assert (bottom.get_ylabel(), bottom.get_yscale()) == (label, scale)
+
+
+def test_losses_have_a_line_per_name_on_logarithmic_axes():
+    (axes,) = figures.losses({"train/loss": [(2, 0.5), (4, 0.25)], "val/loss": [(0, 0.3)]}).axes
     lines = {line.get_label(): np.stack(line.get_data(), axis=1).tolist() for line in axes.get_lines()}
-    assert lines == {"train/loss": [[2, 0.5], [4, 0.25]], "val/loss": [[4, 0.3]]}
+    assert lines == {"train/loss": [[2, 0.5], [4, 0.25]], "val/loss": [[1, 0.3]]}
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+
+
+def test_the_consistency_of_every_sample_and_the_medians_are_marked():
+    comparison = compared(1)
+    (axes,) = figures.consistency(comparison).axes
+    titles = [label.get_text() for label in axes.get_yticklabels()]
+    assert titles[:3] == ["bbELS: own samples", "bbELS: network, 2 steps", "bbELS: network, 3 steps"]
+    marks, median = axes.get_lines()[:2]
+    found = [row["consistency"] for row in comparison.consistency if row["source"] == "bbels"]
+    np.testing.assert_array_equal(marks.get_xdata(), found)
+    assert set(median.get_xdata()) == {np.median(found)}
+
+
+def test_runs_stand_side_by_side_with_the_medians_of_all_their_machines():
+    comparison = compared(1)
+    (axes,) = figures.side_by_side([(comparison, 2), (comparison, 3)], ["one", "other"]).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["one", "other"]
+    for bars, name in zip(axes.containers, ("bbels", "is"), strict=True):
+        expected = [float(comparison.values(name, steps).quantile(0.5)) for steps in (2, 3)]
+        np.testing.assert_allclose(bars.lines[0].get_xdata(), expected)
 
 
 @pytest.mark.parametrize(("machine", "name"), [("bbels", "bbELS"), ("els", "ELS"), ("is", "IS"), ("mine", "mine")])
@@ -249,9 +409,14 @@ class Torn(Figure):
 
 def test_a_figure_that_fails_leaves_the_earlier_file_and_nothing_else(tmp_path):
     path = tmp_path / "figure.png"
-    figures.save(DRAWN["training_curves"](1), path)
+    figures.save(DRAWN["losses"](1, figures.SCREEN), path)
     before = path.read_bytes()
     with pytest.raises(OSError, match="no space left"):
         figures.save(Torn(), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_long_name_is_cut():
+    assert plain("a" * 17) == "a" * 15 + "…"
+    assert plain("a" * 16) == "a" * 16

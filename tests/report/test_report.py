@@ -33,20 +33,9 @@ from elslightning.report.page.side_by_side import write_comparison
 from elslightning.runs.experiment import open_run, rebuild
 from elslightning.system.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>|`*"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_pictures():
-    """Empty files in place of the runs' own figures, which take longer than all else."""
-
-    def save(figure, path):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).touch()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "save", save)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import train
+from tiny import train, undrawn
 
 from elslightning.measurement.mosaic import mosaic
-from elslightning.report import figures
 from elslightning.report.page.explorer import explore
 from elslightning.report.page.page import write_report
 from elslightning.runs.experiment import open_run, rebuild
@@ -46,7 +45,7 @@ pytestmark = [
 def run(tmp_path_factory):
     """A short training on digits, and its report."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "save", lambda figure, path: None)  # the run's own figures are not looked at
+        undrawn(patch)  # the run's own figures are not looked at
         directory = train(
             tmp_path_factory.mktemp("browser") / "digits",
             "data.train_size=200",

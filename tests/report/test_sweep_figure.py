@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from elslightning.report import figures
-from elslightning.report.sweep_figure import sweep
+from elslightning.report.figures.sweeps import sweep
 
 
 def run(x, r=None, size=None, **settings):

@@ -23,7 +23,7 @@ from elslightning.system.errors import InputError
 from elslightning.testing import DEVICES
 from elslightning.training.task import DenoisingTask
 
-pytestmark = pytest.mark.reliability
+pytestmark = [pytest.mark.reliability, pytest.mark.usefixtures("no_drawing")]
 
 BIAS = "denoiser.backbone.down_projection.bias"
 

@@ -12,19 +12,14 @@ from elslightning.cli.main import HELP
 from elslightning.cli.tools import TOOLS
 from elslightning.machines.scales import load_scales
 from elslightning.networks import load_official
-from elslightning.report import figures
 from elslightning.runs.checkpoints import open_network
 from elslightning.runs.exchange import import_official
 from elslightning.system.errors import InputError
 from elslightning.testing import levels, random_noise
 
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
 DATA = ["data=digits", "data.train_size=40", "data.val_size=10"]
-
-
-@pytest.fixture(autouse=True)
-def _no_drawing(monkeypatch):
-    """No pictures: drawing takes longer than all else."""
-    monkeypatch.setattr(figures, "save", lambda figure, path: None)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from elslightning.system.errors import InputError
 from elslightning.testing import levels
 from elslightning.training.task import DenoisingTask
 
-pytestmark = pytest.mark.reliability
+pytestmark = [pytest.mark.reliability, pytest.mark.usefixtures("no_drawing")]
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 SECTIONS = {

@@ -14,6 +14,8 @@ import elslightning
 from elslightning.data import Split
 from elslightning.runs import provenance
 
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
 SAMPLE = ["source=is", "data.train_size=5", "steps=1", "num_samples=1", "seed=3"]
 
 

@@ -11,6 +11,8 @@ from elslightning.runs.experiment import open_run
 from elslightning.runs.run import read_run
 from elslightning.system.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):

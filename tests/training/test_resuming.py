@@ -10,21 +10,19 @@ import torch
 from tiny import PAIRS, TRAIN, cli, snapshot
 from trainings import checkpoint, metrics
 
-from elslightning.report import figures
 from elslightning.runs.provenance import wandb_identity
 from elslightning.training.task import DenoisingTask
 
-pytestmark = pytest.mark.reliability
+pytestmark = [pytest.mark.reliability, pytest.mark.usefixtures("no_drawing", "_quiet")]
 
 OPTIONS = [*TRAIN, "trainer.max_epochs=2", "machines=[is]", "scheduler=one_cycle", "logger=[csv,wandb]"]
 STEPS = 2  # an epoch
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_drawing():
-    """Empty files in place of pictures."""
+@pytest.fixture(scope="module")
+def _quiet():
+    """No reports of errors to W&B."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "save", lambda figure, path: (path.parent.mkdir(exist_ok=True), path.touch()))
         patch.setenv("WANDB_ERROR_REPORTING", "false")
         patch.setenv("WANDB_SILENT", "true")
         yield

@@ -19,7 +19,7 @@ from hydra.utils import get_object
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
-from tiny import PAIRS, TRAIN, cli, compose_config
+from tiny import PAIRS, TRAIN, cli, compose_config, undrawn
 
 from elslightning.cli.composing import conf_dir
 from elslightning.cli.main import VERBS
@@ -59,6 +59,10 @@ EXPERIMENTS = {
 PAPER = [name for name in EXPERIMENTS if name.startswith("paper/") and name != "paper/settings"]
 # Those that a laptop can run.
 TRAINED = [name for name, verb in EXPERIMENTS.items() if verb == "train" and not name.startswith("paper/")]
+DRAWN = "cifar10_small"
+"""The one whose figures are drawn, of two numbers of network steps; drawing takes longer than all else."""
+SIDE = 8
+"""Of the images of all of them, to be quick."""
 SAMPLED = [name for name, verb in EXPERIMENTS.items() if verb == "sample"]
 
 
@@ -233,20 +237,24 @@ def run(request, tmp_path_factory):
     several = not isinstance(usual.comparison.network_steps, int)
     directory = root / "run"
     small = [override for override in TRAIN if "num_layers" not in override or "num_layers" in usual.denoiser]
-    done = cli(
-        "train",
-        f"experiment={request.param}",
-        *small,
-        *DATA.get(usual.data.dataset, lambda root: [])(root / "data"),
-        f"comparison.network_steps={'[2,3]' if several else 2}",
-        f"hydra.run.dir={directory}",
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param != DRAWN:
+            undrawn(patch)
+        done = cli(
+            "train",
+            f"experiment={request.param}",
+            *small,
+            *DATA.get(usual.data.dataset, lambda root: [])(root / "data"),
+            *([] if usual.data.dataset == "digits" else [f"data.image_size={SIDE}"]),
+            f"comparison.network_steps={'[2,3]' if several else 2}",
+            f"hydra.run.dir={directory}",
+        )
     assert done.code == 0, done.err
     return Run(directory, OmegaConf.load(directory / ".hydra" / "config.yaml"))
 
 
 def test_one_experiment_compares_with_several_numbers_of_network_steps(tmp_path):
-    found = [compose_config("train", tmp_path, [f"experiment={name}"]) for name in TRAINED]
+    found = (compose_config("train", tmp_path, [f"experiment={name}"]) for name in TRAINED)
     assert any(not isinstance(cfg.comparison.network_steps, int) for cfg in found)
 
 
@@ -351,12 +359,12 @@ def test_metrics_hold_the_losses_and_the_scalars(run):
 
 
 def test_samples_have_the_shape_of_the_data(run):
-    side = {"digits": 8, "fashion_mnist": 28, "mnist": 28}.get(run.config.data.dataset, 32)
     with np.load(run.directory / "samples.npz") as arrays:
         assert set(arrays) == {*run.machines, *(f"network_{steps}" for steps in run.network_steps)}
-        assert {array.shape for array in arrays.values()} == {(PAIRS, run.config.data.channels, side, side)}
+        assert {array.shape for array in arrays.values()} == {(PAIRS, run.config.data.channels, SIDE, SIDE)}
 
 
+@pytest.mark.parametrize("run", [DRAWN], indirect=True)
 def test_figures_are_readable(run):
     for path in (run.directory / "figures").glob("*.png"):
         with Image.open(path) as image:

@@ -67,8 +67,8 @@ def spoil(disk: Path, kind: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
-    return train(tmp_path_factory.mktemp("trained") / "run")
+def trained(trained_once) -> Path:
+    return trained_once
 
 
 def assert_one_line(err: str, *parts: str) -> None:

@@ -40,8 +40,8 @@ from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines.scales import ScaleTable, load_scales
 from elslightning.measurement.gradients import GradientField
 from elslightning.networks.official import load_official
+from elslightning.report import figures
 from elslightning.report import sweep as sweep_report
-from elslightning.report.page import charts
 from elslightning.report.page.markdown import document
 from elslightning.report.page.sections import lead, sections
 from elslightning.report.sweep import report
@@ -619,7 +619,7 @@ def is_run(run: Run) -> None:
 def _no_figures(monkeypatch):
     """Drawing is slow, and not what is tested."""
     monkeypatch.setattr(sweep_report, "sweep", lambda *arguments, **options: None)
-    monkeypatch.setattr(charts, "draw", lambda *arguments: "<svg></svg>")
+    monkeypatch.setattr(figures, "svg", lambda *arguments, **options: "<svg></svg>")
 
 
 @fuzz(150)

@@ -2,12 +2,12 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import victims
 from tiny import TRAIN, cli
 
 from elslightning.cli import verbs as runs
@@ -18,7 +18,7 @@ from elslightning.runs.checkpoints import open_network
 from elslightning.system.signals import EXIT_CODES, Terminated, terminable, undisguised
 from elslightning.training.task import DenoisingTask
 
-pytestmark = pytest.mark.reliability
+pytestmark = [pytest.mark.reliability, pytest.mark.usefixtures("no_drawing")]
 
 STEPS = 2
 """Of an epoch."""
@@ -27,23 +27,21 @@ SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 @pytest.mark.parametrize("number", SIGNALS, ids=str)
 def test_a_training_stopped_by_a_signal_says_how_to_go_on(tmp_path, number):
-    run = tmp_path / "a run"
-    command = [sys.executable, "-c", "from elslightning.cli.main import main; main()", "train"]
+    run, output = tmp_path / "a run", tmp_path / "log"
     options = [*TRAIN, "trainer.max_epochs=100000", "compare=false", "callbacks=[checkpoint]"]
-    process = subprocess.Popen(
-        [*command, *options, f"hydra.run.dir={run}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = victims.start("train", *options, f"hydra.run.dir={run}", output=output)
     try:
         deadline = time.monotonic() + 120
         while not (run / "checkpoints" / "last.ckpt").is_file():
-            assert process.poll() is None, process.stderr.read()
+            assert process.is_alive(), output.read_text()
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        os.kill(process.pid, number)
+        process.join(60)
     finally:
         process.kill()
-    assert process.returncode == EXIT_CODES[number]
+    assert process.exitcode == EXIT_CODES[number]
+    err = output.read_text()
     assert err.splitlines()[-1] == f"elslightning: {SIGNALS[number]}; go on with: elslightning train 'resume={run}'"
     assert "Traceback" not in err
     open_network(run)

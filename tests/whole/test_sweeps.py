@@ -13,13 +13,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from jobs import rows
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
-from tiny import TRAIN, Done, cli, compose_config, train
+from tiny import TRAIN, Done, cli, compose_config, train, undrawn
 
 import elslightning
 from elslightning.cli import verbs as runs
 from elslightning.cli.composing import sweeps_dir
 from elslightning.cli.multirun import register
-from elslightning.report import figures
 from elslightning.report import sweep as sweep_report
 from elslightning.report.sweep import Question
 from elslightning.runs.checkpoints import read_checkpoint
@@ -131,7 +130,7 @@ def test_every_key_of_a_wandb_sweep_is_one_of_the_configuration(name, monkeypatc
         assert "bbels" in cfg.machines  # or there would be nothing to maximise
 
 
-@pytest.mark.parametrize("name", set(WANDB) & set(HYDRA))
+@pytest.mark.parametrize("name", sorted(set(WANDB) & set(HYDRA)))
 def test_a_wandb_sweep_is_the_multirun_of_its_name(name):
     ours, theirs = hydra_grid(name), {key: values for key, values in wandb_grid(name).items() if key not in LOGGING}
     assert {key: values for key, values in theirs.items() if key in ours} == ours
@@ -292,7 +291,7 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path, monkeypatch):
 
 def test_a_training_is_followed_in_time(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    undrawn(monkeypatch)
     monkeypatch.setattr(sweep_report, "sweep", lambda points, x, **options: drawn.append([run[x] for run in points]))
     options = [*TRAIN, "seed=0", "comparison.every_n_epochs=2", "trainer.max_epochs=4"]
     done = cli("train", "+sweep=training_time", *options, f"hydra.sweep.dir={tmp_path}")
@@ -310,7 +309,7 @@ def test_little_data_is_trained_on_for_as_many_steps_as_much(tmp_path):
 
 
 def test_a_trained_network_is_calibrated_in_many_ways(tmp_path, monkeypatch):
-    monkeypatch.setattr(figures, "save", lambda figure, path: None)
+    undrawn(monkeypatch)
     run = train(tmp_path / "run", "compare=false")
     grid = ["calibration.patch_sizes=[3,5]", "calibration.objective=cosine,heldout", "calibration.num_samples=2"]
     done = cli("compare", "+sweep=calibration", f"checkpoint={run}", *grid, f"hydra.sweep.dir={tmp_path / 'sweep'}")

@@ -7,6 +7,7 @@ import torch
 
 from elslightning.measurement.calibration import capped
 from elslightning.measurement.doubts import at_the_edge, overlapping, too_few
+from elslightning.report.figures.style import percent
 from elslightning.runs.run import Run
 from elslightning.system.errors import InputError
 
@@ -56,6 +57,6 @@ def _convergence(run: Run) -> Iterator[str]:
     fell = falling([value for _, value in run.losses.get("val/loss", [])])
     if fell is not None and fell > STILL_FALLING:
         yield (
-            f"Not converged: val/loss still fell by {fell:.1%} over the last fifth of training. The better a network "
-            f"has converged, the better theory can predict it."
+            f"Not converged: val/loss still fell by {percent(fell, 1)} over the last fifth of training. The better a "
+            f"network has converged, the better theory can predict it."
         )

@@ -8,14 +8,15 @@ import numpy as np
 
 from elslightning.diffusion.schedule import Schedule
 from elslightning.machines.registry import BASELINE, display_name
-from elslightning.report.page import charts, tables
+from elslightning.report import figures
+from elslightning.report.page import tables
 from elslightning.report.page.cautions import cautions
 from elslightning.report.page.explorer import Explorer
 from elslightning.report.page.images import data_uri
 from elslightning.report.page.plan import middle
 from elslightning.report.page.published import published
 from elslightning.report.page.tables import Table
-from elslightning.runs.experiment import formal_receptive_field, schedule_of
+from elslightning.runs.experiment import schedule_of
 from elslightning.runs.run import Run
 from elslightning.system.errors import InputError
 
@@ -139,7 +140,8 @@ def _explorer(explorer: Explorer | None, complaint: str) -> Section:
     texts.append(f"Here: {len(explorer.pairs)} of {total} pairs; sources at {known} of the {len(steps)} steps shown.")
     if explorer.coverage < 1:
         texts.append(
-            f"To keep the file small, pictures are kept of the sources of {explorer.coverage:.0%} of the pixels only."
+            f"To keep the file small, pictures are kept of the sources of {tables.share(explorer.coverage)} of the "
+            f"pixels only."
         )
     return Section("explorer", title, texts=texts, explorer=True)
 
@@ -183,7 +185,7 @@ def _pairs(run: Run) -> Section:
 
 def _scatter(run: Run) -> Section:
     theory, title = run.theory, "Against recall"
-    if theory in (None, BASELINE) or BASELINE not in run.machines:
+    if run.comparison is None or theory in (None, BASELINE) or BASELINE not in run.machines:
         return Section("recall", title, "The run has no other machine beside the ideal score machine (IS).")
     assert theory is not None
     name = display_name(theory)
@@ -192,31 +194,29 @@ def _scatter(run: Run) -> Section:
         f"{tables.share(run.summary['machines'][theory][str(steps)]['beats_is'])} of pairs"
         for steps in run.network_steps
     )
-    caption = f"A point per pair. Above the dashed line {name} predicts the network's image better than IS does."
-    return Section("recall", title, charts=[Chart(charts.draw(charts.scatter, run, theory), caption, alt)])
+    caption = "A point per pair. Above the dashed line a machine predicts the network's image better than IS does."
+    svg = figures.svg(figures.scatter, run.comparison, run.theories)
+    return Section("recall", title, charts=[Chart(svg, caption, alt)])
 
 
 def _scales(run: Run, schedule: Schedule | str) -> Section:
     title = "Scale of the patches"
     if not run.scales:
         return Section("scale", title, "The run has no scales.json: no machine of it has a patch size.")
-    texts, drawn = [], []
+    texts = []
     if not run.receptive_field:
         texts.append("The network's own gradients were not measured in this run.")
     if not run.calibrations:
         texts.append("The scales were given, not calibrated, so there are no agreement curves.")
     if isinstance(schedule, str):
         return Section("scale", title, texts=[*texts, schedule], tables=[tables.scale_table(run)])
-    formal = formal_receptive_field(run.config)
     caption = "Patch size per noise level, and the window that holds the gradient of the network's x0."
-    alt = "Patch size against time; the numbers are in the table."
-    drawn.append(Chart(charts.draw(charts.scales, run, schedule, formal), caption, alt))
-    for machine in run.calibrations:
+    if run.calibrations:
         objective = run.setting("calibration.objective") or "agreement"
-        caption = f"{display_name(machine)}: median agreement ({objective}) of every patch size tried."
-        svg = charts.draw(charts.agreement_curves, run, machine, schedule)
-        drawn.append(Chart(svg, caption, f"{caption} The calibrated sizes are in the table."))
-    return Section("scale", title, texts=texts, tables=[tables.scale_table(run)], charts=drawn)
+        caption += f" Beneath: by how much the median agreement ({objective}) of every patch size tried is worse."
+    svg = figures.svg(figures.scales, run.scales, schedule, calibrations=run.calibrations, field=run.gradients)
+    chart = Chart(svg, caption, f"{caption} The numbers are in the table.")
+    return Section("scale", title, texts=texts, tables=[tables.scale_table(run)], charts=[chart])
 
 
 def _trajectory(explorer: Explorer | None, schedule: Schedule | str) -> Section:
@@ -241,7 +241,7 @@ def _trajectory(explorer: Explorer | None, schedule: Schedule | str) -> Section:
     table = Table("Median r of x0 per step.", ["t", *curves])
     medians = [curve.median(dim=1).values.tolist() for curve in curves.values()]
     table.rows.extend([time, *(f"{value:.3f}" for value in values)] for time, *values in zip(t, *medians, strict=True))
-    svg = charts.draw(charts.trajectory, explorer.alpha_bar, curves, schedule)
+    svg = figures.svg(figures.trajectory, explorer.alpha_bar, curves, schedule)
     caption = "Thick: medians; thin: single pairs."
     chart = Chart(svg, caption, "Agreement against time; the medians are in the table below.")
     return Section("way", title, texts=[text], charts=[chart], details=[table])
@@ -255,7 +255,9 @@ def _consistency(run: Run) -> Section:
         "Theorem 4.1: as steps get finer, every pixel of a machine's sample becomes the centre of the training patch "
         "nearest to its own. With few steps it holds for some pixels only."
     )
-    chart = Chart(charts.draw(charts.consistency, run), "A mark per sample.", "The medians are in the table.")
+    chart = Chart(
+        figures.svg(figures.consistency, run.comparison), "A mark per sample.", "The medians are in the table."
+    )
     return Section("consistency", title, texts=[text], tables=[tables.consistency_table(run)], charts=[chart])
 
 
@@ -264,7 +266,7 @@ def _training(run: Run) -> Section:
     if not run.losses:
         return Section("training", title, "The run has no losses in metrics.csv: the network was trained elsewhere.")
     alt = "; ".join(f"{name} fell from {p[0][1]:.3f} to {p[-1][1]:.4f}" for name, p in run.losses.items())
-    chart = Chart(charts.draw(charts.training, run.losses), "Losses against optimizer steps.", alt)
+    chart = Chart(figures.svg(figures.losses, run.losses), "Losses against optimizer steps.", alt)
     return Section("training", title, charts=[chart])
 
 

@@ -7,7 +7,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from elslightning.machines.registry import display_name
-from elslightning.report.page import charts, tables
+from elslightning.report import figures
+from elslightning.report.page import tables
 from elslightning.report.page.markdown import document
 from elslightning.report.page.page import render
 from elslightning.report.page.sections import Chart, Section
@@ -40,14 +41,15 @@ def write_comparison(run_dirs: Sequence[str | Path], path: str | Path) -> list[P
         raise InputError(f"the comparison of runs is a page, so its path must end in .html, not {path.name}")
     if len(run_dirs) < 2:
         raise InputError(f"a comparison of runs needs at least 2, not {len(run_dirs)}")
-    runs = [open_run(directory) for directory in run_dirs]
+    runs, compared = [open_run(directory) for directory in run_dirs], []
     for run in runs:
-        if not run.summary:
+        if run.comparison is None or run.reference_steps is None:
             raise InputError(f"{run.directory} has no comparison: neither comparison.csv nor summary.json")
+        compared.append((run.comparison, run.reference_steps))
     names = _names(runs)
     title = f"{len(runs)} runs"
     lead = "Medians of Pearson r with the network, run by run; noises are the same where seed and image size are."
-    drawn = charts.draw(charts.side_by_side, runs, names)
+    drawn = figures.svg(figures.side_by_side, compared, names)
     chart = Chart(drawn, "Medians and bootstrap 95 % intervals.", "The numbers are in the table.")
     content = [
         Section("result", "Result", tables=[_results(runs, names)], charts=[chart]),

@@ -8,6 +8,7 @@ import numpy as np
 
 from elslightning.machines.registry import display_name
 from elslightning.measurement.comparison import NETWORK
+from elslightning.report.figures.style import percent
 from elslightning.report.page.published import published
 from elslightning.runs.experiment import formal_receptive_field, parameter_count
 from elslightning.runs.run import Run
@@ -42,7 +43,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def share(value: float | None, digits: int = 0) -> str:
     """A share as a percentage, or a dash."""
-    return ABSENT if value is None else f"{value:.{digits}%}".replace("%", " %")
+    return ABSENT if value is None else percent(value, digits)
 
 
 def interval(entry: dict[str, float]) -> str:
@@ -105,9 +106,9 @@ def scale_table(run: Run) -> Table:
     for machine, scales in run.scales.items():
         table.rows.append([display_name(machine), sizes(scales.patch_size.flip(0).tolist())])
     field_rows = sorted(run.receptive_field, key=lambda row: -row["step"])
-    for percent in (50, 90, 99) if field_rows else ():
-        values = [int(row[f"x0_size_{percent}"]) for row in field_rows]
-        table.rows.append([f"network: {percent} % of the gradient of x0", sizes(values)])
+    for percentage in (50, 90, 99) if field_rows else ():
+        values = [int(row[f"x0_size_{percentage}"]) for row in field_rows]
+        table.rows.append([f"network: {percentage} % of the gradient of x0", sizes(values)])
     return table
 
 

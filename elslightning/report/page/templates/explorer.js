@@ -240,7 +240,9 @@
 
   // Words ---------------------------------------------------------------------------------------------------------
 
-  const percent = (weight) => (weight >= 0.001 ? `${(100 * weight).toPrecision(2)} %` : "less than 0.1 %");
+  // Two digits of what is below 10 %, and never a power of ten.
+  const percent = (weight) =>
+    weight >= 0.001 ? `${(100 * weight).toFixed(weight < 0.01 ? 2 : weight < 0.1 ? 1 : 0)} %` : "less than 0.1 %";
   const count = (value) => (value < 10 ? value.toFixed(1) : Math.round(value).toLocaleString("en"));
 
   function named(source) {
