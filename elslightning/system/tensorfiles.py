@@ -13,7 +13,7 @@ from elslightning.system.errors import InputError
 
 SUFFIX = ".safetensors"
 CHECKSUM = "sha256"
-"""The string with the checksum of all others and of the tensors; files from elsewhere or of earlier versions have none."""
+"""The string with the checksum of all others and of the tensors; files of earlier versions have none."""
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
