@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core import config
 from numba.core.caching import FunctionCache
 
 from elslightning.system.errors import warn
 
-COMPILING = not numba.config.DISABLE_JIT
+COMPILING = not config.DISABLE_JIT  # type: ignore[attr-defined]
 """Whether loops are compiled at all; NUMBA_DISABLE_JIT=1 says no, and as plain Python they cannot run."""
 
 
@@ -24,7 +25,7 @@ def compiled(function: Any) -> Any:
     made = numba.njit(nogil=True, error_model="numpy")(function)
     if COMPILING:
         try:
-            made._cache = _Cache(function)
+            made._cache = _Cache(function)  # type: ignore[attr-defined]
         except (RuntimeError, OSError):  # no place for it: an installation and a home that are read-only
             _without()
     return made
