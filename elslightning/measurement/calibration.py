@@ -221,7 +221,7 @@ def tune(
         tried, agreement = list(first), processes.join(part, samples, dim=1)
         if responses[1:]:
             best = tried[chosen(agreement, tried, statistic)]
-            second = [{**best, RESPONSE: response} for response in responses[1:]]
+            second: list[Setting] = [{**best, RESPONSE: response} for response in responses[1:]]
             with all_or_none(processes.group):
                 part = ask(state, second, 0.5, 0.5)
             tried, agreement = tried + second, torch.cat([agreement, processes.join(part, samples, dim=1)])
@@ -266,7 +266,7 @@ def candidates_of(
     Raises:
         InputError: for nothing to try, patch sizes as in `capped`, and values that are not increasing.
     """
-    sizes = {} if patch_sizes is None else {PATCH_SIZE: capped(patch_sizes, cap)}
+    sizes: dict[str, list[float]] = {} if patch_sizes is None else {PATCH_SIZE: [*capped(patch_sizes, cap)]}
     for name, values in further.items():
         if not values or list(values) != sorted(set(values)):
             raise InputError(f"calibration.{name} must be increasing, not {list(values)}")

@@ -299,7 +299,9 @@ def as_calibrations(
         for row in own:
             values = tuple(math.inf if row.get(name) is None else row[name] for name in free)
             cells[row["step"], values, row["sample"]] = row
-        steps, settings, samples = (sorted({place[axis] for place in cells}) for axis in range(3))  # type: ignore[type-var]
+        steps = sorted({step for step, _, _ in cells})
+        settings = sorted({setting for _, setting, _ in cells})
+        samples = sorted({sample for _, _, sample in cells})
         tried = {(step, setting) for step, setting, _ in cells}
         whole = free != [PATCH_SIZE] or len(tried) == len(steps) * len(settings)
         if not whole or len(cells) != len(tried) * len(samples):
@@ -312,7 +314,7 @@ def as_calibrations(
         levels = [next(row["alpha_bar"] for row in own if row["step"] == step) for step in reversed(steps)]
         if machine in scales:
             tensors = torch.tensor(levels, dtype=torch.float64), torch.tensor(evidence, dtype=torch.float64)
-            named = tuple(dict(zip(free, values, strict=True)) for values in settings)  # type: ignore[call-overload]
+            named = tuple(dict(zip(free, values, strict=True)) for values in settings)
             found[machine] = Calibration(scales[machine], tensors[0], named, tensors[1], objective)
     return found
 
