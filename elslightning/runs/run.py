@@ -25,6 +25,8 @@ from elslightning.system.files import read_config, read_json
 
 INTERVAL = ("median", "low", "high")
 """What a summary says of a measure."""
+MEDIANS = ("beyond_trivial", "difference")
+"""Measures beside `MEASURES` of which a summary says that, if they apply."""
 
 
 @dataclass(frozen=True)
@@ -226,13 +228,18 @@ def _is_summary_of_samples(content: dict[str, Any]) -> bool:
 
 def _is_summary(content: dict[str, Any]) -> bool:
     """Whether this is what `elslightning.measurement.comparison.Comparison.summary` gives."""
+    network, handover = content.get("network", {}), content.get("handover", {})
+    if not isinstance(network, dict) or not isinstance(handover, dict):
+        return False
     entries = [entry for by_steps in content["machines"].values() for entry in _values(by_steps)]
-    measures = [_dict(entry).get(measure) for entry in entries for measure in MEASURES]
-    numbers = [_dict(measure).get(part) for measure in measures for part in INTERVAL]
-    others = [part for entry in entries for name, part in _dict(entry).items() if name not in MEASURES]
-    shares = [part for part in others if not isinstance(part, dict)]
-    numbers += [number for part in others if isinstance(part, dict) for number in (part.get(n) for n in INTERVAL)]
-    shares += [share for part in _dict(content.get("network")).values() for share in _dict(part).values()]
+    medians = [_dict(entry).get(measure) for entry in entries for measure in MEASURES]
+    named = [(name, part) for entry in entries for name, part in _dict(entry).items() if name not in MEASURES]
+    medians += [part for name, part in named if name in MEDIANS and part is not None]
+    medians += [part for by_steps in handover.values() for part in _values(by_steps)]
+    numbers = [_dict(median).get(part) for median in medians for part in INTERVAL]
+    numbers += [_dict(part).get("outside") for part in network.values()]
+    shares = [part for name, part in named if name not in MEDIANS]
+    shares += [_dict(part).get("memorised") for part in network.values()]
     counts = [content.get("pairs"), content.get("steps", 0) or 0]
     return (
         bool(entries)
