@@ -116,6 +116,8 @@ class Calibration:
         """The agreement of every patch size with the best others tried with it, by the median over samples."""
         if len(self.patch_sizes) == len(self.settings):
             return self.agreement
+        if not self.patch_sizes:
+            return self.agreement[:, :0]
         medians = self.agreement.double().quantile(0.5, dim=2).nan_to_num(-math.inf)  # (step, setting)
         parts = []
         for size in self.patch_sizes:
