@@ -108,7 +108,7 @@ REFUSED = {
     "text for a label": (["sample", "source=is", "conditional=true", "label=cat"], "label must be a whole number"),
     "scales": (["compare", "checkpoint=x", "scales=missing.json"], "cannot read missing.json"),
     "interpolation": (["train", "denoiser.width=${data.depth}"], "depth"),
-    "unknown machine": (["train", "+machines.x._target_=elslightning.Other"], "elslightning.machines.Other"),
+    "unknown machine": (["train", "+machines.x._target_=elslightning.Other"], "elslightning.Other"),
 }
 
 
