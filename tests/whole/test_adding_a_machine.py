@@ -36,11 +36,11 @@ YAML = """# @package machines.mirrored
 _target_: elslightning.MirroredScoreMachine
 _partial_: true
 """
-TWIN = '''    if machine == "mirrored":
+TWIN = """    if machine == "mirrored":
         return ideal_posterior_mean(x_t, alpha_bar, torch.cat([images, images.flip(3)]))
-'''
+"""
 
-PROBE = '''
+PROBE = """
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -82,7 +82,7 @@ def test_figures_and_pages_show_mirrored():
 def test_files_of_any_version_may_name_mirrored():
     found = own({"_target_": "elslightning.old.place.MirroredScoreMachine"}, "a file")
     assert found == {"_target_": "elslightning.MirroredScoreMachine"}
-'''
+"""
 
 
 def insert(path: Path, before: str, text: str) -> None:
