@@ -10,7 +10,7 @@ from elslightning.cli.preflight import doubtful
 from elslightning.data import ImageDataModule
 from elslightning.diffusion.schedules import SCHEDULES
 from elslightning.machines import machine, patches
-from elslightning.machines.machine import check_bank
+from elslightning.machines.doorway import check_bank
 from elslightning.networks import NetworkDenoiser, ResNet
 from elslightning.runs import targets
 from elslightning.runs.configuration import primitives
