@@ -128,7 +128,7 @@ def test_a_file_a_yaml_and_an_entry_are_all_it_takes(copied):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for ran in (
-        "TestDenoisers::test_it_is_the_same_alone",
+        "TestDenoisers::test_batch_equals_one_at_a_time",
         "test_every_machine_is_its_twin_in_the_brute_force[mirrored]",
         "test_the_configuration_names_the_same_machines",
         "test_verbs_name_and_build_mirrored[compare]",
