@@ -137,8 +137,9 @@ class _Tensors:
         self, storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any, hooks: Any, metadata: Any = None
     ) -> _Weight:
         """A tensor within a storage."""
-        whole = all(isinstance(n, int) and n >= 0 for n in (offset, *size, *stride))
-        if not (isinstance(storage, _Storage) and whole and len(size) == len(stride) <= _MOST_DIMENSIONS):
+        if not (isinstance(storage, _Storage) and len(size) == len(stride) <= _MOST_DIMENSIONS):
+            raise TypeError
+        if not all(isinstance(n, int) and n >= 0 for n in (offset, *size, *stride)):
             raise TypeError
         steps = [step if n > 1 else 0 for n, step in zip(size, stride, strict=True)]
         last = offset + sum((n - 1) * step for n, step in zip(size, steps, strict=True))
