@@ -14,6 +14,9 @@ from elslightning.diffusion.schedules.flow import FlowSchedule as FlowSchedule
 from elslightning.diffusion.schedules.linear import LinearSchedule as LinearSchedule
 from elslightning.diffusion.schedules.sigmoid import SigmoidSchedule as SigmoidSchedule
 from elslightning.diffusion.schedules.squared_cosine import SquaredCosineSchedule as SquaredCosineSchedule
+from elslightning.machines import SoftBoundaryBrokenScoreMachine as SoftBoundaryBrokenScoreMachine
+from elslightning.machines import SoftEquivariantLocalScoreMachine as SoftEquivariantLocalScoreMachine
+from elslightning.machines import SoftLocalScoreMachine as SoftLocalScoreMachine
 from elslightning.machines.boundary_broken import BoundaryBrokenScoreMachine as BoundaryBrokenScoreMachine
 from elslightning.machines.equivariant import EquivariantScoreMachine as EquivariantScoreMachine
 from elslightning.machines.equivariant_local import EquivariantLocalScoreMachine as EquivariantLocalScoreMachine

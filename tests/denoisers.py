@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from reference import SOFT as SOFT_PARAMETERS
 from reference import parameters
 from torch import Tensor
 
@@ -59,18 +60,24 @@ ATTRIBUTABLE = WHOLE_IMAGE | LOCAL
 """Machines that copy single patches, by the name of their twin in `reference.py`: `(images, labels=None, scales=...,
 **options)`."""
 THEORIES: dict[str, Callable[..., ScoreMachine]] = {
-    entry.name: like_its_twin(entry) for entry in ENTRIES if not entry.machine.attributable
+    entry.name: like_its_twin(entry)
+    for entry in ENTRIES
+    if not entry.machine.attributable and "softness" not in entry.machine.free
 }
 """The others, made likewise, with the parameters of their twins."""
-MACHINES = ATTRIBUTABLE | THEORIES
+SOFT: dict[str, Callable[..., ScoreMachine]] = {
+    entry.name: partial(entry.machine, **SOFT_PARAMETERS) for entry in ENTRIES if "softness" in entry.machine.free
+}
+"""Those of the others that have patch sizes, with the softness and the response of their twins."""
+MACHINES = ATTRIBUTABLE | THEORIES | SOFT
 EXTRAPOLATING = {"wiener"}
 """Those whose pixels may lie outside the range of the training images' pixels."""
 
 DENOISERS: dict[str, Callable[[Tensor, Tensor | None], Denoiser]] = {
     **WHOLE_IMAGE,
     **{name: machine for name, machine in THEORIES.items() if name != "mean"},
-    **{f"{name}, P = 3": partial(machine, scales=3) for name, machine in LOCAL.items()},
-    **{f"{name}, table": partial(machine, scales=TABLE) for name, machine in LOCAL.items()},
+    **{f"{name}, P = 3": partial(machine, scales=3) for name, machine in (LOCAL | SOFT).items()},
+    **{f"{name}, table": partial(machine, scales=TABLE) for name, machine in (LOCAL | SOFT).items()},
     "resnet, zeros": partial(resnet, padding_mode="zeros"),
     "resnet, circular": partial(resnet, padding_mode="circular", time_embedding="mlp"),
     "resnet, v": partial(resnet, prediction="v"),

@@ -1,9 +1,13 @@
 """The machines once more, naively: float64, one pixel at a time, all candidates at once."""
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
+
+SOFT = {"softness": 1.2, "response": 0.8}
+"""What `posterior_mean` gives soft machines."""
 
 
 def parameters(machine: str, height: int, width: int) -> dict[str, Any]:
@@ -76,6 +80,42 @@ def patch_posterior_mean(machine: str, x_t: Tensor, alpha_bar: float, images: Te
             distance = (query - alpha_bar**0.5 * keys).square().sum(dim=(1, 2, 3))
             result[:, row, column] = softmax_mean(distance, keys[:, :, radius, radius], alpha_bar)
     return result
+
+
+def bell(width: float, row: int, column: int) -> float:
+    """exp(-Δ² / (2 width²)); of no width, one at Δ = 0 only."""
+    square = row**2 + column**2
+    return math.exp(-square / (2 * width**2)) if width > 0 else float(square == 0)
+
+
+def soft_posterior_mean(
+    machine: str, x_t: Tensor, alpha_bar: float, images: Tensor, patch_size: int, softness: float, response: float
+) -> Tensor:
+    """`soft_ls`, `soft_els` or `soft_bbels` for one image: every location paints its mean patch around itself."""
+    x_t, images = x_t.double(), images.double()
+    _, height, width = x_t.shape
+    radius = patch_size // 2
+    hard = machine.removeprefix("soft_")
+    mode = "circular" if hard == "els" else "zeros"
+    around = [(y, x) for y in range(-radius, radius + 1) for x in range(-radius, radius + 1)]
+    precision = torch.tensor([bell(softness, y, x) for y, x in around], dtype=torch.float64)
+    precision = precision.reshape(patch_size, patch_size)
+    patches = {(y, x): window(images, y, x, radius, mode) for y in range(height) for x in range(width)}
+    painted, cover = torch.zeros_like(x_t), torch.zeros(height, width, dtype=torch.float64)
+    for row, column in patches:
+        query = window(x_t, row, column, radius, mode)
+        keys = torch.cat([patches[at] for at in candidates(hard, row, column, height, width, radius)])
+        distance = (precision * (query - alpha_bar**0.5 * keys).square()).sum(dim=(1, 2, 3))
+        mean = softmax_mean(distance, keys.flatten(1), alpha_bar).reshape(query.shape)
+        for y, x in around:
+            to = (row + y, column + x)
+            if mode == "circular":
+                to = (to[0] % height, to[1] % width)
+            if 0 <= to[0] < height and 0 <= to[1] < width:
+                share = bell(response, y, x)
+                painted[:, to[0], to[1]] += share * mean[:, radius + y, radius + x]
+                cover[to] += share
+    return painted / cover
 
 
 def ideal_posterior_mean(x_t: Tensor, alpha_bar: float, images: Tensor, temperature: float = 1.0) -> Tensor:
@@ -169,4 +209,6 @@ def posterior_mean(machine: str, x_t: Tensor, alpha_bar: float, images: Tensor, 
         return crop_posterior_mean(x_t, alpha_bar, images, options["crops"])
     if machine == "es":
         return ideal_posterior_mean(x_t, alpha_bar, translates(images))
+    if machine.startswith("soft_"):
+        return soft_posterior_mean(machine, x_t, alpha_bar, images, patch_size, **SOFT)
     return patch_posterior_mean(machine, x_t, alpha_bar, images, patch_size)

@@ -15,6 +15,9 @@ from elslightning.machines.pspc_square import SquareCropScoreMachine
 from elslightning.machines.registry import MACHINES
 from elslightning.machines.scales import ScaleTable
 from elslightning.machines.smoothed import SmoothedScoreMachine
+from elslightning.machines.soft_boundary_broken import SoftBoundaryBrokenScoreMachine
+from elslightning.machines.soft_equivariant_local import SoftEquivariantLocalScoreMachine
+from elslightning.machines.soft_local import SoftLocalScoreMachine
 from elslightning.machines.tempered import TemperedScoreMachine
 from elslightning.machines.wiener import WienerScoreMachine
 
@@ -33,6 +36,9 @@ __all__ = [
     "ScaleTable",
     "ScoreMachine",
     "SmoothedScoreMachine",
+    "SoftBoundaryBrokenScoreMachine",
+    "SoftEquivariantLocalScoreMachine",
+    "SoftLocalScoreMachine",
     "SquareCropScoreMachine",
     "TemperedScoreMachine",
     "WienerScoreMachine",

@@ -101,7 +101,7 @@ def _widen(squares: Any, sums: Any, step: int, width: int, height: int, first: i
 
 
 @_compiled
-def _lower(
+def lower(
     nearest: Any, sharpness: Any, reach: Any, i: int, j: int, best: Any, running: Any, weight: Any, weighted: Any
 ) -> None:
     """Makes `nearest` the distance that the sums of pixel (i, j) are relative to."""
@@ -155,7 +155,7 @@ def _add_rows(
                 nearest = fold_least(distance)
                 if any_within(nearest, best[1, i, j]):
                     if any_below(nearest, best[0, i, j]):
-                        _lower(least(nearest), sharpness, reach, i, j, best, running, weight, weighted)
+                        lower(least(nearest), sharpness, reach, i, j, best, running, weight, weighted)
                     pixel = i * width + j
                     weights = exp2((splat(best[0, i, j]) - distance) * splat(sharpness))
                     store(running, pixel, load_part(running, pixel) + fold_sum(weights))
@@ -167,7 +167,7 @@ def _add_rows(
 
 
 @_compiled
-def _flush(rows: Any, first: int, running: Any, weight: Any, weighted: Any) -> None:
+def flush(rows: Any, first: int, running: Any, weight: Any, weighted: Any) -> None:
     """Moves the running sums of some rows to where they are kept in float64."""
     channels, height, width = weighted.shape
     for a in range(first, rows.shape[1] - first):
@@ -258,4 +258,4 @@ def add_block(
                         suffixes,
                     )
             for s in range(len(radii)):
-                _flush(down, row_firsts[k, s], running[s], weight[n, s], weighted[n, s])
+                flush(down, row_firsts[k, s], running[s], weight[n, s], weighted[n, s])

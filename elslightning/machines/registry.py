@@ -21,6 +21,9 @@ from elslightning.machines.pca import PCALocalityScoreMachine
 from elslightning.machines.pspc_flex import FlexibleCropScoreMachine
 from elslightning.machines.pspc_square import SquareCropScoreMachine
 from elslightning.machines.smoothed import SmoothedScoreMachine
+from elslightning.machines.soft_boundary_broken import SoftBoundaryBrokenScoreMachine
+from elslightning.machines.soft_equivariant_local import SoftEquivariantLocalScoreMachine
+from elslightning.machines.soft_local import SoftLocalScoreMachine
 from elslightning.machines.tempered import TemperedScoreMachine
 from elslightning.machines.wiener import WienerScoreMachine
 
@@ -66,6 +69,9 @@ ENTRIES = (
     Entry("els", EquivariantLocalScoreMachine, "ELS", "#009E73", "#007a5a", "#2fc49a"),
     Entry("ls", LocalScoreMachine, "LS", "#E69F00", "#b37400", "#e6a93a"),
     Entry("es", EquivariantScoreMachine, "ES", "#CC79A7", "#a8507f", "#dc93bd"),
+    Entry("soft_bbels", SoftBoundaryBrokenScoreMachine, "soft bbELS", "#003F7D", "#003f7d", "#7fa8e8"),
+    Entry("soft_els", SoftEquivariantLocalScoreMachine, "soft ELS", "#00634A", "#00634a", "#5fb89a"),
+    Entry("soft_ls", SoftLocalScoreMachine, "soft LS", "#A86F00", "#8a5a00", "#cf9a4a"),
     Entry("is", IdealScoreMachine, "IS", "#D55E00", "#c24e00", "#f0793a", baseline=True),
     Entry("pspc_square", SquareCropScoreMachine, "PSPC-Square", "#117733", "#117733", "#6cc285"),
     Entry("pspc_flex", FlexibleCropScoreMachine, "PSPC-Flex", "#AA4499", "#923a83", "#d889cb"),

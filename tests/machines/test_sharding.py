@@ -19,6 +19,8 @@ from elslightning.machines import (
     MeanScoreMachine,
     PCALocalityScoreMachine,
     SmoothedScoreMachine,
+    SoftBoundaryBrokenScoreMachine,
+    SoftEquivariantLocalScoreMachine,
     TemperedScoreMachine,
     WienerScoreMachine,
 )
@@ -31,6 +33,8 @@ MACHINES = {
     "ls": (LocalScoreMachine, {"scales": 3}),
     "els": (EquivariantLocalScoreMachine, {"scales": 3}),
     "bbels": (BoundaryBrokenScoreMachine, {"scales": 3}),
+    "soft_bbels": (SoftBoundaryBrokenScoreMachine, {"scales": 3, "softness": 1.2, "response": 0.8}),
+    "soft_els": (SoftEquivariantLocalScoreMachine, {"scales": 3, "softness": 1.2, "response": 0.0}),
     "mean": (MeanScoreMachine, {}),
     "wiener": (WienerScoreMachine, {}),
     "pca": (PCALocalityScoreMachine, {"threshold": 0.4}),
