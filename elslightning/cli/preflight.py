@@ -88,6 +88,8 @@ def check(cfg: DictConfig, network: NetworkDenoiser | None = None) -> Parts:
     if network is None:
         _check_files(cfg, config, found)
     final = network is not None or config.get("checkpoint") is None
+    if not final:
+        config["data"].pop("download", None)  # whether they can be fetched is asked of the data of the checkpoint
     parts, training = _build(config, found), None
     if cfg.verb == "train":
         network = _untrained(config, parts["schedule"], found)
