@@ -136,7 +136,7 @@ class _Tensors:
         self, storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any, hooks: Any, metadata: Any = None
     ) -> _Weight:
         """A tensor within a storage."""
-        if not (isinstance(storage, _Storage) and len(size) == len(stride) <= _MOST_DIMENSIONS):
+        if not isinstance(storage, _Storage):
             raise TypeError
         check_extent(offset, size, stride, len(storage.value))
         if not math.prod(size):
