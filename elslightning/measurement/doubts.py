@@ -8,7 +8,7 @@ from torch import Tensor
 
 from elslightning.machines.parameters import PATCH_SIZE
 from elslightning.machines.registry import TRIVIAL, display_name
-from elslightning.measurement.agreement import median_interval
+from elslightning.measurement.agreement import MEASURES, median_interval
 from elslightning.measurement.alarms import alarms
 from elslightning.measurement.calibration import Calibration
 from elslightning.measurement.result import Result
@@ -25,20 +25,28 @@ ENDS = {
 """Values of parameters beyond which there is nothing."""
 
 
-def doubts(result: Result) -> list[str]:
+def doubts(result: Result, steps: int | None = None, theories: Sequence[str] | None = None) -> list[str]:
     """All that is doubtful about a result, each in one line: first what turns its headline over, see `alarms`; then few
-    pairs, scales at the edge of the list that was tried, and, against the first number of network steps, machines whose
-    intervals overlap."""
-    found = [line for machine, calibration in result.calibrations.items() for line in all_edges(machine, calibration)]
+    pairs, scales at the edge of the list that was tried, and machines whose intervals overlap.
+
+    Args:
+        result: of a measurement.
+        steps: the number of network steps to hold machines against; the first one if not given.
+        theories: the machines to hold against each other; all if not given.
+    """
+    found = [line for machine, calibration in result.calibrations.items() for line in _edges(machine, calibration)]
     if (comparison := result.comparison) is None:
         return [*alarms({}, result.losses), *found]
-    steps = comparison.network_steps[0]
-    values = {machine: comparison.values(machine, steps) for machine in comparison.theories}
-    summary = comparison.summary()
-    return [*alarms(summary, result.losses), *too_few(summary["pairs"]), *found, *overlapping(values, steps)]
+    against = comparison.network_steps[0] if steps is None else steps
+    named = comparison.theories if theories is None else theories
+    values = {machine: comparison.values(machine, against) for machine in named}
+    pairs = len({row["pair"] for row in comparison.rows})
+    whole = all(measure in row for row in comparison.rows for measure in MEASURES)
+    told = alarms(comparison.summary() if whole else {}, result.losses)
+    return [*told, *_too_few(pairs), *found, *_overlapping(values, against)]
 
 
-def too_few(pairs: int) -> Iterator[str]:
+def _too_few(pairs: int) -> Iterator[str]:
     """Says so of fewer pairs than `FEW_PAIRS`."""
     if pairs < FEW_PAIRS:
         yield (
@@ -47,14 +55,14 @@ def too_few(pairs: int) -> Iterator[str]:
         )
 
 
-def all_edges(machine: str, calibration: Calibration) -> Iterator[str]:
-    """The same for everything that is free in a machine, see `at_the_edge`."""
-    for name in calibration.settings[0] if calibration.settings else ():
+def _edges(machine: str, calibration: Calibration) -> Iterator[str]:
+    """The same for everything that is free in a machine, see `_at_the_edge`."""
+    for name in [name for name in calibration.settings[0] if name in calibration.scales.columns]:
         tried = sorted({setting[name] for setting in calibration.settings})
-        yield from at_the_edge(machine, calibration.scales.columns[name].tolist(), tried, name)
+        yield from _at_the_edge(machine, calibration.scales.columns[name].tolist(), tried, name)
 
 
-def at_the_edge(
+def _at_the_edge(
     machine: str, values: Sequence[float], tried: Sequence[float], parameter: str = PATCH_SIZE
 ) -> Iterator[str]:
     """Names the values of a machine's free parameter at an end of those that were tried: beyond might be better ones.
@@ -78,7 +86,7 @@ def at_the_edge(
             )
 
 
-def overlapping(values: Mapping[str, Tensor], steps: int) -> Iterator[str]:
+def _overlapping(values: Mapping[str, Tensor], steps: int) -> Iterator[str]:
     """Names machines whose intervals overlap, and what the pairs themselves say, for they share their noises.
 
     Args:
