@@ -41,13 +41,20 @@ def resuming(words: list[str]) -> list[str]:
     if any(word in MULTIRUN for word in words):
         raise InputError(f"resume={name} goes on with one run: --multirun does not go with it")
     # Lightning, where it starts further processes, says where Hydra's files go.
-    kept = ("resume", "trainer.max_epochs", "logger", *(["hydra"] if "LOCAL_RANK" in os.environ else []))
+    kept = (
+        "resume",
+        "trainer.max_epochs",
+        "logger",
+        "data_changed",
+        "data.download",
+        *(["hydra"] if "LOCAL_RANK" in os.environ else []),
+    )
     for word in words:
         key = key_of(word)
         if not word.startswith("-") and not any(key == part or key.startswith(f"{part}.") for part in kept):
             raise InputError(
                 f"resume={name} takes the configuration of that run: only trainer.max_epochs and logger.* can be set, "
-                f"not {key}"
+                f"not {key}; and data_changed and data.download"
             )
     from elslightning.runs.layout import CHECKPOINT, CONFIG, OVERRIDES
     from elslightning.runs.run import read_overrides  # imports torch: not needed for help

@@ -8,6 +8,7 @@ import torch
 from elslightning.measurement.calibration import capped
 from elslightning.measurement.doubts import at_the_edge, overlapping, too_few
 from elslightning.report.figures.style import percent
+from elslightning.runs.provenance import other_data
 from elslightning.runs.run import Run
 from elslightning.system.errors import InputError
 
@@ -21,7 +22,9 @@ def cautions(run: Run) -> list[str]:
     """All warnings about a run, each one or two sentences: its doubts, and whether its network had converged."""
     pairs, steps = run.summary.get("pairs"), run.reference_steps
     values = {} if steps is None else {name: torch.from_numpy(run.values(name, steps)) for name in run.theories}
+    changed = other_data(run.record)
     return [
+        *(() if changed is None else (changed,)),
         *(() if pairs is None else too_few(pairs)),
         *_edges(run),
         *_convergence(run),
