@@ -3,8 +3,6 @@
 Loops over a few dozen numbers spend more time on checking that arrays do not overlap than on arithmetic, and the
 compiler unrolls the short ones into scalars. Here one value holds the same number of `LANES` training images, and
 its operators are single vector instructions on whatever width the processor has.
-
-Compiled code is cached by the files that call these, `loops.py` and others: after a change here, remove `__pycache__`.
 """
 
 import operator

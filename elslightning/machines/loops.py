@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import numba
 import numpy as np
 
+from elslightning.machines.compiling import compiled
 from elslightning.machines.lanes import (
     any_below,
     any_within,
@@ -23,11 +23,7 @@ NO_CANDIDATE = np.float32(1e30)
 """The squared distance of the nearest candidate where there is none yet."""
 
 
-def _compiled(function: Any) -> Any:
-    return numba.njit(nogil=True, error_model="numpy", cache=True)(function)
-
-
-@_compiled
+@compiled
 def _suffix_sums(rows: Any, first: int, stride: int, size: int, suffixes: Any) -> None:
     """`suffixes[k]` is the sum of the rows k … size - 1 that begin at `first`, `stride` apart; for k >= 1."""
     suffix = splat(np.float32(0.0))
@@ -36,7 +32,7 @@ def _suffix_sums(rows: Any, first: int, stride: int, size: int, suffixes: Any) -
         store(suffixes, k, suffix)
 
 
-@_compiled
+@compiled
 def _sum_columns(
     query: Any,
     scale: Any,
@@ -89,7 +85,7 @@ def _sum_columns(
             slot += 1
 
 
-@_compiled
+@compiled
 def _widen(squares: Any, sums: Any, step: int, width: int, height: int, first: int, narrow: int, wide: int) -> None:
     """`sums` over `2 narrow + 1` rows become sums over `2 wide + 1`, by adding what lies farther out."""
     for c in range(width):
@@ -100,7 +96,7 @@ def _widen(squares: Any, sums: Any, step: int, width: int, height: int, first: i
             store(sums, a, box)
 
 
-@_compiled
+@compiled
 def lower(
     nearest: Any, sharpness: Any, reach: Any, i: int, j: int, best: Any, running: Any, weight: Any, weighted: Any
 ) -> None:
@@ -113,7 +109,7 @@ def lower(
     best[1, i, j] = nearest + reach
 
 
-@_compiled
+@compiled
 def _add_rows(
     sums: Any,
     step: int,
@@ -166,7 +162,7 @@ def _add_rows(
             slot += 1
 
 
-@_compiled
+@compiled
 def flush(rows: Any, first: int, running: Any, weight: Any, weighted: Any) -> None:
     """Moves the running sums of some rows to where they are kept in float64."""
     channels, height, width = weighted.shape
@@ -179,7 +175,7 @@ def flush(rows: Any, first: int, running: Any, weight: Any, weighted: Any) -> No
             running[:, i, j] = 0.0
 
 
-@_compiled
+@compiled
 def add_block(
     queries: Any,
     signal: Any,

@@ -12,6 +12,7 @@ from torch import Tensor
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.pixels import to_floats
 from elslightning.diffusion.shapes import AlphaBar, Bank, Images, Labels
+from elslightning.machines.doorway import check_bank
 from elslightning.machines.kernels import Partial, empty_partial, full_precision, merge, merge_over, posterior_mean
 from elslightning.machines.memory import default_budget, fitting
 from elslightning.machines.parameters import PATCH_SIZE, Parameter, check_parameter
@@ -22,27 +23,6 @@ from elslightning.system.processes import all_or_none, gather, meet
 LARGEST = 1e30
 """The greatest number in a noisy image: log-weights of greater ones could leave the range of float32."""
 _ATTRIBUTES = {PATCH_SIZE: "scales"}
-
-
-def check_bank(images: Bank, labels: Labels | None, owner: str, *, shard: bool = False) -> None:
-    """Finds out whether machines can be made over some images.
-
-    Args:
-        images, labels: as `ScoreMachine` takes them.
-        owner: who is to have them, named in errors.
-        shard: whether there may be none, for others have more.
-
-    Raises:
-        InputError: for images of another shape, labels that do not match, or pixels that are not finite.
-    """
-    if images.ndim != 4 or 0 in images.shape[shard:]:
-        raise InputError(
-            f"{owner} needs images of shape (N, channel, height, width), none of them 0, not {tuple(images.shape)}"
-        )
-    if labels is not None and labels.shape != images.shape[:1]:
-        raise InputError(f"{owner} got {len(images)} images and {len(labels)} labels")
-    if images.is_floating_point() and not bool(torch.isfinite(images).all()):
-        raise InputError(f"the images of {owner} contain a pixel that is not finite")
 
 
 class ScoreMachine(Denoiser):
@@ -195,7 +175,12 @@ class ScoreMachine(Denoiser):
 
     def _evaluate(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None, patch_sizes: Tensor) -> Tensor:
         """The posterior means (size, batch, channel, height, width) for patch sizes (batch, size); where more is free
-        than these, for settings (batch, size, free)."""
+        than these, for settings (batch, size, free).
+
+        Of images in half precision they are computed in float32: log-weights reach thousands.
+        """
+        if x_t.dtype in (torch.float16, torch.bfloat16):
+            return self._evaluate(x_t.float(), alpha_bar, labels, patch_sizes).to(x_t.dtype)
         group = self.process_group
         if group is None or not self.own_images:
             return self._evaluate_same(x_t, alpha_bar, labels, patch_sizes)

@@ -18,6 +18,7 @@ from elslightning.machines.compiled import (
     image_bytes,
     workspace_bytes,
 )
+from elslightning.machines.compiling import COMPILING
 from elslightning.machines.kernels import (
     LogWeight,
     Partial,
@@ -166,7 +167,7 @@ class PatchMachine(ScoreMachine):
         return self.sweep_settings(x_t, alpha_bar, [{PATCH_SIZE: size} for size in patch_sizes], labels)
 
     def _uses_compiled(self, x_t: Images) -> bool:
-        if not self.compiled or x_t.device.type != "cpu" or x_t.dtype != torch.float32:
+        if not (self.compiled and COMPILING) or x_t.device.type != "cpu" or x_t.dtype != torch.float32:
             return False
         return float(x_t.abs().max()) <= LARGEST_COMPILED
 

@@ -6,9 +6,9 @@ in the second pass they are those of the first to the last digit, or else what i
 
 from typing import Any
 
-import numba
 import numpy as np
 
+from elslightning.machines.compiling import compiled
 from elslightning.machines.lanes import (
     any_below,
     any_within,
@@ -26,11 +26,7 @@ from elslightning.machines.lanes import (
 from elslightning.machines.loops import flush, lower
 
 
-def _compiled(function: Any) -> Any:
-    return numba.njit(nogil=True, error_model="numpy", cache=True)(function)
-
-
-@_compiled
+@compiled
 def _square(query: Any, scale: Any, images: Any, rows: Any, columns: Any, squares: Any, step: int) -> None:
     """`squares[c step + a] = Σ (query - scale image)²` over channels, at row a and column c of two tables."""
     channels, height, width = query.shape
@@ -48,7 +44,7 @@ def _square(query: Any, scale: Any, images: Any, rows: Any, columns: Any, square
             store(squares, c * step + a, square)
 
 
-@_compiled
+@compiled
 def _filter(
     source: Any, begin: int, first: int, last: int, taps: Any, radius: int, target: Any, to: int, by: int
 ) -> None:
@@ -60,7 +56,7 @@ def _filter(
         store(target, to + by * k, value)
 
 
-@_compiled
+@compiled
 def _add_row(
     distances: Any,
     a: int,
@@ -97,7 +93,7 @@ def _add_row(
                     store(running, pixel, load_part(running, pixel) + fold_sum(weights * value))
 
 
-@_compiled
+@compiled
 def _weigh_row(
     distances: Any,
     i: int,
@@ -124,7 +120,7 @@ def _weigh_row(
     return low, high
 
 
-@_compiled
+@compiled
 def _respond(
     weights: Any,
     wide: int,
@@ -174,7 +170,7 @@ def _respond(
                     store(running, pixel, load_part(running, pixel) + fold_sum(value * patch))
 
 
-@_compiled
+@compiled
 def _collect(running: Any, painted: Any) -> None:
     """Moves running sums to where they are kept in float64."""
     channels, height, width = painted.shape
@@ -185,7 +181,7 @@ def _collect(running: Any, painted: Any) -> None:
     running[:] = 0.0
 
 
-@_compiled
+@compiled
 def add_soft_block(
     queries: Any,
     signal: Any,
