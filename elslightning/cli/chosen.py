@@ -13,6 +13,7 @@ from elslightning.machines.scales import ScaleTable, load_scales
 from elslightning.measurement.measurement import MachineFactory, Measurement
 from elslightning.measurement.settings import NETWORK
 from elslightning.networks import NetworkDenoiser
+from elslightning.runs.belonging import check_one
 from elslightning.runs.checkpoints import find_checkpoint, open_trained
 from elslightning.runs.configuration import inherit, keys_of, overrides_given
 from elslightning.runs.layout import CHECKPOINT, SCALES
@@ -110,6 +111,7 @@ def find_scales(cfg: DictConfig) -> dict[str, ParameterTable] | None:
         folder = find_checkpoint(cfg.checkpoint).parent
         beside = folder.parent / SCALES
         if folder.name == Path(CHECKPOINT).parent.name and beside.is_file():  # elsewhere, it would be any run's
+            check_one(beside)
             return load_scales(beside)
     return None
 

@@ -30,6 +30,7 @@ from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.result import Result, Samples
 from elslightning.networks import NetworkDenoiser
 from elslightning.report import figures
+from elslightning.runs.belonging import FILES, checksums
 from elslightning.runs.checkpoints import find_checkpoint, written_checkpoint
 from elslightning.runs.configuration import inheritance, overrides_given, primitives
 from elslightning.runs.layout import FIGURES
@@ -195,7 +196,9 @@ def compare(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
 def _written(result: Result, cfg: DictConfig, directory: Path, record: dict[str, Any], schedule: Schedule) -> Result:
     """The result, after its files are written and what is doubtful about it is said."""
     write_record(directory, record)
-    write(result, directory)
+    written = write(result, directory)
+    if result.comparison is None:  # there is no summary that could say what belongs together
+        write_record(directory, record | {FILES: checksums(written)})
     figures.save_all(figures.of_result(result, schedule), directory)
     Kept(directory / KEPT).clear()
     _warn_of(doubts(result))
