@@ -1,13 +1,14 @@
 """What each verb does: compose the parts that a configuration names, and run them."""
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import DictConfig
 
 from elslightning.cli.arguments import follows
@@ -37,13 +38,13 @@ from elslightning.runs.layout import FIGURES
 from elslightning.runs.provenance import describe, finish, other_data, wandb_identity, write_record
 from elslightning.runs.targets import build
 from elslightning.runs.writing import write
-from elslightning.system.errors import InputError, warn
+from elslightning.system.errors import InputError, note, warn
 from elslightning.system.keeping import KEPT, Kept
 from elslightning.system.progress import Bars
 from elslightning.system.signals import STOPS, undisguised
 from elslightning.training.comparing import ELSComparison, Place
 from elslightning.training.finite import FiniteCheck
-from elslightning.training.launch import check_launch
+from elslightning.training.launch import check_launch, lost_named
 from elslightning.training.loggers import build_loggers, identify, session
 from elslightning.training.record import RunRecord
 from elslightning.training.resuming import (
@@ -90,7 +91,7 @@ def train(cfg: DictConfig, directory: Path, parts: Parts) -> Result | None:
     check_launch(training.trainer)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = parts.data
-    data.setup()
+    _load(data)
     if stand is not None and not data_changed:
         refuse_other_data(stand, directory, data.checksum())
     network = NetworkDenoiser(build(cfg.denoiser), parts.schedule)
@@ -109,18 +110,21 @@ def train(cfg: DictConfig, directory: Path, parts: Parts) -> Result | None:
     comparison = ELSComparison(measurement, directory, checked=True)
     config = primitives(cfg)
     identity = (wandb_identity(directory) if stand else None) or identify(directory)
-    loggers = build_loggers(config.get("logger") or {}, directory, identity)
+    # Lightning refuses a bar where none is wanted, and has no use for loggers in a trial.
+    shown = cfg.trainer.get("enable_progress_bar", True)
+    trial = bool(cfg.trainer.get("fast_dev_run", False))
+    loggers = build_loggers({} if trial else config.get("logger") or {}, directory, identity)
     wandb = identity if any(hasattr(logger, "use_artifact") for logger in loggers) else None
     about = {"seed": cfg.seed, "data": data, "overrides": overrides_given(), "wandb": wandb}
     record = RunRecord(directory, config, resumed=stand is not None, **about)
     own = [record, RandomState(), Losses(), FiniteCheck(), *([comparison] if cfg.compare else [])]
     with session(directory):
-        callbacks = [*own, *training.callbacks]
+        callbacks = [*own, *(part for part in training.callbacks if shown or not isinstance(part, ProgressBar))]
         trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers, plugins=[WholeCheckpoints()])
         if stand is not None:
             keep_metrics(loggers, directory, stand)
         try:
-            with undisguised():
+            with undisguised(), lost_named(trainer, lambda: _how_to_go_on(directory, trainer, stand)):
                 if stand is not None and stand.trained:
                     # The trainer would not swap in the averaged weights if there is nothing left to train.
                     task.load_state_dict(stand.checkpoint["state_dict"])
@@ -156,7 +160,7 @@ def calibrate(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
     if cfg.checkpoint is not None:
         network, parts, trained_on = _network_and_parts(cfg)
     data = parts.data
-    data.setup()
+    _load(data)
     if network is None:
         labels, schedule = labels_for(data, cfg.conditional), parts.schedule
     else:
@@ -179,7 +183,7 @@ def compare(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
     """Compares the machines with the network of a checkpoint."""
     network, parts, trained_on = _network_and_parts(cfg)
     data = parts.data
-    data.setup()
+    _load(data)
     measurement = _measurement(cfg, parts, scales_to_compare_with(cfg), Kept(directory / KEPT))
     device, labels = find_device(cfg.device), data.train_labels
     record = _describe(cfg, data, device, trained_on)
@@ -206,7 +210,15 @@ def _written(result: Result, cfg: DictConfig, directory: Path, record: dict[str,
     return result
 
 
-def _warn_of(lines: list[str]) -> None:
+def _load(data: ImageDataModule) -> None:
+    """Loads the data, and says what was understood of them."""
+    data.setup()
+    if data.about and not follows():
+        note(data.about)
+    _warn_of(data.doubts)
+
+
+def _warn_of(lines: Iterable[str]) -> None:
     if not follows():  # the first process says it
         for line in lines:
             warn(line)
@@ -220,7 +232,7 @@ def sample(cfg: DictConfig, directory: Path, parts: Parts) -> Samples:
     if cfg.checkpoint is not None:
         network, parts, trained_on = _network_and_parts(cfg)
     data = parts.data
-    data.setup()
+    _load(data)
     denoiser = source(cfg, network, data, parts.machines)
     generator = torch.Generator().manual_seed(cfg.seed)
     noise = torch.randn(cfg.num_samples, *data.train_images.shape[1:], generator=generator)
