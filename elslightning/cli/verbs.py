@@ -167,15 +167,13 @@ def calibrate(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
         labels, schedule = data.train_labels, network.schedule
     measurement = _measurement(cfg, parts, keep=Kept(directory / KEPT))
     measurement.check(network, data.train_images, labels, schedule)
-    device = find_device(cfg.device)
+    device, images = find_device(cfg.device), data.train_images
     record = _describe(cfg, data, device, trained_on)
-    result = measurement.calibrate(
-        None if network is None else network.to(device),
-        data.train_images.to(device),
-        None if labels is None else labels.to(device),
-        schedule,
-        Bars(),
-    )
+    if network is None:  # nothing else says where to work
+        images = images.to(device)
+    else:
+        network.to(device)
+    result = measurement.calibrate(network, images, labels, schedule, Bars())
     return _written(result, cfg, directory, record, measurement.comparison.schedule(schedule))
 
 
@@ -185,15 +183,9 @@ def compare(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
     data = parts.data
     _load(data)
     measurement = _measurement(cfg, parts, scales_to_compare_with(cfg), Kept(directory / KEPT))
-    device, labels = find_device(cfg.device), data.train_labels
+    device = find_device(cfg.device)
     record = _describe(cfg, data, device, trained_on)
-    result = measurement.run(
-        network.to(device),
-        data.train_images.to(device),
-        None if labels is None else labels.to(device),
-        network.schedule,
-        Bars(),
-    )
+    result = measurement.run(network.to(device), data.train_images, data.train_labels, network.schedule, Bars())
     return _written(result, cfg, directory, record, measurement.comparison.schedule(network.schedule))
 
 
