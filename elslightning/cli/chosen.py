@@ -13,11 +13,16 @@ from elslightning.machines.scales import ScaleTable, load_scales
 from elslightning.measurement.measurement import MachineFactory, Measurement
 from elslightning.measurement.settings import NETWORK
 from elslightning.networks import NetworkDenoiser
-from elslightning.runs.checkpoints import find_checkpoint, open_network
+from elslightning.runs.belonging import check_one
+from elslightning.runs.checkpoints import find_checkpoint, open_trained
 from elslightning.runs.configuration import inherit, keys_of, overrides_given
 from elslightning.runs.layout import CHECKPOINT, METRICS, SCALES, read_losses
+from elslightning.runs.provenance import data_of
 from elslightning.runs.targets import build
 from elslightning.system.errors import InputError
+
+_SAME_DATA = ("data.root", "data.download", "data.batch_size")
+"""Keys that do not choose other images."""
 
 
 def source(
@@ -79,14 +84,20 @@ def refuse_label(cfg: DictConfig) -> None:
         raise InputError(f"label={cfg.label}, but {cfg.source} is unconditional")
 
 
-def find_network(cfg: DictConfig) -> NetworkDenoiser:
-    """The network of `checkpoint`; `cfg` gets what it does not override from the run that made it."""
-    network, config = open_network(cfg.checkpoint)
+def find_network(cfg: DictConfig) -> tuple[NetworkDenoiser, str | None]:
+    """The network of `checkpoint`; `cfg` gets what it does not override from the run that made it.
+
+    Also the checksum of the images that it was trained on, if those are to be the images of `cfg` and it is known.
+    """
+    network, mark = open_trained(cfg.checkpoint)
+    config = mark["config"]
     overrides = overrides_given()
     if "data" not in config and "data" not in keys_of(overrides):
         raise InputError(f"checkpoint={cfg.checkpoint} does not say which data it was trained on: give data=NAME")
     inherit(cfg, config, overrides)
-    return network
+    others = any(key.split(".")[0] in ("data", "experiment") and key not in _SAME_DATA for key in keys_of(overrides))
+    trained_on = mark.get("data_sha256") or data_of(find_checkpoint(cfg.checkpoint).parent.parent)
+    return network, trained_on if isinstance(trained_on, str) and not others else None
 
 
 def losses_beside(checkpoint: str) -> dict[str, list[tuple[int, float]]]:
@@ -110,6 +121,7 @@ def find_scales(cfg: DictConfig) -> dict[str, ParameterTable] | None:
         folder = find_checkpoint(cfg.checkpoint).parent
         beside = folder.parent / SCALES
         if folder.name == Path(CHECKPOINT).parent.name and beside.is_file():  # elsewhere, it would be any run's
+            check_one(beside)
             return load_scales(beside)
     return None
 

@@ -111,6 +111,13 @@ def open_network(path: str | Path) -> tuple[NetworkDenoiser, dict[str, Any]]:
     Raises:
         InputError: also if the weights do not fit the network that the checkpoint names.
     """
+    network, mark = open_trained(path)
+    return network, mark["config"]
+
+
+def open_trained(path: str | Path) -> tuple[NetworkDenoiser, dict[str, Any]]:
+    """As `open_network`, with all that the checkpoint says of itself: `config`, and perhaps `data_sha256`, the checksum
+    of the images that the network was trained on."""
     content = read_checkpoint(path)
     config = content["elslightning"]["config"]
     try:
@@ -135,7 +142,7 @@ def open_network(path: str | Path) -> tuple[NetworkDenoiser, dict[str, Any]]:
     for name, value in network.state_dict().items():
         if not bool(value.isfinite().all()):
             raise InputError(f"{path} has weights that are not finite, in {name}")
-    return network.eval(), config
+    return network.eval(), content["elslightning"]
 
 
 def load_network(path: str | Path) -> NetworkDenoiser:
