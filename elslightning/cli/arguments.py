@@ -41,13 +41,13 @@ def resuming(words: list[str]) -> list[str]:
     if any(word in MULTIRUN for word in words):
         raise InputError(f"resume={name} goes on with one run: --multirun does not go with it")
     # Lightning, where it starts further processes, says where Hydra's files go.
-    kept = ("resume", "trainer.max_epochs", "logger", *(["hydra"] if "LOCAL_RANK" in os.environ else []))
+    kept = ("resume", "trainer.max_epochs", "logger", "trust", *(["hydra"] if "LOCAL_RANK" in os.environ else []))
     for word in words:
         key = key_of(word)
         if not word.startswith("-") and not any(key == part or key.startswith(f"{part}.") for part in kept):
             raise InputError(
-                f"resume={name} takes the configuration of that run: only trainer.max_epochs and logger.* can be set, "
-                f"not {key}"
+                f"resume={name} takes the configuration of that run: only trainer.max_epochs, logger.* and trust can "
+                f"be set, not {key}"
             )
     from elslightning.runs.layout import CHECKPOINT, CONFIG, OVERRIDES
     from elslightning.runs.run import read_overrides  # imports torch: not needed for help
@@ -56,7 +56,8 @@ def resuming(words: list[str]) -> list[str]:
     for file in (CONFIG, OVERRIDES, CHECKPOINT):
         if not (run / file).is_file():
             raise InputError(f"resume={name}: there is no training to go on with, for it has no file {file}")
-    keys = {key_of(word) for word in words}
+    # Trust is asked for anew: the directory may be a stranger's.
+    keys = {"trust", *(key_of(word) for word in words)}
     earlier = read_overrides(run) or []
     quoted = "'" + name.replace("'", "\\'") + "'"
     return [

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -12,16 +13,17 @@ from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.scales import ScaleTable, load_scales
 from elslightning.measurement.measurement import MachineFactory, Measurement
 from elslightning.measurement.settings import NETWORK
-from elslightning.networks import NetworkDenoiser
+from elslightning.networks import ScheduledDenoiser
+from elslightning.runs.brought import inherited_from
 from elslightning.runs.checkpoints import find_checkpoint, open_network
-from elslightning.runs.configuration import inherit, keys_of, overrides_given
+from elslightning.runs.configuration import inherit, keys_of, overrides_given, primitives
 from elslightning.runs.layout import CHECKPOINT, SCALES
 from elslightning.runs.targets import build
 from elslightning.system.errors import InputError
 
 
 def source(
-    cfg: DictConfig, network: NetworkDenoiser | None, data: ImageDataModule, machines: Mapping[str, MachineFactory]
+    cfg: DictConfig, network: ScheduledDenoiser | None, data: ImageDataModule, machines: Mapping[str, MachineFactory]
 ) -> Denoiser:
     """The denoiser to sample from: the network, or the machine that `source` names.
 
@@ -77,12 +79,23 @@ def refuse_label(cfg: DictConfig) -> None:
         raise InputError(f"label={cfg.label}, but {cfg.source} is unconditional")
 
 
-def find_network(cfg: DictConfig) -> NetworkDenoiser:
-    """The network of `checkpoint`; `cfg` gets what it does not override from the run that made it."""
-    network, config = open_network(cfg.checkpoint)
+def names_network(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration, as plain values, names a network: by `checkpoint` or by `network`."""
+    return config.get("checkpoint") is not None or bool(config.get("network"))
+
+
+def find_network(cfg: DictConfig) -> ScheduledDenoiser:
+    """The network of `checkpoint` or `network`; `cfg` gets what it does not override from the run that made it."""
+    section = primitives(cfg, ["network"]).get("network")
+    if section:
+        brought = build(section)
+        network, config = brought.open(), inherited_from(brought)
+    else:
+        network, config = open_network(cfg.checkpoint)
     overrides = overrides_given()
     if "data" not in config and "data" not in keys_of(overrides):
-        raise InputError(f"checkpoint={cfg.checkpoint} does not say which data it was trained on: give data=NAME")
+        named = f"network={section['_target_']}" if section else f"checkpoint={cfg.checkpoint}"
+        raise InputError(f"{named} does not say which data it was trained on: give data=NAME")
     inherit(cfg, config, overrides)
     return network
 

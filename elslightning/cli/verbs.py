@@ -15,6 +15,7 @@ from elslightning.cli.chosen import (
     find_device,
     find_network,
     labels_for,
+    names_network,
     sample_labels,
     scales_to_compare_with,
     source,
@@ -28,13 +29,13 @@ from elslightning.measurement.consistency import consistency
 from elslightning.measurement.doubts import doubts
 from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.result import Result, Samples
-from elslightning.networks import NetworkDenoiser
+from elslightning.networks import NetworkDenoiser, ScheduledDenoiser
 from elslightning.report import figures
 from elslightning.runs.checkpoints import find_checkpoint, written_checkpoint
 from elslightning.runs.configuration import inheritance, overrides_given, primitives
 from elslightning.runs.layout import FIGURES
 from elslightning.runs.provenance import describe, finish, wandb_identity, write_record
-from elslightning.runs.targets import build
+from elslightning.runs.targets import build, trusting
 from elslightning.runs.writing import write
 from elslightning.system.errors import InputError, warn
 from elslightning.system.keeping import KEPT, Kept
@@ -59,9 +60,10 @@ def run(cfg: DictConfig, directory: Path) -> Result | Samples | None:
     verb = HydraConfig.get().job.config_name
     if cfg.verb != verb:
         raise InputError(f"the configuration is for elslightning {cfg.verb}, and does not work with {verb}")
-    parts = check(cfg)
-    _warn_of(parts.doubts)
-    return VERBS[cfg.verb](cfg, directory, parts)
+    with trusting(cfg.trust):
+        parts = check(cfg)
+        _warn_of(parts.doubts)
+        return VERBS[cfg.verb](cfg, directory, parts)
 
 
 def train(cfg: DictConfig, directory: Path, parts: Parts) -> Result | None:
@@ -138,8 +140,8 @@ def _how_to_go_on(directory: Path, trainer: pl.Trainer, stand: Stand | None) -> 
 
 def calibrate(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
     """Calibrates every machine that has scales against the network of a checkpoint, or on held-out images alone."""
-    network: NetworkDenoiser | None = None
-    if cfg.checkpoint is not None:
+    network: ScheduledDenoiser | None = None
+    if names_network(cfg):
         network, parts = _network_and_parts(cfg)
     data = parts.data
     data.setup()
@@ -199,8 +201,8 @@ def _warn_of(lines: list[str]) -> None:
 def sample(cfg: DictConfig, directory: Path, parts: Parts) -> Samples:
     """Draws samples from a network or a machine, and measures the consistency of a machine's."""
     device = find_device(cfg.device)
-    network: NetworkDenoiser | None = None
-    if cfg.checkpoint is not None:
+    network: ScheduledDenoiser | None = None
+    if names_network(cfg):
         network, parts = _network_and_parts(cfg)
     data = parts.data
     data.setup()
@@ -227,8 +229,8 @@ def sample(cfg: DictConfig, directory: Path, parts: Parts) -> Samples:
     return drawn
 
 
-def _network_and_parts(cfg: DictConfig) -> tuple[NetworkDenoiser, Parts]:
-    """The network of `checkpoint`, and what `cfg`, completed by the run that made it, names."""
+def _network_and_parts(cfg: DictConfig) -> tuple[ScheduledDenoiser, Parts]:
+    """The network of `checkpoint` or `network`, and what `cfg`, completed by the run that made it, names."""
     network = find_network(cfg)
     parts = check(cfg, network)  # again, for the sections are those of the checkpoint now
     _warn_of(parts.doubts)

@@ -89,6 +89,9 @@ def inheritance(cfg: DictConfig) -> dict[str, Any]:
     for machine in config["machines"].values():
         if machine.get("path") is not None:
             machine["path"] = str(Path(machine["path"]).absolute())
+    # For the record: whoever opens it is asked again.
+    if cfg.get("trust"):
+        config["trust"] = list(cfg.trust)
     return config
 
 

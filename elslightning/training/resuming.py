@@ -66,6 +66,7 @@ def resumed(cfg: DictConfig, directory: Path) -> tuple[DictConfig, Stand]:
         raise InputError(f"resume={directory} is not the directory of a training")
     saved = OmegaConf.create(at_present(OmegaConf.to_container(saved, resolve=False)))
     keys = keys_of(sys.argv[2:])
+    saved.trust = cfg.trust
     if any(key.split(".")[0] == "logger" for key in keys):
         saved.logger = cfg.logger
     epochs = saved.trainer.max_epochs
