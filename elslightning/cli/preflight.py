@@ -97,12 +97,13 @@ def check(cfg: DictConfig, network: ScheduledDenoiser | None = None) -> Parts:
     final = network is not None or not names_network(config)
     parts, training = _build(config, found), None
     if cfg.verb == "train":
-        with found.of():  # what is trained can be opened again
-            own(inheritance(cfg), "the configuration")
         network = _untrained(config, parts["schedule"], found)
         training = _build_training(config, found)
     if final and not (cfg.verb == "train" and network is None):
         _check_together(cfg, config, parts, network, found)
+    if cfg.verb == "train" and not found.problems:
+        with found.of():  # what is trained can be opened again
+            own(inheritance(cfg), "the configuration")
     raise_for(*found.problems)
     return Parts(**parts, training=training, doubts=doubtful(config, network) if final else [])
 

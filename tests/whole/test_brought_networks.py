@@ -1,4 +1,4 @@
-"""Networks that people bring, from the command line: what diffusers saves, a module of one's own, a class of one's own."""
+"""Networks that people bring, from the command line: of diffusers, a module or a class of one's own."""
 
 import json
 import shutil
@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 import diffusers
+import papers
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -218,9 +219,9 @@ def test_a_folder_does_not_say_its_data(folder, tmp_path):
 
 
 def test_a_file_of_the_papers_code_opens_by_the_same_door(tmp_path):
-    from papers import save_official
-
-    network = save_official(tmp_path / "official.pt")
-    found, config = open_network(tmp_path / "official.pt")
+    network = papers.DDIM(papers.MinimalResNet(width=16, num_layers=1))
+    path = papers.save(network, tmp_path / "official.pt")
+    found, config = open_network(path)
     assert config["denoiser"]["_target_"] == "elslightning.ResNet"
-    assert type(found) is type(network)
+    assert isinstance(load_network(path), type(found))
+    done("sample", *DATA, f"checkpoint={path}", "num_samples=2", "steps=2", f"hydra.run.dir={tmp_path / 'run'}")
