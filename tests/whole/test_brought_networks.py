@@ -219,7 +219,7 @@ def test_a_folder_does_not_say_its_data(folder, tmp_path):
 
 
 def test_a_file_of_the_papers_code_opens_by_the_same_door(tmp_path):
-    network = papers.DDIM(papers.MinimalResNet(width=16, num_layers=1))
+    network = papers.DDIM(papers.MinimalResNet(num_layers=1))
     path = papers.save(network, tmp_path / "official.pt")
     found, config = open_network(path)
     assert config["denoiser"]["_target_"] == "elslightning.ResNet"
