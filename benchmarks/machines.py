@@ -3,6 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/machines.py            # the ratio, by patch size, channels and batch
     OMP_NUM_THREADS=1 python benchmarks/machines.py scaling    # cost against the number of training images
     OMP_NUM_THREADS=1 python benchmarks/machines.py sweep [ROOT]  # many patch sizes in one call
+    OMP_NUM_THREADS=1 python benchmarks/machines.py soft       # soft windows and responses against the hard box
     OMP_NUM_THREADS=1 python benchmarks/machines.py processes  # one bank over two processes
     OMP_NUM_THREADS=1 python benchmarks/machines.py memory     # peak memory for 60,000 images of 28×28 pixels
     python benchmarks/machines.py sample ROOT                  # whole samples on Fashion-MNIST in ROOT, all cores
@@ -30,13 +31,22 @@ from torch import Tensor
 from elslightning.data import ImageDataModule
 from elslightning.diffusion.sampling import ddim
 from elslightning.diffusion.schedule import CosineSchedule
-from elslightning.machines import BoundaryBrokenScoreMachine, EquivariantLocalScoreMachine
+from elslightning.machines import (
+    BoundaryBrokenScoreMachine,
+    EquivariantLocalScoreMachine,
+    SoftBoundaryBrokenScoreMachine,
+    SoftEquivariantLocalScoreMachine,
+)
 from elslightning.machines.patches import PatchMachine
 from elslightning.machines.scales import ScaleTable
 
 SIDE = 32
 SIZES = {1: (3, 7, 11, 15, 17), 3: (3, 9, 17)}
 MACHINES = {"bbels": BoundaryBrokenScoreMachine, "els": EquivariantLocalScoreMachine}
+SOFT = {
+    "bbels": (BoundaryBrokenScoreMachine, SoftBoundaryBrokenScoreMachine),
+    "els": (EquivariantLocalScoreMachine, SoftEquivariantLocalScoreMachine),
+}
 SWEPT = tuple(range(3, 18, 2))
 # The published scales of the class-conditional Fashion-MNIST ResNet, low to high noise.
 FASHION_SCALES = [3, 3, 5, 5, 7, 7, 9, 9, 9, 11, 11, 11, 13, 13, 13, 15, 15, 15, 17, 17]
@@ -127,6 +137,36 @@ def sweep(count: int) -> None:
             x_t, levels = queries(images, 1, alpha_bar)
             together, single = sweep_seconds(kind(images, scales=3), x_t, levels)
             report_sweep(f"{name} alpha_bar {alpha_bar}", together, single)
+
+
+def soft(count: int, batch: int) -> None:
+    """What soft windows and responses cost, in processor time, relative to the hard box of the same patch size."""
+    images = smooth_images(count, 1)
+    print(f"{count} training images, batch {batch}; processor seconds, and ratio to the hard box")
+    print("machine   alpha_bar   P    hard   soft window   ratio   both soft   ratio  error of eps")
+    for name, (hard, kind) in SOFT.items():
+        for alpha_bar in (0.1, 0.5, 0.9):
+            for size in (3, 7, 11):
+                x_t, levels = queries(images, batch, alpha_bar)
+                options = ({}, {"softness": 2.0, "response": 0.0}, {"softness": 2.0, "response": 1.0})
+                machines = [(kind if option else hard)(images, scales=size, **option) for option in options]
+                for machine in machines:
+                    machine(x_t[:1], levels[:1])  # compiles
+                times = [math.inf] * 3
+                for _ in range(4):  # in turn, so that all see the same machine
+                    for k, machine in enumerate(machines):
+                        start = time.process_time()
+                        machine(x_t, levels)
+                        times[k] = min(times[k], time.process_time() - start)
+                exact = kind(images[:32].double(), scales=size, **options[2])
+                truth = exact.eps(x_t[:1].double(), levels[:1])
+                found = kind(images[:32], scales=size, **options[2]).eps(x_t[:1], levels[:1])
+                error = float((found - truth).norm() / truth.norm())
+                print(
+                    f"{name:<8}{alpha_bar:>11}{size:>4}{times[0]:8.3f}{times[1]:14.3f}{times[1] / times[0]:8.2f}"
+                    f"{times[2]:12.3f}{times[2] / times[0]:8.2f}{error:14.1e}",
+                    flush=True,
+                )
 
 
 def sweep_sample(root: Path) -> None:
@@ -228,7 +268,10 @@ def sample(root: Path, batch: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "what", nargs="?", default="ratios", choices=["ratios", "scaling", "sweep", "sample", "processes", "memory"]
+        "what",
+        nargs="?",
+        default="ratios",
+        choices=["ratios", "scaling", "sweep", "soft", "sample", "processes", "memory"],
     )
     parser.add_argument("root", nargs="?", type=Path)
     parser.add_argument("--count", type=int, default=500)
@@ -244,6 +287,8 @@ def main() -> None:
         sweep(min(arguments.count, 128))
         if arguments.root:
             sweep_sample(arguments.root)
+    elif arguments.what == "soft":
+        soft(min(arguments.count, 256), arguments.batch[0])
     elif arguments.what == "processes":
         processes()
     elif arguments.what == "memory":

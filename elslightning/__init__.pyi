@@ -16,6 +16,9 @@ from elslightning.diffusion.schedules.linear import LinearSchedule as LinearSche
 from elslightning.diffusion.schedules.sigmoid import SigmoidSchedule as SigmoidSchedule
 from elslightning.diffusion.schedules.squared_cosine import SquaredCosineSchedule as SquaredCosineSchedule
 from elslightning.diffusion.schedules.unit import UnitSchedule as UnitSchedule
+from elslightning.machines import SoftBoundaryBrokenScoreMachine as SoftBoundaryBrokenScoreMachine
+from elslightning.machines import SoftEquivariantLocalScoreMachine as SoftEquivariantLocalScoreMachine
+from elslightning.machines import SoftLocalScoreMachine as SoftLocalScoreMachine
 from elslightning.machines.boundary_broken import BoundaryBrokenScoreMachine as BoundaryBrokenScoreMachine
 from elslightning.machines.equivariant import EquivariantScoreMachine as EquivariantScoreMachine
 from elslightning.machines.equivariant_local import EquivariantLocalScoreMachine as EquivariantLocalScoreMachine
@@ -25,8 +28,14 @@ from elslightning.machines.machine import ScoreMachine as ScoreMachine
 from elslightning.machines.mean import MeanScoreMachine as MeanScoreMachine
 from elslightning.machines.parameters import ParameterTable as ParameterTable
 from elslightning.machines.patches import PatchMachine as PatchMachine
+from elslightning.machines.pca import PCALocalityScoreMachine as PCALocalityScoreMachine
+from elslightning.machines.pspc_flex import FlexibleCropScoreMachine as FlexibleCropScoreMachine
+from elslightning.machines.pspc_flex import crops_of_share as crops_of_share
+from elslightning.machines.pspc_square import SquareCropScoreMachine as SquareCropScoreMachine
 from elslightning.machines.registry import MACHINES as MACHINES
 from elslightning.machines.scales import ScaleTable as ScaleTable
+from elslightning.machines.smoothed import SmoothedScoreMachine as SmoothedScoreMachine
+from elslightning.machines.tempered import TemperedScoreMachine as TemperedScoreMachine
 from elslightning.machines.wiener import WienerScoreMachine as WienerScoreMachine
 from elslightning.measurement.attribution import attribute as attribute
 from elslightning.measurement.attribution import attribute_process as attribute_process

@@ -23,7 +23,12 @@ import torch
 checked = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
 
 # Modules whose signatures cannot be checked: numba reads these functions itself, and pytest rewrites those assertions.
-UNHOOKED = {"elslightning.machines.loops", "elslightning.machines.ranking_loops", "elslightning.testing"}
+UNHOOKED = {
+    "elslightning.machines.loops",
+    "elslightning.machines.ranking_loops",
+    "elslightning.machines.soft_loops",
+    "elslightning.testing",
+}
 
 
 def _modules() -> list[str]:

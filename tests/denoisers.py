@@ -5,13 +5,14 @@ from functools import partial
 from typing import Any
 
 import torch
-from reference import PARAMETERS
+from reference import SOFT as SOFT_PARAMETERS
+from reference import parameters
 from torch import Tensor
 
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines import ScoreMachine
-from elslightning.machines.registry import ENTRIES
+from elslightning.machines.registry import ENTRIES, Entry
 from elslightning.machines.scales import ScaleTable
 from elslightning.networks import NetworkDenoiser, ResNet, UNet
 from elslightning.testing import DenoiserContract
@@ -24,6 +25,15 @@ TABLE = ScaleTable([0.95, 0.5, 0.05], [1, 3, 5])
 def without_scales(machine: Callable[..., ScoreMachine]) -> Callable[..., ScoreMachine]:
     """A machine that has no patches, made like those that have."""
     return lambda images, labels=None, scales=None, **options: machine(images, labels, **options)
+
+
+def like_its_twin(entry: Entry) -> Callable[..., ScoreMachine]:
+    """A machine with the parameters of its twin in `reference.py`, made like those that have patch sizes."""
+
+    def make(images: Tensor, labels: Tensor | None = None, scales: Any = None, **options: Any) -> ScoreMachine:
+        return entry.machine(images, labels, **parameters(entry.name, *images.shape[-2:]), **options)
+
+    return make
 
 
 def resnet(images: Tensor, labels: Tensor | None, **options: Any) -> Denoiser:
@@ -50,20 +60,24 @@ ATTRIBUTABLE = WHOLE_IMAGE | LOCAL
 """Machines that copy single patches, by the name of their twin in `reference.py`: `(images, labels=None, scales=...,
 **options)`."""
 THEORIES: dict[str, Callable[..., ScoreMachine]] = {
-    entry.name: without_scales(partial(entry.machine, **PARAMETERS.get(entry.name, {})))
+    entry.name: like_its_twin(entry)
     for entry in ENTRIES
-    if not entry.machine.attributable
+    if not entry.machine.attributable and "softness" not in entry.machine.free
 }
 """The others, made likewise, with the parameters of their twins."""
-MACHINES = ATTRIBUTABLE | THEORIES
+SOFT: dict[str, Callable[..., ScoreMachine]] = {
+    entry.name: partial(entry.machine, **SOFT_PARAMETERS) for entry in ENTRIES if "softness" in entry.machine.free
+}
+"""Those of the others that have patch sizes, with the softness and the response of their twins."""
+MACHINES = ATTRIBUTABLE | THEORIES | SOFT
 EXTRAPOLATING = {"wiener"}
 """Those whose pixels may lie outside the range of the training images' pixels."""
 
 DENOISERS: dict[str, Callable[[Tensor, Tensor | None], Denoiser]] = {
     **WHOLE_IMAGE,
     **{name: machine for name, machine in THEORIES.items() if name != "mean"},
-    **{f"{name}, P = 3": partial(machine, scales=3) for name, machine in LOCAL.items()},
-    **{f"{name}, table": partial(machine, scales=TABLE) for name, machine in LOCAL.items()},
+    **{f"{name}, P = 3": partial(machine, scales=3) for name, machine in (LOCAL | SOFT).items()},
+    **{f"{name}, table": partial(machine, scales=TABLE) for name, machine in (LOCAL | SOFT).items()},
     "resnet, zeros": partial(resnet, padding_mode="zeros"),
     "resnet, circular": partial(resnet, padding_mode="circular", time_embedding="mlp"),
     "resnet, v": partial(resnet, prediction="v"),

@@ -1,12 +1,34 @@
 """The machines once more, naively: float64, one pixel at a time, all candidates at once."""
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-PARAMETERS: dict[str, dict[str, Any]] = {}
-"""What `posterior_mean` gives machines that have other parameters than a patch size, by name."""
+SOFT = {"softness": 1.2, "response": 0.8}
+"""What `posterior_mean` gives soft machines."""
+
+
+def parameters(machine: str, height: int, width: int) -> dict[str, Any]:
+    """What `posterior_mean` gives machines that have other parameters than a patch size, on images of this size."""
+    return {
+        "is_tempered": {"temperature": 1.7},
+        "scfdm": {"smoothing": 0.6, "draws": 3, "seed": 5},
+        "pca": {"threshold": 0.4},
+        "pspc_square": {"scales": min(2, height, width)},
+        "pspc_flex": {"crops": some_crops(height, width)},
+    }.get(machine, {})
+
+
+def some_crops(height: int, width: int) -> Tensor:
+    """Crops of any shape (crop, height, width): one is empty, two are equal, and none covers the first pixel."""
+    generator = torch.Generator().manual_seed(4)
+    crops = torch.rand(height * width + 2, height, width, generator=generator) < 0.4
+    crops[:, :1, :1] = False
+    crops[0] = False
+    crops[1] = crops[-1]
+    return crops
 
 
 def window(images: Tensor, row: int, column: int, radius: int, padding_mode: str) -> Tensor:
@@ -60,11 +82,47 @@ def patch_posterior_mean(machine: str, x_t: Tensor, alpha_bar: float, images: Te
     return result
 
 
-def ideal_posterior_mean(x_t: Tensor, alpha_bar: float, images: Tensor) -> Tensor:
-    """`is` for one image."""
+def bell(width: float, row: int, column: int) -> float:
+    """exp(-Δ² / (2 width²)); of no width, one at Δ = 0 only."""
+    square = row**2 + column**2
+    return math.exp(-square / (2 * width**2)) if width > 0 else float(square == 0)
+
+
+def soft_posterior_mean(
+    machine: str, x_t: Tensor, alpha_bar: float, images: Tensor, patch_size: int, softness: float, response: float
+) -> Tensor:
+    """`soft_ls`, `soft_els` or `soft_bbels` for one image: every location paints its mean patch around itself."""
+    x_t, images = x_t.double(), images.double()
+    _, height, width = x_t.shape
+    radius = patch_size // 2
+    hard = machine.removeprefix("soft_")
+    mode = "circular" if hard == "els" else "zeros"
+    around = [(y, x) for y in range(-radius, radius + 1) for x in range(-radius, radius + 1)]
+    precision = torch.tensor([bell(softness, y, x) for y, x in around], dtype=torch.float64)
+    precision = precision.reshape(patch_size, patch_size)
+    patches = {(y, x): window(images, y, x, radius, mode) for y in range(height) for x in range(width)}
+    painted, cover = torch.zeros_like(x_t), torch.zeros(height, width, dtype=torch.float64)
+    for row, column in patches:
+        query = window(x_t, row, column, radius, mode)
+        keys = torch.cat([patches[at] for at in candidates(hard, row, column, height, width, radius)])
+        distance = (precision * (query - alpha_bar**0.5 * keys).square()).sum(dim=(1, 2, 3))
+        mean = softmax_mean(distance, keys.flatten(1), alpha_bar).reshape(query.shape)
+        for y, x in around:
+            to = (row + y, column + x)
+            if mode == "circular":
+                to = (to[0] % height, to[1] % width)
+            if 0 <= to[0] < height and 0 <= to[1] < width:
+                share = bell(response, y, x)
+                painted[:, to[0], to[1]] += share * mean[:, radius + y, radius + x]
+                cover[to] += share
+    return painted / cover
+
+
+def ideal_posterior_mean(x_t: Tensor, alpha_bar: float, images: Tensor, temperature: float = 1.0) -> Tensor:
+    """`is` for one image, or `is_tempered`."""
     x_t, images = x_t.double(), images.double()
     distance = (x_t - alpha_bar**0.5 * images).square().sum(dim=(1, 2, 3))
-    return softmax_mean(distance, images.flatten(1), alpha_bar).reshape(x_t.shape)
+    return softmax_mean(distance / temperature, images.flatten(1), alpha_bar).reshape(x_t.shape)
 
 
 def translates(images: Tensor) -> Tensor:
@@ -75,11 +133,58 @@ def translates(images: Tensor) -> Tensor:
 
 def gaussian_posterior_mean(x_t: Tensor, alpha_bar: float, images: Tensor) -> Tensor:
     """`wiener` for one image: of a Gaussian with the mean and the covariance of the images."""
-    data, query = images.double().flatten(1), x_t.double().flatten()
-    mean, covariance = data.mean(dim=0), torch.cov(data.T, correction=0).reshape(len(query), len(query))
-    noisy = alpha_bar * covariance + (1 - alpha_bar) * torch.eye(len(query), dtype=torch.float64)
-    offset = torch.linalg.solve(noisy, query - alpha_bar**0.5 * mean)
-    return (mean + alpha_bar**0.5 * covariance @ offset).reshape(x_t.shape)
+    mean, query = images.double().mean(dim=0).flatten(), x_t.double().flatten()
+    filtered = wiener_matrix(alpha_bar, images) @ (query - alpha_bar**0.5 * mean)
+    return (mean + filtered / alpha_bar**0.5).reshape(x_t.shape)
+
+
+def smoothed_posterior_mean(
+    x_t: Tensor, alpha_bar: float, images: Tensor, smoothing: float, draws: int, seed: int
+) -> Tensor:
+    """`scfdm` for one image."""
+    drawn = torch.randn(draws, x_t.numel(), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    around = [x_t.double() + smoothing * (1 - alpha_bar) ** 0.5 * one.reshape(x_t.shape) for one in drawn]
+    return torch.stack([ideal_posterior_mean(x, alpha_bar, images) for x in around]).mean(dim=0)
+
+
+def wiener_matrix(alpha_bar: float, images: Tensor) -> Tensor:
+    """The Wiener filter (dim, dim) of noisy images, from the covariance of the images."""
+    covariance = torch.cov(images.double().flatten(1).T, correction=0).reshape(2 * [images[0].numel()])
+    noisy = alpha_bar * covariance + (1 - alpha_bar) * torch.eye(len(covariance), dtype=torch.float64)
+    return alpha_bar * torch.linalg.solve(noisy, covariance)
+
+
+def pca_posterior_mean(x_t: Tensor, alpha_bar: float, images: Tensor, threshold: float) -> Tensor:
+    """`pca` for one image."""
+    query, data = x_t.double().flatten(), images.double().flatten(1)
+    result = torch.empty_like(query)
+    for coordinate, row in enumerate(wiener_matrix(alpha_bar, images).abs()):
+        matters = row >= threshold * row.max() * (1 - 1e-9)
+        matters[coordinate] = True
+        distance = (query - alpha_bar**0.5 * data)[:, matters].square().sum(dim=1)
+        result[coordinate] = softmax_mean(distance, data[:, coordinate : coordinate + 1], alpha_bar)[0]
+    return result.reshape(x_t.shape)
+
+
+def square_crops(side: int, height: int, width: int) -> Tensor:
+    """All squares inside an image, (crop, height, width)."""
+    crops = torch.zeros(height - side + 1, width - side + 1, height, width, dtype=torch.bool)
+    for row in range(height - side + 1):
+        for column in range(width - side + 1):
+            crops[row, column, row : row + side, column : column + side] = True
+    return crops.flatten(0, 1)
+
+
+def crop_posterior_mean(x_t: Tensor, alpha_bar: float, images: Tensor, crops: Tensor) -> Tensor:
+    """`pspc_square` and `pspc_flex` for one image."""
+    x_t, images = x_t.double(), images.double()
+    alone = [crop for crop in square_crops(1, *x_t.shape[1:]) if not (crop & crops).any()]
+    total, cover = torch.zeros_like(x_t), torch.zeros(x_t.shape[1:], dtype=torch.float64)
+    for crop in [*crops, *alone]:
+        distance = ((x_t - alpha_bar**0.5 * images) * crop).square().sum(dim=(1, 2, 3))
+        total += softmax_mean(distance, images.flatten(1), alpha_bar).reshape(x_t.shape) * crop
+        cover += crop
+    return total / cover
 
 
 def posterior_mean(machine: str, x_t: Tensor, alpha_bar: float, images: Tensor, patch_size: int) -> Tensor:
@@ -90,6 +195,20 @@ def posterior_mean(machine: str, x_t: Tensor, alpha_bar: float, images: Tensor, 
         return images.double().mean(dim=0)
     if machine == "wiener":
         return gaussian_posterior_mean(x_t, alpha_bar, images)
+    options = parameters(machine, *x_t.shape[1:])
+    if machine == "is_tempered":
+        return ideal_posterior_mean(x_t, alpha_bar, images, **options)
+    if machine == "scfdm":
+        return smoothed_posterior_mean(x_t, alpha_bar, images, **options)
+    if machine == "pca":
+        return pca_posterior_mean(x_t, alpha_bar, images, **options)
+    if machine == "pspc_square":
+        crops = square_crops(options["scales"], *x_t.shape[1:])
+        return crop_posterior_mean(x_t, alpha_bar, images, crops)
+    if machine == "pspc_flex":
+        return crop_posterior_mean(x_t, alpha_bar, images, options["crops"])
     if machine == "es":
         return ideal_posterior_mean(x_t, alpha_bar, translates(images))
+    if machine.startswith("soft_"):
+        return soft_posterior_mean(machine, x_t, alpha_bar, images, patch_size, **SOFT)
     return patch_posterior_mean(machine, x_t, alpha_bar, images, patch_size)

@@ -203,6 +203,7 @@ def _work(cfg: DictConfig, directory: Path) -> float | None:
     from elslightning.cli import verbs  # imports torch and lightning: not needed for help
 
     found = verbs.run(cfg, directory)
+    Locks.check()
     if not follows():
         if found is not None and (text := found.text()):
             print(text)

@@ -95,6 +95,8 @@ def check(cfg: DictConfig, network: ScheduledDenoiser | None = None) -> Parts:
     if network is None:
         _check_files(cfg, config, found)
     final = network is not None or not names_network(config)
+    if not final:
+        config["data"].pop("download", None)  # whether they can be fetched is asked of the data of the checkpoint
     parts, training = _build(config, found), None
     if cfg.verb == "train":
         network = _untrained(config, parts["schedule"], found)

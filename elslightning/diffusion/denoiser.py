@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from elslightning.diffusion.prediction import convert
 from elslightning.diffusion.shapes import AlphaBar, Images, Labels
-from elslightning.system.errors import InputError
+from elslightning.system.errors import InputError, kind
 
 
 class Denoiser(nn.Module, ABC):
@@ -78,6 +78,11 @@ class Denoiser(nn.Module, ABC):
             InputError: naming what is wrong.
         """
         name = type(self).__name__
+        for what, value in (("images", x_t), ("alpha_bar", alpha_bar), ("labels", labels)):
+            if not isinstance(value, Tensor) and not (what == "labels" and value is None):
+                raise InputError(f"{name} takes {what} as a torch tensor, not {kind(value)}")
+        if not x_t.is_floating_point():
+            raise InputError(f"{name} takes noisy images as floating point numbers, not {x_t.dtype}")
         if x_t.ndim != 4:
             raise InputError(f"{name} takes images (batch, channel, height, width), not of shape {tuple(x_t.shape)}")
         if any(want not in (None, got) for want, got in zip(self.image_shape, x_t.shape[1:], strict=True)):

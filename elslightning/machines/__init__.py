@@ -9,8 +9,16 @@ from elslightning.machines.machine import ScoreMachine
 from elslightning.machines.mean import MeanScoreMachine
 from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.patches import PatchMachine
+from elslightning.machines.pca import PCALocalityScoreMachine
+from elslightning.machines.pspc_flex import FlexibleCropScoreMachine
+from elslightning.machines.pspc_square import SquareCropScoreMachine
 from elslightning.machines.registry import MACHINES
 from elslightning.machines.scales import ScaleTable
+from elslightning.machines.smoothed import SmoothedScoreMachine
+from elslightning.machines.soft_boundary_broken import SoftBoundaryBrokenScoreMachine
+from elslightning.machines.soft_equivariant_local import SoftEquivariantLocalScoreMachine
+from elslightning.machines.soft_local import SoftLocalScoreMachine
+from elslightning.machines.tempered import TemperedScoreMachine
 from elslightning.machines.wiener import WienerScoreMachine
 
 __all__ = [
@@ -18,12 +26,20 @@ __all__ = [
     "BoundaryBrokenScoreMachine",
     "EquivariantLocalScoreMachine",
     "EquivariantScoreMachine",
+    "FlexibleCropScoreMachine",
     "IdealScoreMachine",
     "LocalScoreMachine",
     "MeanScoreMachine",
+    "PCALocalityScoreMachine",
     "ParameterTable",
     "PatchMachine",
     "ScaleTable",
     "ScoreMachine",
+    "SmoothedScoreMachine",
+    "SoftBoundaryBrokenScoreMachine",
+    "SoftEquivariantLocalScoreMachine",
+    "SoftLocalScoreMachine",
+    "SquareCropScoreMachine",
+    "TemperedScoreMachine",
     "WienerScoreMachine",
 ]

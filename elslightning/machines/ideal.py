@@ -1,14 +1,15 @@
 """IS: the ideal score machine."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from elslightning.diffusion.shapes import AlphaBar, Images
 from elslightning.machines.kernels import LogWeight, Partial, attend, attention_block, empty_partial, working_dtype
-from elslightning.machines.machine import Chunks, ScoreMachine, accumulate, whole_image_partial
+from elslightning.machines.machine import Chunks, ScoreMachine, whole_image_partial
 
 
 class IdealScoreMachine(ScoreMachine):
@@ -29,16 +30,27 @@ class IdealScoreMachine(ScoreMachine):
         return 8 * 8 * x_t[0].numel()
 
     def _partials(self, x_t: Images, alpha_bar: AlphaBar, chunks: Chunks, patch_sizes: Sequence[int]) -> list[Partial]:
-        dim = x_t[0].numel()
-        dtype = working_dtype(x_t, float(alpha_bar.max()), dim)
-        query = x_t.to(dtype).reshape(1, len(x_t), dim)
-        coefficients = LogWeight.of(alpha_bar, 1, query)
-        start = empty_partial((1, len(x_t)), dim, x_t.device)
-        block = attention_block(x_t.device, chunks.budget // 4)
+        dtype = working_dtype(x_t, float(alpha_bar.max()), x_t[0].numel())
+        query = x_t.to(dtype).flatten(1)
+        found = attend_images(query, LogWeight.of(alpha_bar, 1, query), chunks, x_t.dtype)
+        return [whole_image_partial(found, x_t)]
 
-        def parts() -> Iterator[Partial]:
-            for images in chunks.of(dtype, 3 * 8 * dim, chunks.budget // 4):
-                key = images.reshape(1, len(images), dim)
-                yield attend(start, query, key, key.to(x_t.dtype), coefficients, block)
 
-        return [whole_image_partial(accumulate(start, parts()), x_t)]
+def attend_images(
+    query: Float[Tensor, "query dim"], coefficients: LogWeight, chunks: Chunks, dtype: torch.dtype
+) -> Partial:
+    """The averages (1, query) of whole training images, (1, query, dim).
+
+    Args:
+        query: flattened noisy images, in the working precision.
+        coefficients: of the log-weights, one pair per query.
+        chunks: the training images.
+        dtype: of the values that are averaged.
+    """
+    queries, dim = query.shape
+    found = empty_partial((1, queries), dim, query.device)
+    block = attention_block(query.device, chunks.budget // 4)
+    for images in chunks.of(query.dtype, 3 * 8 * dim, chunks.budget // 4):
+        key = images.reshape(1, len(images), dim)
+        found = attend(found, query[None], key, key.to(dtype), coefficients, block)
+    return found

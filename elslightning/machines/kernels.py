@@ -7,6 +7,7 @@ seen so far, and partials merge in any order.
 
 import contextlib
 import math
+import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -159,13 +160,34 @@ def working_dtype(x_t: Tensor, alpha_bar: float, dim: int) -> torch.dtype:
     return torch.float32
 
 
+class _Precision:
+    """The global precision of products, which is the highest as long as anyone needs it, in whatever thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._before = "highest"
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._users == 0:
+                self._before = torch.get_float32_matmul_precision()
+                torch.set_float32_matmul_precision("highest")
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                torch.set_float32_matmul_precision(self._before)
+
+
+_PRECISION = _Precision()
+
+
 @contextlib.contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """No TF32, no bfloat16, no autocast inside, whatever the global settings."""
-    previous = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(previous)
+    """No TF32, no bfloat16, no autocast inside, whatever the global settings; what was set before is set again when the
+    last thread has left."""
+    with _PRECISION, torch.autocast(device.type, enabled=False):
+        yield

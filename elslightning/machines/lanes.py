@@ -3,8 +3,6 @@
 Loops over a few dozen numbers spend more time on checking that arrays do not overlap than on arithmetic, and the
 compiler unrolls the short ones into scalars. Here one value holds the same number of `LANES` training images, and
 its operators are single vector instructions on whatever width the processor has.
-
-Compiled code is cached by the file that calls these, `loops.py`: after a change here, remove `__pycache__`.
 """
 
 import operator
@@ -103,6 +101,18 @@ def splat(context: Any, scalar: Any) -> Any:
         return whole.splat(builder, arguments[0])
 
     return whole(types.float32), build
+
+
+@intrinsic
+def fused(context: Any, a: Any, b: Any, c: Any) -> Any:
+    """a · b + c, merged with no other operation: the same numbers wherever it is compiled."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(whole.vector, [whole.vector] * 3)
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
+        return builder.call(function, arguments)
+
+    return whole(whole, whole, whole), build
 
 
 def _folding(combine: Any) -> Any:

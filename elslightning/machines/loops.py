@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import numba
 import numpy as np
 
+from elslightning.machines.compiling import compiled
 from elslightning.machines.lanes import (
     any_below,
     any_within,
@@ -23,11 +23,7 @@ NO_CANDIDATE = np.float32(1e30)
 """The squared distance of the nearest candidate where there is none yet."""
 
 
-def _compiled(function: Any) -> Any:
-    return numba.njit(nogil=True, error_model="numpy", cache=True)(function)
-
-
-@_compiled
+@compiled
 def _suffix_sums(rows: Any, first: int, stride: int, size: int, suffixes: Any) -> None:
     """`suffixes[k]` is the sum of the rows k … size - 1 that begin at `first`, `stride` apart; for k >= 1."""
     suffix = splat(np.float32(0.0))
@@ -36,7 +32,7 @@ def _suffix_sums(rows: Any, first: int, stride: int, size: int, suffixes: Any) -
         store(suffixes, k, suffix)
 
 
-@_compiled
+@compiled
 def _sum_columns(
     query: Any,
     scale: Any,
@@ -89,7 +85,7 @@ def _sum_columns(
             slot += 1
 
 
-@_compiled
+@compiled
 def _widen(squares: Any, sums: Any, step: int, width: int, height: int, first: int, narrow: int, wide: int) -> None:
     """`sums` over `2 narrow + 1` rows become sums over `2 wide + 1`, by adding what lies farther out."""
     for c in range(width):
@@ -100,8 +96,8 @@ def _widen(squares: Any, sums: Any, step: int, width: int, height: int, first: i
             store(sums, a, box)
 
 
-@_compiled
-def _lower(
+@compiled
+def lower(
     nearest: Any, sharpness: Any, reach: Any, i: int, j: int, best: Any, running: Any, weight: Any, weighted: Any
 ) -> None:
     """Makes `nearest` the distance that the sums of pixel (i, j) are relative to."""
@@ -113,7 +109,7 @@ def _lower(
     best[1, i, j] = nearest + reach
 
 
-@_compiled
+@compiled
 def _add_rows(
     sums: Any,
     step: int,
@@ -155,7 +151,7 @@ def _add_rows(
                 nearest = fold_least(distance)
                 if any_within(nearest, best[1, i, j]):
                     if any_below(nearest, best[0, i, j]):
-                        _lower(least(nearest), sharpness, reach, i, j, best, running, weight, weighted)
+                        lower(least(nearest), sharpness, reach, i, j, best, running, weight, weighted)
                     pixel = i * width + j
                     weights = exp2((splat(best[0, i, j]) - distance) * splat(sharpness))
                     store(running, pixel, load_part(running, pixel) + fold_sum(weights))
@@ -166,8 +162,8 @@ def _add_rows(
             slot += 1
 
 
-@_compiled
-def _flush(rows: Any, first: int, running: Any, weight: Any, weighted: Any) -> None:
+@compiled
+def flush(rows: Any, first: int, running: Any, weight: Any, weighted: Any) -> None:
     """Moves the running sums of some rows to where they are kept in float64."""
     channels, height, width = weighted.shape
     for a in range(first, rows.shape[1] - first):
@@ -179,7 +175,7 @@ def _flush(rows: Any, first: int, running: Any, weight: Any, weighted: Any) -> N
             running[:, i, j] = 0.0
 
 
-@_compiled
+@compiled
 def add_block(
     queries: Any,
     signal: Any,
@@ -258,4 +254,4 @@ def add_block(
                         suffixes,
                     )
             for s in range(len(radii)):
-                _flush(down, row_firsts[k, s], running[s], weight[n, s], weighted[n, s])
+                flush(down, row_firsts[k, s], running[s], weight[n, s], weighted[n, s])

@@ -1,8 +1,9 @@
 """ScoreMachine: what the analytic machines share: the bank, labels, shards, memory."""
 
+import copy
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
@@ -11,35 +12,17 @@ from torch import Tensor
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.pixels import to_floats
 from elslightning.diffusion.shapes import AlphaBar, Bank, Images, Labels
+from elslightning.machines.doorway import check_bank
 from elslightning.machines.kernels import Partial, empty_partial, full_precision, merge, merge_over, posterior_mean
 from elslightning.machines.memory import default_budget, fitting
+from elslightning.machines.parameters import PATCH_SIZE, Parameter, check_parameter
 from elslightning.system.errors import InputError
 from elslightning.system.keeping import Part
 from elslightning.system.processes import all_or_none, gather, meet
 
 LARGEST = 1e30
 """The greatest number in a noisy image: log-weights of greater ones could leave the range of float32."""
-
-
-def check_bank(images: Bank, labels: Labels | None, owner: str, *, shard: bool = False) -> None:
-    """Finds out whether machines can be made over some images.
-
-    Args:
-        images, labels: as `ScoreMachine` takes them.
-        owner: who is to have them, named in errors.
-        shard: whether there may be none, for others have more.
-
-    Raises:
-        InputError: for images of another shape, labels that do not match, or pixels that are not finite.
-    """
-    if images.ndim != 4 or 0 in images.shape[shard:]:
-        raise InputError(
-            f"{owner} needs images of shape (N, channel, height, width), none of them 0, not {tuple(images.shape)}"
-        )
-    if labels is not None and labels.shape != images.shape[:1]:
-        raise InputError(f"{owner} got {len(images)} images and {len(labels)} labels")
-    if images.is_floating_point() and not bool(torch.isfinite(images).all()):
-        raise InputError(f"the images of {owner} contain a pixel that is not finite")
+_ATTRIBUTES = {PATCH_SIZE: "scales"}
 
 
 class ScoreMachine(Denoiser):
@@ -71,6 +54,9 @@ class ScoreMachine(Denoiser):
     """What is beyond the border of an image: "zeros" or "circular"."""
     pooled: ClassVar[bool] = False
     """Whether a pixel's candidates lie at other locations than its own."""
+    free: ClassVar[tuple[str, ...]] = ()
+    """What is free in the machine, and may be calibrated: each a number or a column of a table over noise levels, given
+    to the constructor and kept as an attribute of the same name; `patch_size` as `scales`."""
     attributable: ClassVar[bool] = False
     """Whether a pixel is an average of single training pixels, by the weights of the hard windows around them."""
 
@@ -103,7 +89,63 @@ class ScoreMachine(Denoiser):
             InputError: also for a label with no training image, and a memory budget too small for one image.
         """
         self.check_inputs(x_t, alpha_bar, labels)
-        return self._evaluate(x_t, alpha_bar, labels, self.patch_size_at(alpha_bar)[:, None])[0]
+        return self._evaluate(x_t, alpha_bar, labels, self._setting_at(alpha_bar)[:, None])[0]
+
+    @torch.no_grad()
+    def sweep_settings(
+        self,
+        x_t: Images,
+        alpha_bar: AlphaBar,
+        settings: Sequence[Mapping[str, float]],
+        labels: Labels | None = None,
+    ) -> Tensor:
+        """The posterior mean with each of some settings of what is free in the machine.
+
+        Args:
+            x_t, alpha_bar, labels: as in `forward`.
+            settings: values of `free` parameters by name; the others stay as they are in the machine.
+
+        Returns:
+            (len(settings), batch, channel, height, width).
+
+        Raises:
+            InputError: as `forward`, for no settings, a parameter that is not free, and a value it cannot have.
+        """
+        self.check_inputs(x_t, alpha_bar, labels)
+        return torch.stack([machine(x_t, alpha_bar, labels) for machine in self._machines(settings)])
+
+    def _machines(self, settings: Sequence[Mapping[str, float]]) -> list[Any]:
+        """This machine with each of some settings."""
+        if not settings:
+            raise InputError("a sweep needs at least one setting")
+        return [self.with_setting(setting) for setting in settings]
+
+    def with_setting(self, setting: Mapping[str, float]) -> Any:
+        """This machine, on the same images, with other values of what is free in it.
+
+        Raises:
+            InputError: for a parameter that is not free, and a value it cannot have.
+        """
+        other = copy.copy(self)
+        for name, value in setting.items():
+            if name not in self.free:
+                free = ", ".join(self.free) or "nothing"
+                raise InputError(f"{name} is not free in {type(self).__name__}; free is {free}")
+            self._check_parameter(name, value)
+            setattr(other, _ATTRIBUTES.get(name, name), value)
+        return other
+
+    def _check_parameter(self, name: str, value: float) -> None:
+        """Raises InputError unless the machine can use this value of a free parameter."""
+        check_parameter(name, value)
+
+    def _parameter_at(self, name: str, alpha_bar: AlphaBar) -> Tensor:
+        """The value (batch,) of a free parameter at each noise level."""
+        return Parameter(name, getattr(self, _ATTRIBUTES.get(name, name))).at(alpha_bar)
+
+    def _setting_at(self, alpha_bar: AlphaBar) -> Tensor:
+        """What `_partials` is given at each noise level: patch sizes (batch,), or all that is free (batch, free)."""
+        return self.patch_size_at(alpha_bar)
 
     def check_inputs(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None) -> None:
         """As in `Denoiser.check_inputs`, and that noisy images are numbers that can be squared.
@@ -132,7 +174,13 @@ class ScoreMachine(Denoiser):
         """The average of these chunks of training images, (batch, height, width), for each patch size."""
 
     def _evaluate(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None, patch_sizes: Tensor) -> Tensor:
-        """The posterior means (size, batch, channel, height, width) for patch sizes (batch, size)."""
+        """The posterior means (size, batch, channel, height, width) for patch sizes (batch, size); where more is free
+        than these, for settings (batch, size, free).
+
+        Of images in half precision they are computed in float32: log-weights reach thousands.
+        """
+        if x_t.dtype in (torch.float16, torch.bfloat16):
+            return self._evaluate(x_t.float(), alpha_bar, labels, patch_sizes).to(x_t.dtype)
         group = self.process_group
         if group is None or not self.own_images:
             return self._evaluate_same(x_t, alpha_bar, labels, patch_sizes)
@@ -155,12 +203,13 @@ class ScoreMachine(Denoiser):
         """
         result = x_t.new_empty((patch_sizes.shape[1], *x_t.shape))
         classes = torch.zeros(len(x_t), dtype=torch.int64) if labels is None else labels.cpu()
-        keys = torch.cat([classes[:, None], patch_sizes.cpu()], dim=1)  # (batch, 1 + size)
+        settings = patch_sizes.cpu()
+        keys = torch.cat([classes[:, None].to(settings), settings.flatten(1)], dim=1)  # (batch, 1 + size · free)
         budget = self.memory_budget or default_budget(x_t.device)
         done = 0
         with full_precision(x_t.device):
             for key in keys.unique(dim=0):
-                label, *sizes = key.tolist()
+                label, sizes = int(key[0]), key[1:].reshape(settings.shape[1:]).tolist()
                 rows = (keys == key).all(dim=1).nonzero()[:, 0]
                 parts = []
                 with all_or_none(self.process_group):
@@ -174,17 +223,18 @@ class ScoreMachine(Denoiser):
                         chunks = Chunks(self.images, members, budget // 2, tick, label if self.conditional else None)
                         parts.append(self._partials(x_t[part.to(x_t.device)], alpha_bar.cpu()[part], chunks, sizes))
                         done += len(part)
-                for mean, pieces in zip(result, zip(*parts, strict=True), strict=True):
+                for mean, size, pieces in zip(result, sizes, zip(*parts, strict=True), strict=True):
                     partial = Partial(*(torch.cat(tensors) for tensors in zip(*pieces, strict=True)))
                     if self.process_group is not None:
                         partial = merge_over(partial, self.process_group)
                     if not bool((partial.weight > 0).all()):
                         raise InputError(f"{type(self).__name__} has no training image with label {label}")
-                    mean[rows.to(x_t.device)] = self._image_mean(partial, x_t).to(x_t.dtype)
+                    mean[rows.to(x_t.device)] = self._image_mean(partial, x_t, size).to(x_t.dtype)
         return result
 
-    def _image_mean(self, partial: Partial, x_t: Images) -> Tensor:
-        """The posterior means (image, channel, height, width) of images like `x_t`, of what `_partials` made."""
+    def _image_mean(self, partial: Partial, x_t: Images, setting: Any) -> Tensor:
+        """The posterior means (image, channel, height, width) of images like `x_t`, of what `_partials` made with a
+        patch size, or a setting of all that is free."""
         return posterior_mean(partial).permute(0, 3, 1, 2)
 
     def _members(self, label: int | None) -> Tensor:

@@ -29,6 +29,10 @@ class Range(NamedTuple):
 RANGES = {
     "softness": Range(lambda width: width > 0, "positive, or infinite for a hard box"),
     "response": Range(lambda width: 0 <= width < math.inf, "zero or positive, and finite"),
+    "temperature": Range(lambda value: 1e-6 <= value <= 1e6, "from 1e-6 to 1e6"),
+    "smoothing": Range(lambda width: 0 <= width <= 1e6, "from 0 to 1e6"),
+    "threshold": Range(lambda share: 0 <= share <= 1, "from 0 to 1"),
+    "side": Range(lambda side: side >= 1 and float(side).is_integer(), "a whole number, at least 1"),
 }
 """By parameter; a patch size is odd and positive, and parameters that are not here are any finite numbers."""
 _NEARLY_CLEAN, _NEARLY_NOISE = 0.95, 1e-3
@@ -237,6 +241,11 @@ class Parameter:
         else:
             check_parameter(name, given)
             self.values = [given]
+
+    def said(self) -> str:
+        """Its name and all its values: the same text for the same parameter only."""
+        given = self.given
+        return f"{self.name} {given.to_dict() if isinstance(given, ParameterTable) else float(given)}"
 
     def at(self, alpha_bar: AlphaBar) -> Tensor:
         """The value at each noise level, (batch,), on the CPU: int64 for patch sizes, else float64.

@@ -1,6 +1,6 @@
 """PatchMachine: what the machines that see patches share: patch sizes, regions, and the two ways to compute."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,6 +18,7 @@ from elslightning.machines.compiled import (
     image_bytes,
     workspace_bytes,
 )
+from elslightning.machines.compiling import COMPILING
 from elslightning.machines.kernels import (
     LogWeight,
     Partial,
@@ -28,7 +29,7 @@ from elslightning.machines.kernels import (
     working_dtype,
 )
 from elslightning.machines.machine import Chunks, ScoreMachine, accumulate, no_candidates
-from elslightning.machines.scales import ScaleTable
+from elslightning.machines.parameters import PATCH_SIZE, Parameter, ParameterTable
 from elslightning.system.errors import InputError
 
 
@@ -84,7 +85,8 @@ class PatchMachine(ScoreMachine):
 
     Args:
         images, labels, memory_budget, process_group, own_images: as in `ScoreMachine`.
-        scales: the patch size: one odd integer for all noise levels, or a `ScaleTable`.
+        scales: the patch size: one odd integer for all noise levels, or a `ScaleTable`, of which
+            columns of parameters that are not free in the machine are left aside.
 
     Raises:
         InputError: also for a patch size that is even, not positive, or too large to wrap around an image.
@@ -94,6 +96,7 @@ class PatchMachine(ScoreMachine):
     """What a patch sees beyond the border: "zeros" or "circular"."""
     pooled: ClassVar[bool] = False
     """Whether a pixel's candidates lie at all locations that see the border alike, or only at its own."""
+    free: ClassVar[tuple[str, ...]] = (PATCH_SIZE,)
     attributable: ClassVar[bool] = True
     compiled: ClassVar[bool] = True
     """Whether float32 on a CPU takes the compiled loops; the torch path gives the same numbers."""
@@ -103,7 +106,7 @@ class PatchMachine(ScoreMachine):
         images: Bank,
         labels: Labels | None = None,
         *,
-        scales: int | ScaleTable,
+        scales: int | ParameterTable,
         memory_budget: int | None = None,
         process_group: dist.ProcessGroup | None = None,
         own_images: bool = False,
@@ -112,8 +115,8 @@ class PatchMachine(ScoreMachine):
             images, labels, memory_budget=memory_budget, process_group=process_group, own_images=own_images
         )
         self.scales = scales
-        for size in [scales] if isinstance(scales, int) else scales.patch_size.unique().tolist():
-            self.check_patch_size(size)
+        for size in Parameter(PATCH_SIZE, scales).values:
+            self.check_patch_size(int(size))
 
     def check_patch_size(self, patch_size: int) -> None:
         """Raises InputError unless the machine can use this patch size on its images."""
@@ -126,11 +129,26 @@ class PatchMachine(ScoreMachine):
             )
 
     def patch_size_at(self, alpha_bar: AlphaBar) -> Tensor:
-        if isinstance(self.scales, int):
-            return torch.full(alpha_bar.shape, self.scales)
-        return self.scales.at(alpha_bar)
+        return self._parameter_at(PATCH_SIZE, alpha_bar)
+
+    def _check_parameter(self, name: str, value: float) -> None:
+        super()._check_parameter(name, value)
+        if name == PATCH_SIZE:
+            self.check_patch_size(int(value))
 
     @torch.no_grad()
+    def sweep_settings(
+        self,
+        x_t: Images,
+        alpha_bar: AlphaBar,
+        settings: Sequence[Mapping[str, float]],
+        labels: Labels | None = None,
+    ) -> Tensor:
+        """As in `ScoreMachine.sweep_settings`, in one pass over the training images."""
+        self.check_inputs(x_t, alpha_bar, labels)
+        values = [machine._setting_at(alpha_bar) for machine in self._machines(settings)]
+        return self._evaluate(x_t, alpha_bar, labels, torch.stack(values, dim=1))
+
     def sweep(
         self, x_t: Images, alpha_bar: AlphaBar, patch_sizes: Sequence[int], labels: Labels | None = None
     ) -> Tensor:
@@ -146,16 +164,10 @@ class PatchMachine(ScoreMachine):
         Raises:
             InputError: as `forward`, and for a patch size the machine cannot use.
         """
-        self.check_inputs(x_t, alpha_bar, labels)
-        if not patch_sizes:
-            raise InputError("a sweep needs at least one patch size")
-        for size in patch_sizes:
-            self.check_patch_size(size)
-        sizes = torch.tensor(patch_sizes).expand(len(x_t), -1)
-        return self._evaluate(x_t, alpha_bar, labels, sizes)
+        return self.sweep_settings(x_t, alpha_bar, [{PATCH_SIZE: size} for size in patch_sizes], labels)
 
     def _uses_compiled(self, x_t: Images) -> bool:
-        if not self.compiled or x_t.device.type != "cpu" or x_t.dtype != torch.float32:
+        if not (self.compiled and COMPILING) or x_t.device.type != "cpu" or x_t.dtype != torch.float32:
             return False
         return float(x_t.abs().max()) <= LARGEST_COMPILED
 
@@ -193,27 +205,46 @@ class PatchMachine(ScoreMachine):
             found = [merge(a, b) for a, b in zip(found, new, strict=True)]
         return [found[order.index(size)] for size in patch_sizes]
 
-    def _torch_partials(self, x_t: Images, alpha_bar: AlphaBar, chunks: Chunks, patch_size: int) -> Iterator[Partial]:
+    def _torch_partials(
+        self,
+        x_t: Images,
+        alpha_bar: AlphaBar,
+        chunks: Chunks,
+        patch_size: int,
+        window: Tensor | None = None,
+        *,
+        whole: bool = False,
+    ) -> Iterator[Partial]:
+        """The averages of centres, or of patches if `whole`, over chunks of training images.
+
+        Args:
+            window: (patch_size, patch_size) how much each pixel of a patch counts in the distance; None: all alike.
+        """
         batch, channels, height, width = x_t.shape
         radius, dim = patch_size // 2, channels * patch_size**2
         dtype = working_dtype(x_t, float(alpha_bar.max()), dim)
         padded = pad(x_t.to(dtype), radius, self.padding_mode)
         regions = self._regions(patch_size)
         queries = [region.patches(padded, patch_size).flatten(1, 2) for region in regions]
+        root = None if window is None else window.sqrt().flatten().repeat(channels).to(padded)
+        if root is not None:
+            queries = [query * root for query in queries]
         block = attention_block(x_t.device, chunks.budget // 4)
         # A training image's patches while they are taken, in the working precision.
-        each = dtype.itemsize * 3 * height * width * dim
+        each = dtype.itemsize * (3 + (root is not None) + whole) * height * width * dim
         for images in chunks.of(dtype, each, chunks.budget // 4):
-            result = no_candidates(x_t)
+            result = empty_partial((batch, height, width), dim if whole else channels, x_t.device)
             for region, query in zip(regions, queries, strict=True):  # query: (group, batch · pixel, dim)
                 key = region.patches(pad(images, radius, self.padding_mode), patch_size).flatten(1, 2)
                 centre = key.unflatten(2, (channels, patch_size, patch_size))[..., radius, radius]
                 size = region.group_size
-                start = empty_partial(tuple(query.shape[:2]), channels, x_t.device)
-                found = attend(start, query, key, centre.to(x_t.dtype), LogWeight.of(alpha_bar, size, query), block)
+                value = (key if whole else centre).to(x_t.dtype)
+                key = key if root is None else key * root
+                start = empty_partial(tuple(query.shape[:2]), value.shape[2], x_t.device)
+                found = attend(start, query, key, value, LogWeight.of(alpha_bar, size, query), block)
                 where = (slice(None), region.rows[:, None], region.columns)
-                for whole, part in zip(result, found, strict=True):
-                    whole[where] = region.place(part.unflatten(1, (batch, size)))
+                for into, part in zip(result, found, strict=True):
+                    into[where] = region.place(part.unflatten(1, (batch, size)))
             yield result
 
     def _regions(self, patch_size: int) -> list[Region]:

@@ -2,20 +2,16 @@
 
 from typing import Any
 
-import numba
 import numpy as np
 
+from elslightning.machines.compiling import compiled
 from elslightning.machines.lanes import any_within, exp2, fold_least, fold_sum, load, splat, store, total
 
 NO_CANDIDATE = np.float32(1e30)
 """The squared distance of a candidate that is not there yet."""
 
 
-def _compiled(function: Any) -> Any:
-    return numba.njit(nogil=True, error_model="numpy", cache=True)(function)
-
-
-@_compiled
+@compiled
 def _keep(
     distances: Any,
     count: int,
@@ -58,7 +54,7 @@ def _keep(
         sums[0] *= scale
 
 
-@_compiled
+@compiled
 def _sum_columns(
     query: Any, scale: Any, images: Any, rows: Any, columns: Any, size: int, squares: Any, boxes: Any
 ) -> None:
@@ -84,7 +80,7 @@ def _sum_columns(
             store(boxes, a * columns.shape[1] + c, box)
 
 
-@_compiled
+@compiled
 def rank_block(
     queries: Any,
     signal: Any,

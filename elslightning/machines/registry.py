@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from elslightning.machines.boundary_broken import BoundaryBrokenScoreMachine
 from elslightning.machines.equivariant import EquivariantScoreMachine
 from elslightning.machines.equivariant_local import EquivariantLocalScoreMachine
@@ -15,6 +17,14 @@ from elslightning.machines.ideal import IdealScoreMachine
 from elslightning.machines.local import LocalScoreMachine
 from elslightning.machines.machine import ScoreMachine
 from elslightning.machines.mean import MeanScoreMachine
+from elslightning.machines.pca import PCALocalityScoreMachine
+from elslightning.machines.pspc_flex import FlexibleCropScoreMachine
+from elslightning.machines.pspc_square import SquareCropScoreMachine
+from elslightning.machines.smoothed import SmoothedScoreMachine
+from elslightning.machines.soft_boundary_broken import SoftBoundaryBrokenScoreMachine
+from elslightning.machines.soft_equivariant_local import SoftEquivariantLocalScoreMachine
+from elslightning.machines.soft_local import SoftLocalScoreMachine
+from elslightning.machines.tempered import TemperedScoreMachine
 from elslightning.machines.wiener import WienerScoreMachine
 
 
@@ -46,13 +56,28 @@ class Entry:
         """Whether the machine sees patches: it takes `scales`."""
         return "scales" in inspect.signature(self.machine).parameters
 
+    def example(self, height: int, width: int) -> dict[str, Any]:
+        """Arguments beside the images with which the machine can be tried on small ones."""
+        crops = torch.eye(height * width, dtype=torch.bool).reshape(-1, height, width)
+        values = {"scales": 3, "temperature": 2.0, "smoothing": 0.5, "threshold": 0.5, "crops": crops}
+        takes = inspect.signature(self.machine).parameters
+        return {name: value for name, value in values.items() if name in takes}
+
 
 ENTRIES = (
     Entry("bbels", BoundaryBrokenScoreMachine, "bbELS", "#0072B2", "#0072b2", "#56b4e9"),
     Entry("els", EquivariantLocalScoreMachine, "ELS", "#009E73", "#007a5a", "#2fc49a"),
     Entry("ls", LocalScoreMachine, "LS", "#E69F00", "#b37400", "#e6a93a"),
     Entry("es", EquivariantScoreMachine, "ES", "#CC79A7", "#a8507f", "#dc93bd"),
+    Entry("soft_bbels", SoftBoundaryBrokenScoreMachine, "soft bbELS", "#003F7D", "#003f7d", "#7fa8e8"),
+    Entry("soft_els", SoftEquivariantLocalScoreMachine, "soft ELS", "#00634A", "#00634a", "#5fb89a"),
+    Entry("soft_ls", SoftLocalScoreMachine, "soft LS", "#A86F00", "#8a5a00", "#cf9a4a"),
     Entry("is", IdealScoreMachine, "IS", "#D55E00", "#c24e00", "#f0793a", baseline=True),
+    Entry("pspc_square", SquareCropScoreMachine, "PSPC-Square", "#117733", "#117733", "#6cc285"),
+    Entry("pspc_flex", FlexibleCropScoreMachine, "PSPC-Flex", "#AA4499", "#923a83", "#d889cb"),
+    Entry("pca", PCALocalityScoreMachine, "PCA locality", "#56B4E9", "#1f6f9c", "#8fd0f5"),
+    Entry("scfdm", SmoothedScoreMachine, "σ-CFDM", "#999933", "#6e6e1f", "#c2c25a"),
+    Entry("is_tempered", TemperedScoreMachine, "tempered IS", "#882255", "#882255", "#d9719f"),
     Entry("wiener", WienerScoreMachine, "Wiener", "#332288", "#332288", "#9d90e8", trivial=True),
     Entry("mean", MeanScoreMachine, "mean", "#888888", "#5f5f5f", "#b0b0b0", trivial=True),
 )

@@ -10,8 +10,8 @@ from torch import Tensor
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.shapes import AlphaBar, Images, Labels
 from elslightning.machines.machine import ScoreMachine
+from elslightning.machines.parameters import PATCH_SIZE, ParameterTable
 from elslightning.machines.patches import PatchMachine
-from elslightning.machines.scales import ScaleTable
 from elslightning.system.errors import InputError
 from elslightning.system.keeping import Part, digest
 
@@ -43,13 +43,13 @@ class Remembering(Denoiser):
     def forward(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None = None) -> Images:
         """The posterior mean of the machine, worked out or remembered; arguments and errors are the machine's."""
         self.machine.check_inputs(x_t, alpha_bar, labels)
-        sizes = self.machine.patch_size_at(alpha_bar)[:, None]
+        sizes = self.machine._setting_at(alpha_bar)[:, None]
         return self._remembered(x_t, alpha_bar, labels, sizes, lambda: self.machine(x_t, alpha_bar, labels))
 
     def _remembered(
         self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None, sizes: Tensor, ask: Callable[[], Tensor]
     ) -> Tensor:
-        """What the machine is asked for patch sizes (batch, size)."""
+        """What the machine is asked for patch sizes (batch, size) or settings (batch, setting, free)."""
 
         def work_out() -> Tensor:
             with self.machine.reporting(self.on_progress):
@@ -59,7 +59,7 @@ class Remembering(Denoiser):
 
     @cached_property
     def _identity(self) -> str:
-        """What tells this machine from all others, but for its patch sizes."""
+        """What tells this machine from all others, but for what is free in it."""
         machine = self.machine
         return digest((type(machine).__qualname__, machine.images, machine.labels, *machine._options()))
 
@@ -70,7 +70,7 @@ class RememberingPatches(Remembering):
     machine: PatchMachine
 
     @property
-    def scales(self) -> int | ScaleTable:
+    def scales(self) -> int | ParameterTable:
         """The machine's patch sizes."""
         return self.machine.scales
 
@@ -79,7 +79,8 @@ class RememberingPatches(Remembering):
     ) -> Tensor:
         """As `PatchMachine.sweep`, worked out or remembered."""
         self.machine.check_inputs(x_t, alpha_bar, labels)
-        sizes = torch.tensor(list(patch_sizes), dtype=torch.int64).expand(len(x_t), -1)
+        settings = [{PATCH_SIZE: size} for size in patch_sizes]
+        sizes = torch.stack([machine._setting_at(alpha_bar) for machine in self.machine._machines(settings)], dim=1)
         return self._remembered(
             x_t, alpha_bar, labels, sizes, lambda: self.machine.sweep(x_t, alpha_bar, patch_sizes, labels)
         )
@@ -87,4 +88,4 @@ class RememberingPatches(Remembering):
 
 def remembering(machine: ScoreMachine, keep: Keep) -> Remembering:
     """The machine, remembering whatever it can be asked; errors as `Remembering`."""
-    return RememberingPatches(machine, keep) if isinstance(machine, PatchMachine) else Remembering(machine, keep)
+    return RememberingPatches(machine, keep) if hasattr(machine, "sweep") else Remembering(machine, keep)

@@ -26,6 +26,7 @@ class ScaleTable(ParameterTable):
     Raises:
         InputError: as `ParameterTable`.
 
+    >>> import torch
     >>> table = ScaleTable([0.9, 0.5, 0.1], [3, 5, 7])
     >>> table.at(torch.tensor([0.85, 0.12], dtype=torch.float64)).tolist()
     [3, 7]

@@ -13,6 +13,7 @@ from elslightning.diffusion.sampling import reverse_process
 from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import AlphaBar, Images, Labels, Progress, no_progress
 from elslightning.machines.candidates import Candidates, candidates
+from elslightning.machines.compiling import COMPILING
 from elslightning.machines.machine import Chunks, ScoreMachine
 from elslightning.machines.memory import default_budget, fitting
 from elslightning.machines.patches import PatchMachine
@@ -20,7 +21,7 @@ from elslightning.machines.ranking import Ranking, power_of, rank, ranking_bytes
 from elslightning.machines.ranking_compiled import rank_compiled
 from elslightning.system.errors import InputError
 
-COMPILED = True
+COMPILED = COMPILING
 """Whether float32 on a CPU takes the compiled loops; the torch path gives the same numbers."""
 
 

@@ -15,7 +15,8 @@ from elslightning.data import Split
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import Progress, no_progress
-from elslightning.machines.machine import ScoreMachine, check_bank
+from elslightning.machines.doorway import check_bank
+from elslightning.machines.machine import ScoreMachine
 from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.remembering import remembering
 from elslightning.measurement.calibration import Calibration, calibrate, capped

@@ -15,7 +15,7 @@ from elslightning.networks.resnet import ResNet
 from elslightning.networks.unet import UNet
 from elslightning.system.errors import InputError
 from elslightning.system.pickles import Call, Name, Record, read_pickle
-from elslightning.system.torchfiles import TorchFile
+from elslightning.system.torchfiles import TorchFile, check_extent
 
 _DDIM = "models.DDIM"
 _SCHEDULE = Name("utils.noise_schedules.cosine_noise_schedule")
@@ -48,7 +48,6 @@ _SETTINGS: dict[type[nn.Module], tuple[str, ...]] = {
 }
 _TORCH = (*_SETTINGS, nn.Linear, nn.ReLU, nn.Sequential, nn.ModuleList)
 
-_MOST_DIMENSIONS = 4  # of a convolution's weights
 
 Modules = dict[str, Record]
 
@@ -137,13 +136,12 @@ class _Tensors:
         self, storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any, hooks: Any, metadata: Any = None
     ) -> _Weight:
         """A tensor within a storage."""
-        whole = all(isinstance(n, int) and n >= 0 for n in (offset, *size, *stride))
-        if not (isinstance(storage, _Storage) and whole and len(size) == len(stride) <= _MOST_DIMENSIONS):
+        if not isinstance(storage, _Storage):
             raise TypeError
+        check_extent(offset, size, stride, len(storage.value))
+        if not math.prod(size):
+            raise InputError("a tensor has no numbers")
         steps = [step if n > 1 else 0 for n, step in zip(size, stride, strict=True)]
-        last = offset + sum((n - 1) * step for n, step in zip(size, steps, strict=True))
-        if not (0 < math.prod(size) <= len(storage.value) and last < len(storage.value)):
-            raise InputError("a tensor does not fit into its storage")
         return _Weight(storage.value.as_strided(size, steps, offset))
 
 

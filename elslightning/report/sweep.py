@@ -15,8 +15,9 @@ from elslightning.report.figures.sweeps import sweep
 from elslightning.runs.experiment import formal_receptive_field
 from elslightning.runs.jobs import FINISHED, Job, find_jobs, lost, unfinished, varied
 from elslightning.runs.layout import CONFIG, METRICS, RECEPTIVE_FIELD, SCALES, STEP, SUMMARY, SWEEP, read_table
+from elslightning.runs.run import read_run_config
 from elslightning.system.errors import InputError
-from elslightning.system.files import read_config, read_csv, read_json, write_csv
+from elslightning.system.files import read_csv, read_json, write_csv
 
 UNREADABLE = "unreadable"
 FIELD = "receptive_field"
@@ -108,10 +109,9 @@ def report(directory: str | Path) -> Report:
 
 def _config(job: Job) -> DictConfig:
     try:
-        config = read_config(job.directory / CONFIG)
+        return read_run_config(job.directory / CONFIG)
     except InputError:
         return OmegaConf.create()
-    return config if isinstance(config, DictConfig) else OmegaConf.create()
 
 
 def _question(jobs: list[Job], config: DictConfig) -> Question:

@@ -18,6 +18,7 @@ from elslightning.runs.layout import CHECKPOINT
 from elslightning.runs.targets import build, own, trusting
 from elslightning.system.errors import InputError
 from elslightning.system.tensorfiles import SUFFIX, read_tensors
+from elslightning.system.torchfiles import check_loadable
 
 CHECKPOINT_FORMAT = 1
 # Of the names of a network's weights in a checkpoint.
@@ -82,10 +83,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def _from_torch(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes make torch raise nearly anything
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        check_loadable(path)
+    except InputError as error:
+        reason = str(error).replace(f"{path} ", "it ")
         raise InputError(f"{path} cannot be read as a checkpoint: {reason}") from error
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's own words advise to load it in a way that executes what it says
+        raise InputError(f"{path} cannot be read as a checkpoint: torch refuses it ({type(error).__name__})") from error
 
 
 def _from_tensors(path: Path) -> dict[str, Any]:

@@ -110,6 +110,8 @@ def inherit(cfg: DictConfig, inherited: Mapping[str, Any], overrides: Iterable[s
     OmegaConf.set_struct(cfg, False)
     for section in [section for section in INHERITED if section in inherited and section not in keys]:
         cfg[section] = inherited[section]
+        if section == "data":
+            cfg.data.pop("download", None)  # what a file says is no errand: whoever wants one says so
         for override, key in zip(overrides, keys, strict=True):
             parent, _, name = key.rpartition(".")
             if override.startswith("~") and key.startswith(f"{section}."):

@@ -47,7 +47,7 @@ def export(path: str | Path, output: str | Path | None = None) -> Path:
 
     The weights are those that comparisons use: with weight averaging, the averaged ones. The strings beside them are
     `elslightning`, the format of checkpoints, and `denoiser` and `schedule`, the sections of the configuration as
-    JSON. What the network was trained on, and where, is not in the file.
+    JSON, and `sha256`, by which damage is noticed. What the network was trained on, and where, is not in the file.
 
     Args:
         path: a checkpoint file or a run directory.

@@ -171,8 +171,8 @@ def _network(run: Run) -> ScheduledDenoiser | None:
 
 
 def load_data(config: Mapping[str, Any]) -> ImageDataModule:
-    """The data of a configuration, loaded."""
-    data: ImageDataModule = build(config["data"])
+    """The data of a configuration, loaded from where they are: nothing is fetched."""
+    data: ImageDataModule = build({**config["data"], "download": False})
     data.setup()
     return data
 

@@ -147,7 +147,7 @@ def read_run(directory: str | Path) -> Run:
         raise InputError(f"{directory} is not a directory")
     if not any((directory / name).is_file() for name in (layout.CONFIG, layout.SUMMARY)):
         raise InputError(f"{directory} is no run: it has neither {layout.CONFIG} nor {layout.SUMMARY}")
-    config, scales = _config(directory / layout.CONFIG), directory / layout.SCALES
+    config, scales = read_run_config(directory / layout.CONFIG), directory / layout.SCALES
     arrays = layout.read_arrays(directory / layout.SAMPLES)
     layout.check_images(directory / layout.SAMPLES, arrays)
     summary, comparison = _comparison(directory, arrays)
@@ -256,8 +256,28 @@ def _object(path: Path) -> dict[str, Any]:
     return content
 
 
-def _config(path: Path) -> DictConfig:
-    config = read_config(path) if path.is_file() else OmegaConf.create()
-    if not isinstance(config, DictConfig):
+def read_run_config(path: Path) -> DictConfig:
+    """The configuration of a run; interpolations stay as they are, but those that ask for more than it holds cannot be
+    resolved any more. Empty, if there is none.
+
+    Raises:
+        InputError: naming the file, if it is damaged.
+    """
+    content = OmegaConf.to_container(read_config(path), resolve=False) if path.is_file() else {}
+    if not isinstance(content, dict):
         raise InputError(f"{path} is not a configuration")
-    return config
+    return OmegaConf.create(_without_resolvers(content))
+
+
+def _without_resolvers(content: Any) -> Any:
+    """A configuration with what refers to more than other places in it, the environment for example, in a form that
+    cannot be resolved: the file may be a stranger's, and what is written of it go back there."""
+    if isinstance(content, dict):
+        return {key: _without_resolvers(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_without_resolvers(value) for value in content]
+    asks = isinstance(content, str) and ":" in content.partition("${")[2]
+    return _NOT_RESOLVED if asks else content
+
+
+_NOT_RESOLVED = "${of_the_process_that_reads_a_run_nothing_is_resolved:}"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import itertools
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -124,6 +125,10 @@ def section_of(schedule: Schedule) -> dict[str, Any]:
     return {"_target_": f"{_OWN}{type(schedule).__name__}", **plain}
 
 
+_MOST = 100_000
+"""Values of a configuration: a list of lists that are all the same one can stand for more than there is time for."""
+
+
 def own(config: Any, place: str) -> Any:
     """A configuration from a file, with the classes it names at their present addresses `elslightning.<Name>`.
 
@@ -136,17 +141,23 @@ def own(config: Any, place: str) -> Any:
 
     Raises:
         InputError: unless every `_target_` is one of `BUILDABLE` or trusted (see `trusting`); for Hydra's other special
-            keys, but for `_partial_`; and for interpolations: what `${oc.create:...}` makes may name anything.
+            keys, but for `_partial_`; and for interpolations: what `${oc.create:...}` makes may name anything; and for one without an end.
     """
+    return _own(config, place, itertools.count(), place)
+
+
+def _own(config: Any, place: str, counter: Iterator[int], whole: str) -> Any:
+    if next(counter) > _MOST:
+        raise InputError(f"{whole} has more than {_MOST} values")
     if isinstance(config, str) and "${" in config:
         raise InputError(f"{place} refers to something else, {config[:100]}, which a checkpoint may not do")
     if isinstance(config, list | tuple):
-        return [own(value, place) for value in config]
+        return [_own(value, place, counter, whole) for value in config]
     if not isinstance(config, dict):
         return config
     found: dict[Any, Any] = {}
     for key, value in config.items():
-        found[key] = own(value, f"{place}.{key}")
+        found[key] = _own(value, f"{place}.{key}", counter, whole)
         if key == "_target_":
             address = str(value)
             name = address.rpartition(".")[2]

@@ -44,6 +44,10 @@ class LaunchError(InputError):
     """What keeps not only this job but the whole command from being run as it was started."""
 
 
+class VanishedError(ElslightningError):
+    """The directory that a run works in is gone, or another one has taken its place."""
+
+
 class DivergedError(ElslightningError):
     """A training came to numbers that are not finite."""
 
@@ -51,3 +55,11 @@ class DivergedError(ElslightningError):
 def warn(message: str) -> None:
     """Says, in a line on stderr, what is doubtful but no error."""
     print(f"elslightning: warning: {message}", file=sys.stderr)
+
+
+def kind(value: object) -> str:
+    """What a value is, for errors: its type, of a tensor its dtype, and of a numpy array what makes a tensor of it."""
+    if type(value).__module__ == "numpy":
+        return f"a numpy {type(value).__name__}: torch.from_numpy makes one of an array"
+    dtype = getattr(value, "dtype", None)
+    return f"{type(value).__name__} of {dtype}" if dtype is not None else type(value).__name__

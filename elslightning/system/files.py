@@ -18,6 +18,7 @@ from torch import Tensor
 from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from elslightning.system.errors import InputError
+from elslightning.system.locking import Locks
 
 _DEPTH = 100
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\.\w+)?")
@@ -25,14 +26,21 @@ _TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\.\w+)?")
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; takes the name `path` when the block ends without an error."""
+    """A temporary path beside `path` to write to; takes the name `path` when the block ends without an error.
+
+    Raises:
+        VanishedError: if a run directory that this process has taken is gone: it is not made again.
+    """
+    Locks.check()
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
+        Locks.check()
         os.replace(temporary, path)
     except OSError as error:
+        Locks.check()
         if error.errno is not None and error.filename in (None, str(temporary)):  # a full disk names no file
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise

@@ -25,7 +25,7 @@ class Kept:
     """Results in a file each, by what they were made from: work that was interrupted finds them when it starts again.
 
     Nothing needs to be said about what has changed since: a result is found only by the very same bytes, made by the
-    same version of the package. A file that cannot be read is made anew.
+    same version of the package. A file that is damaged, of another name or another kind is made anew.
 
     Args:
         directory: of the files; made with the first one.
@@ -42,19 +42,37 @@ class Kept:
             make: makes it.
         """
         path = self.directory / f"{digest(parts)}.npy"
-        try:
-            return torch.from_numpy(np.load(path, allow_pickle=False)).to(_device(parts))
-        except (OSError, ValueError, EOFError):
-            result = make()
+        kept = _read(path)
+        if kept is not None:
+            return kept.to(_device(parts))
+        result = make()
         content = io.BytesIO()  # numpy on a full disk does not say that it is full
         np.save(content, result.cpu().numpy(), allow_pickle=False)
         with replacing(path) as temporary:
-            temporary.write_bytes(content.getbuffer())
+            # What follows the array is no matter to whoever reads one.
+            temporary.write_bytes(content.getvalue() + _mark(path, content.getvalue()))
         return result
 
     def clear(self) -> None:
         """Forgets all: the work is done."""
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _mark(path: Path, content: bytes) -> bytes:
+    """What stands behind the content of a file: by it, both it and its name are known to be the ones written."""
+    return hashlib.sha256(path.name.encode() + content).digest()
+
+
+def _read(path: Path) -> Tensor | None:
+    """What was kept under this name; None if there is nothing, or it is not what was written."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    length = len(content) - hashlib.sha256().digest_size
+    if length < 0 or content[length:] != _mark(path, content[:length]):
+        return None
+    return torch.from_numpy(np.load(io.BytesIO(content[:length]), allow_pickle=False))
 
 
 def digest(parts: Sequence[Part]) -> str:

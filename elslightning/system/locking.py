@@ -1,22 +1,28 @@
-"""Locking: a run directory belongs to one run at a time."""
+"""Locking: a run directory belongs to one run at a time, and a run to the directory it began in."""
 
+import contextlib
 import errno
-import fcntl
 import os
+import warnings
 from pathlib import Path
 from typing import ClassVar
 
-from elslightning.system.errors import InputError, warn
+from filelock import FileLock, Timeout
+
+from elslightning.system.errors import InputError, VanishedError, warn
 
 NAME = ".lock"
 # What file systems of clusters answer that have none.
 _WITHOUT = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+# Whoever gives a directory back takes the file away: whoever had opened it by then needs to try again.
+_SECONDS = 0.2
 
 
 class Locks:
     """The directories that this process has to itself, until it releases them or ends, however it ends."""
 
-    held: ClassVar[dict[Path, int]] = {}
+    held: ClassVar[dict[Path, tuple[FileLock, int]]] = {}
+    """By the file that is locked: its lock, and a descriptor that tells it from one of the same name."""
 
     @classmethod
     def take(cls, directory: str | Path) -> None:
@@ -27,30 +33,53 @@ class Locks:
             OSError: if it cannot be written to.
         """
         path = (Path(directory) / NAME).absolute()
-        while path not in cls.held:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.path.samestat(os.stat(path), os.fstat(descriptor)):
-                    cls.held[path] = descriptor
-                    return
-            except BlockingIOError as error:
-                os.close(descriptor)
-                raise InputError(f"another run is at work in {directory}: wait, or choose another one") from error
-            except FileNotFoundError:
-                pass
-            except OSError as error:
-                if error.errno not in _WITHOUT:
-                    raise
-                warn(f"{directory} is on a file system without locks: no other run may work in it meanwhile")
-                cls.held[path] = descriptor
-                return
-            os.close(descriptor)  # whoever had it has just taken the file away
+        if path in cls.held:
+            return
+        lock = FileLock(path, timeout=_SECONDS)
+        try:
+            with warnings.catch_warnings():
+                # Of the file that it would make instead of a lock, which stays when the process is killed.
+                warnings.simplefilter("error", UserWarning)
+                lock.acquire()
+        except Timeout as error:
+            raise InputError(f"another run is at work in {directory}: wait, or choose another one") from error
+        except (OSError, UserWarning) as error:
+            if isinstance(error, OSError) and error.errno not in _WITHOUT:
+                raise
+            warn(f"{directory} is on a file system without locks: no other run may work in it meanwhile")
+            path.touch()
+        cls.held[path] = lock, os.open(path, os.O_RDWR)
+
+    @classmethod
+    def check(cls) -> None:
+        """To be called before anything is written.
+
+        Raises:
+            VanishedError: if a directory that was taken, or the lock in it, is gone or another one: a second run may
+                be at work there.
+        """
+        for path, (_, descriptor) in cls.held.items():
+            if not _is_at(path, descriptor):
+                raise VanishedError(
+                    f"{path.parent} is no longer the directory that this run began in, or its {NAME} is gone: "
+                    "nothing more is written"
+                )
 
     @classmethod
     def release(cls) -> None:
-        """Gives all directories back."""
+        """Gives all directories back, without a trace."""
         while cls.held:
-            path, descriptor = cls.held.popitem()
-            path.unlink(missing_ok=True)
+            path, (lock, descriptor) = cls.held.popitem()
+            with contextlib.suppress(OSError):  # Windows takes no open file away, but its lock does when released
+                if _is_at(path, descriptor):
+                    path.unlink()
             os.close(descriptor)
+            lock.release()
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether the file of a descriptor is still there; open, it leaves its number to no other file."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except (FileNotFoundError, NotADirectoryError):
+        return False

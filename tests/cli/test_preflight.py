@@ -9,7 +9,7 @@ from tiny import cli, compose_config, train
 from elslightning.cli.preflight import doubtful
 from elslightning.data import ImageDataModule
 from elslightning.machines import machine, patches
-from elslightning.machines.machine import check_bank
+from elslightning.machines.doorway import check_bank
 from elslightning.runs import targets
 from elslightning.runs.configuration import primitives
 from elslightning.system.checks import flag, is_whole, one_of, raise_for, whole

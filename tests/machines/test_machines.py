@@ -6,7 +6,7 @@ import math
 import pytest
 import reference
 import torch
-from denoisers import EXTRAPOLATING, LOCAL, MACHINES, TABLE, THEORIES, WHOLE_IMAGE
+from denoisers import EXTRAPOLATING, LOCAL, MACHINES, SOFT, TABLE, THEORIES, WHOLE_IMAGE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
@@ -28,12 +28,15 @@ from elslightning.testing import levels, random_images, random_noise, relative_e
 # From pure noise to 1 - alpha_bar = 1e-6, all in one batch.
 ALPHA_BAR = levels(1e-4, 0.1, 0.5, 0.9, 0.995, 0.9999, 1 - 1e-6)
 SHAPES = [(1, 5, 6), (3, 7, 5)]
-CASES = [*((name, 1) for name in WHOLE_IMAGE | THEORIES), *((name, size) for name in LOCAL for size in (1, 3, 5, 11))]
-CASES.remove(("els", 11))  # a circular patch wraps at most once
-EQUIVARIANT = {"es", "els"}
+PATCHES = LOCAL | SOFT
+CASES = [*((name, 1) for name in WHOLE_IMAGE | THEORIES), *((name, size) for name in PATCHES for size in (1, 3, 5, 11))]
+CIRCULAR = {"els", "soft_els"}  # a circular patch wraps at most once
+CASES = [case for case in CASES if case[0] not in CIRCULAR or case[1] < 11]
+EQUIVARIANT = {"es", *CIRCULAR}
 
 every_machine = pytest.mark.parametrize("name", MACHINES)
 local_machines = pytest.mark.parametrize("name", LOCAL)
+patch_machines = pytest.mark.parametrize("name", PATCHES)
 
 
 @pytest.fixture
@@ -45,7 +48,10 @@ def path(request, monkeypatch):
 local_paths = pytest.mark.parametrize(
     ("name", "path"), [(name, path) for name in LOCAL for path in ("compiled", "torch")], indirect=["path"]
 )
-PATHS = [*((name, "torch") for name in MACHINES), *((name, "compiled") for name in LOCAL)]
+patch_paths = pytest.mark.parametrize(
+    ("name", "path"), [(name, path) for name in PATCHES for path in ("compiled", "torch")], indirect=["path"]
+)
+PATHS = [*((name, "torch") for name in MACHINES), *((name, "compiled") for name in PATCHES)]
 every_path = pytest.mark.parametrize(("name", "path"), PATHS, indirect=["path"])
 bounded_path = pytest.mark.parametrize(
     ("name", "path"), [case for case in PATHS if case[0] not in EXTRAPOLATING], indirect=["path"]
@@ -113,13 +119,13 @@ def test_labels_select_the_training_images(name):
         assert eps_error(x0[one], truth, x_t[one], ALPHA_BAR[one]) <= 1e-4
 
 
-@local_paths
+@patch_paths
 @pytest.mark.usefixtures("path")
 def test_more_images_than_one_vector_block(name):
     images = random_images(70, 1, 4, 3)
     alpha_bar = levels(0.2, 0.7)
     x_t = noised(images, alpha_bar)
-    x0 = LOCAL[name](images.float(), scales=3)(x_t.float(), alpha_bar)
+    x0 = PATCHES[name](images.float(), scales=3)(x_t.float(), alpha_bar)
     assert (eps_error(x0, brute_force(name, x_t, alpha_bar, images, 3), x_t, alpha_bar) <= 1e-5).all()
 
 
@@ -128,7 +134,7 @@ def test_more_images_than_one_vector_block(name):
 def test_any_shape_patch_and_level_equals_brute_force(data):
     name = data.draw(st.sampled_from(list(MACHINES)), label="machine")
     height, width = data.draw(st.tuples(st.integers(1, 7), st.integers(1, 7)), label="size")
-    radius = data.draw(st.integers(0, (min(height, width) - 1) // 2 if name == "els" else 6), label="radius")
+    radius = data.draw(st.integers(0, (min(height, width) - 1) // 2 if name in CIRCULAR else 6), label="radius")
     count, channels = data.draw(st.tuples(st.integers(1, 5), st.integers(1, 3)), label="images and channels")
     noise_power = data.draw(st.floats(-5, -0.01).map(lambda power: 10**power), label="1 - alpha_bar")
     images = random_images(count, channels, height, width, seed=data.draw(st.integers(0, 99), label="seed"))
@@ -396,7 +402,7 @@ def threads():
 
 
 @pytest.mark.usefixtures("threads")
-@local_machines
+@patch_machines
 def test_compiled_result_does_not_depend_on_the_number_of_threads(name):
     images = random_images(140, 1, 4, 3).float()
     alpha_bar = levels(0.5)
@@ -404,7 +410,7 @@ def test_compiled_result_does_not_depend_on_the_number_of_threads(name):
     results = []
     for count in (1, 2, 3):
         torch.set_num_threads(count)
-        results.append(LOCAL[name](images, scales=3)(x_t, alpha_bar))
+        results.append(PATCHES[name](images, scales=3)(x_t, alpha_bar))
     assert_close(results[1], results[0], rtol=1e-5, atol=1e-5)
     assert_close(results[2], results[0], rtol=1e-5, atol=1e-5)
 
@@ -472,21 +478,21 @@ def test_bank_and_query_may_differ_in_precision(name, bank, query, images, x_t):
 # Patch sizes ----------------------------------------------------------------------------------------------
 
 
-@local_machines
+@patch_machines
 def test_sweep_equals_forward_for_each_patch_size(name, images, x_t):
     classes, labels = torch.arange(6) % 2, torch.arange(7) % 2
-    sweep = LOCAL[name](images, classes, scales=3).sweep(x_t, ALPHA_BAR, [1, 3, 5], labels)
-    forward = [LOCAL[name](images, classes, scales=size)(x_t, ALPHA_BAR, labels) for size in (1, 3, 5)]
+    sweep = PATCHES[name](images, classes, scales=3).sweep(x_t, ALPHA_BAR, [1, 3, 5], labels)
+    forward = [PATCHES[name](images, classes, scales=size)(x_t, ALPHA_BAR, labels) for size in (1, 3, 5)]
     assert torch.equal(sweep, torch.stack(forward))
 
 
-@local_paths
+@patch_paths
 @pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("sizes", [[5, 1, 3, 3], [3, 5, 11, 13], [13]], ids=str)
 def test_sizes_in_any_order_share_a_pass(name, sizes, images, x_t):
-    if name == "els":
+    if name in CIRCULAR:
         sizes = [min(size, 5) for size in sizes]  # more cannot wrap around five rows
-    machine, fractions = LOCAL[name](images.float(), scales=3), []
+    machine, fractions = PATCHES[name](images.float(), scales=3), []
     machine.on_progress = fractions.append
     sweep = machine.sweep(x_t.float(), ALPHA_BAR, sizes)
     for size, x0 in zip(sizes, sweep, strict=True):
@@ -496,13 +502,13 @@ def test_sizes_in_any_order_share_a_pass(name, sizes, images, x_t):
     assert fractions[-1] == pytest.approx(1)
 
 
-@local_machines
+@patch_machines
 def test_table_gives_every_image_its_own_patch_size(name, images):
     alpha_bar = levels(0.96, 0.05, 0.5, 0.97, 0.45)
     x_t = noised(images, alpha_bar)
-    x0 = LOCAL[name](images, scales=TABLE)(x_t, alpha_bar)
+    x0 = PATCHES[name](images, scales=TABLE)(x_t, alpha_bar)
     for i, size in enumerate([1, 5, 3, 1, 3]):
-        alone = LOCAL[name](images, scales=size)(x_t[i : i + 1], alpha_bar[i : i + 1])
+        alone = PATCHES[name](images, scales=size)(x_t[i : i + 1], alpha_bar[i : i + 1])
         assert_close(x0[i : i + 1], alone, rtol=1e-10, atol=1e-10)
 
 

@@ -6,6 +6,7 @@ from torch.testing import assert_close
 
 from elslightning.machines import IdealScoreMachine, MeanScoreMachine, WienerScoreMachine
 from elslightning.machines.moments import MomentMachine
+from elslightning.machines.remembering import Remembering
 from elslightning.system.errors import InputError
 from elslightning.testing import levels, random_images, random_noise
 
@@ -138,7 +139,15 @@ def test_a_class_is_learned_once(kind, x_t, monkeypatch):
 def test_what_a_kept_result_depends_on_names_the_options():
     images = random_images(6, *SHAPE)
     machines = [WienerScoreMachine(images), WienerScoreMachine(images, rank=2), WienerScoreMachine(images, ridge=0.1)]
-    assert len({machine._identity for machine in [*machines, MeanScoreMachine(images)]}) == 4
+    assert (
+        len(
+            {
+                Remembering(machine, lambda parts, make: make())._identity
+                for machine in [*machines, MeanScoreMachine(images)]
+            }
+        )
+        == 4
+    )
 
 
 def test_one_image_is_its_own_mean(x_t):

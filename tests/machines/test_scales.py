@@ -251,7 +251,7 @@ def test_every_column_goes_by_the_same_levels():
         ({"softness": [float("nan")]}, "softness must be positive.*not nan"),
         ({"response": [-1.0]}, "response must be zero or positive, and finite, not -1"),
         ({"response": [math.inf]}, "response must be zero or positive, and finite, not inf"),
-        ({"threshold": [math.inf]}, "threshold must be finite, not inf"),
+        ({"unheard_of": [math.inf]}, "unheard_of must be finite, not inf"),
         ({"patch_size": [3], "response": [-1.0]}, "response must be"),
         ({"patch_size": [math.inf]}, "whole numbers"),
     ],

@@ -17,6 +17,11 @@ from elslightning.machines import (
     IdealScoreMachine,
     LocalScoreMachine,
     MeanScoreMachine,
+    PCALocalityScoreMachine,
+    SmoothedScoreMachine,
+    SoftBoundaryBrokenScoreMachine,
+    SoftEquivariantLocalScoreMachine,
+    TemperedScoreMachine,
     WienerScoreMachine,
 )
 from elslightning.machines.machine import ScoreMachine
@@ -28,8 +33,13 @@ MACHINES = {
     "ls": (LocalScoreMachine, {"scales": 3}),
     "els": (EquivariantLocalScoreMachine, {"scales": 3}),
     "bbels": (BoundaryBrokenScoreMachine, {"scales": 3}),
+    "soft_bbels": (SoftBoundaryBrokenScoreMachine, {"scales": 3, "softness": 1.2, "response": 0.8}),
+    "soft_els": (SoftEquivariantLocalScoreMachine, {"scales": 3, "softness": 1.2, "response": 0.0}),
     "mean": (MeanScoreMachine, {}),
     "wiener": (WienerScoreMachine, {}),
+    "pca": (PCALocalityScoreMachine, {"threshold": 0.4}),
+    "scfdm": (SmoothedScoreMachine, {"smoothing": 0.5, "draws": 3}),
+    "is_tempered": (TemperedScoreMachine, {"temperature": 1.7}),
 }
 # Label 2 lives in the second shard only, and the first shard is larger.
 LABELS = torch.tensor([0, 1, 0, 1, 0, 0, 1, 2])

@@ -15,7 +15,12 @@ from torch.testing import assert_close
 
 from elslightning.diffusion.sampling import ddim
 from elslightning.diffusion.schedule import CosineSchedule, add_noise
-from elslightning.machines import EquivariantLocalScoreMachine, IdealScoreMachine, LocalScoreMachine
+from elslightning.machines import (
+    EquivariantLocalScoreMachine,
+    IdealScoreMachine,
+    LocalScoreMachine,
+    WienerScoreMachine,
+)
 from elslightning.measurement.attribution import attribute, attribute_process
 from elslightning.system.errors import InputError
 from elslightning.testing import DEVICES, levels, random_images, random_noise
@@ -354,7 +359,8 @@ def test_weights_descend_and_entropies_lie_in_their_range(name, shape, alpha_bar
         ({"labels": torch.tensor([0])}, "takes no labels"),
         ({"patch_size": 4}, "must be odd and positive, not 4"),
         ({"patch_size": 3, "machine": IdealScoreMachine(torch.zeros(1, 1, 5, 6))}, "it takes no patch size"),
-        ({"machine": resnet(torch.zeros(1, 1, 5, 6), None)}, "a machine with a bank of training images, not Eps"),
+        ({"machine": resnet(torch.zeros(1, 1, 5, 6), None)}, "a machine with a bank of training images, not Net"),
+        ({"machine": WienerScoreMachine(torch.zeros(1, 1, 5, 6))}, "copies single patches, which Wiener"),
         ({"machine": LocalScoreMachine(torch.zeros(1, 1, 5, 6), scales=3, memory_budget=9)}, "budget is too small"),
     ],
 )
@@ -415,5 +421,5 @@ def test_the_process_may_be_that_of_a_network_and_labels_go_to_whom_they_concern
 
 
 def test_a_network_alone_is_refused(digits):
-    with pytest.raises(InputError, match="not EpsDenoiser"):
+    with pytest.raises(InputError, match="not NetworkDenoiser"):
         attribute_process(resnet(digits, None), digits, CosineSchedule(), 2)

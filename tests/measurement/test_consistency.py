@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from denoisers import LOCAL, MACHINES
+from denoisers import ATTRIBUTABLE, LOCAL
 from reference import candidates, translates, window
 from torch.nn.functional import pad
 from torch.testing import assert_close
@@ -56,18 +56,18 @@ def samples(images):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("patch_size", [1, 3, 5])
-@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize("name", ATTRIBUTABLE)
 def test_centres_are_those_of_the_nearest_candidates(images, samples, name, patch_size, dtype):
-    centres = nearest_centres(samples.to(dtype), MACHINES[name](images.to(dtype), scales=patch_size))
+    centres = nearest_centres(samples.to(dtype), ATTRIBUTABLE[name](images.to(dtype), scales=patch_size))
     expected = torch.stack([brute_force(name, sample, images, patch_size) for sample in samples])
     assert centres.dtype == dtype
     assert_close(centres.double(), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize("name", ATTRIBUTABLE)
 def test_share_is_that_of_the_pixels_that_equal_their_centre(images, samples, name, dtype):
-    shares = consistency(samples.to(dtype), MACHINES[name](images.to(dtype), scales=3))
+    shares = consistency(samples.to(dtype), ATTRIBUTABLE[name](images.to(dtype), scales=3))
     expected = [
         ((sample - brute_force(name, sample, images, 3)).abs() < 1e-3).all(dim=0).double().mean() for sample in samples
     ]
@@ -76,17 +76,17 @@ def test_share_is_that_of_the_pixels_that_equal_their_centre(images, samples, na
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize("name", ATTRIBUTABLE)
 def test_training_images_are_wholly_consistent(images, name, dtype):
-    machine = MACHINES[name](images.to(dtype), scales=3)
+    machine = ATTRIBUTABLE[name](images.to(dtype), scales=3)
     assert consistency(images.to(dtype), machine).tolist() == [1] * 4
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize("name", ATTRIBUTABLE)
 def test_candidates_that_are_equally_near_are_averaged(name, dtype):
     black_white = torch.tensor([-1.0, 1.0], dtype=dtype).reshape(2, 1, 1, 1).expand(2, 1, 5, 5)
-    centres = nearest_centres(torch.zeros(1, 1, 5, 5, dtype=dtype), MACHINES[name](black_white, scales=3))
+    centres = nearest_centres(torch.zeros(1, 1, 5, 5, dtype=dtype), ATTRIBUTABLE[name](black_white, scales=3))
     assert_close(centres, torch.zeros_like(centres), rtol=0, atol=1e-5)
 
 
@@ -95,7 +95,7 @@ def test_candidates_that_are_equally_near_are_averaged(name, dtype):
 def test_a_pixel_may_be_off_by_half_a_grey_level_in_every_channel(images, off, share, channel):
     changed = images[:1].clone()
     changed[0, channel, 2, 3] += off * HALF_GREY_LEVEL
-    assert consistency(changed, MACHINES["ls"](images, scales=3)).item() == pytest.approx(share)
+    assert consistency(changed, ATTRIBUTABLE["ls"](images, scales=3)).item() == pytest.approx(share)
 
 
 @pytest.mark.parametrize("sizes", [[3, 5], [5, 3]])
@@ -106,15 +106,15 @@ def test_patch_size_is_that_of_the_lowest_noise_however_far_the_table_reaches(im
     assert torch.equal(nearest_centres(samples, machine), expected)
 
 
-@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize("name", ATTRIBUTABLE)
 def test_only_images_of_the_same_class_count(images, name):
-    machine = MACHINES[name](images, torch.tensor([0, 0, 1, 1]), scales=3)
+    machine = ATTRIBUTABLE[name](images, torch.tensor([0, 0, 1, 1]), scales=3)
     assert consistency(images, machine, torch.tensor([0, 0, 1, 1])).tolist() == [1] * 4
     assert consistency(images, machine, torch.tensor([1, 1, 0, 0])).max() < 1
 
 
 def test_an_unconditional_machine_takes_no_labels(images):
-    machine = MACHINES["is"](images)
+    machine = ATTRIBUTABLE["is"](images)
     assert consistency(images, machine, torch.arange(4)).tolist() == [1] * 4
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from denoisers import MACHINES, TABLE, resnet
+from denoisers import ATTRIBUTABLE, TABLE, resnet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
@@ -14,7 +14,7 @@ from elslightning.measurement.mosaic import memorisation, mosaic, nearest_traini
 from elslightning.system.errors import InputError
 from elslightning.testing import levels, random_images, random_noise
 
-every_machine = pytest.mark.parametrize("name", MACHINES)
+every_machine = pytest.mark.parametrize("name", ATTRIBUTABLE)
 DTYPES = [torch.float32, torch.float64]
 
 
@@ -131,7 +131,7 @@ def test_tiles_equal_a_flood_fill_and_do_not_depend_on_the_order_of_the_bank(bat
 @every_machine
 def test_a_training_image_is_one_tile_and_not_novel(name, dtype):
     images = random_images(5, 2, 6, 8).to(dtype)
-    found = memorisation(MACHINES[name](images, scales=TABLE), images)
+    found = memorisation(ATTRIBUTABLE[name](images, scales=TABLE), images)
     assert found.nearest.tolist() == [0, 1, 2, 3, 4]
     assert torch.equal(found.mosaic.image, torch.arange(5)[:, None, None].expand(5, 6, 8))
     assert_close(found.pearson_r, torch.ones(5, dtype=torch.float64))
@@ -146,7 +146,7 @@ def test_a_training_image_is_one_tile_and_not_novel(name, dtype):
 def test_even_background_counts_for_the_image_that_is_memorised(name, dtype):
     images = torch.full((80, 1, 9, 9), -1.0, dtype=dtype)
     images[:, :, 3:6, 3:6] = random_images(80, 1, 3, 3).to(dtype)
-    found = memorisation(MACHINES[name](images, scales=3), images[70:73])
+    found = memorisation(ATTRIBUTABLE[name](images, scales=3), images[70:73])
     assert found.nearest.tolist() == [70, 71, 72]
     assert found.share.tolist() == [1] * 3
     assert found.mosaic.decided.max() < 1  # the background could come from any of them
@@ -157,7 +157,7 @@ def test_even_background_counts_for_the_image_that_is_memorised(name, dtype):
 @pytest.mark.parametrize("name", ["els", "es"])
 def test_a_shifted_training_image_is_one_tile_of_a_circular_machine(name):
     images = random_images(4, 1, 6, 8).float()
-    found = memorisation(MACHINES[name](images, scales=3), images[2:3].roll((2, -3), dims=(2, 3))).mosaic
+    found = memorisation(ATTRIBUTABLE[name](images, scales=3), images[2:3].roll((2, -3), dims=(2, 3))).mosaic
     assert (found.tiles.item(), found.main_image.item()) == (1, 2)
     assert (found.down.unique().tolist(), found.right.unique().tolist()) == ([-2], [3])
 
@@ -200,7 +200,7 @@ def test_the_source_does_not_depend_on_the_noise_level_that_samples_are_seen_at(
 @every_machine
 def test_pixels_are_copied_from_the_nearest_centres(name, dtype):
     images, samples = random_images(6, 2, 6, 7).to(dtype), random_images(2, 2, 6, 7, seed=4).to(dtype)
-    machine = MACHINES[name](images, scales=3)
+    machine = ATTRIBUTABLE[name](images, scales=3)
     found = memorisation(machine, samples).mosaic
     rows, columns = (torch.arange(6)[:, None] + found.down) % 6, (torch.arange(7) + found.right) % 7
     copied = images.permute(0, 2, 3, 1)[found.image, rows, columns].permute(0, 3, 1, 2)
@@ -210,7 +210,7 @@ def test_pixels_are_copied_from_the_nearest_centres(name, dtype):
 @every_machine
 def test_only_images_of_the_class_count(name):
     images, classes = random_images(6, 1, 5, 5).float(), torch.tensor([0, 1, 0, 1, 0, 1])
-    found = memorisation(MACHINES[name](images, classes, scales=3), images[:2], torch.tensor([1, 1]))
+    found = memorisation(ATTRIBUTABLE[name](images, classes, scales=3), images[:2], torch.tensor([1, 1]))
     assert (classes[found.nearest].tolist(), found.nearest[1].item()) == ([1, 1], 1)
     assert bool((classes[found.mosaic.image] == 1).all())
     assert (found.share[1].item(), found.pearson_r[0] < 1) == (1, True)

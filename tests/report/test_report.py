@@ -19,6 +19,8 @@ from omegaconf import OmegaConf
 from tiny import cli, train
 
 from elslightning.machines.scales import ScaleTable
+from elslightning.measurement.calibration import Calibration
+from elslightning.measurement.comparison import Comparison
 from elslightning.measurement.doubts import FEW_PAIRS
 from elslightning.measurement.mosaic import memorisation
 from elslightning.report import figures
@@ -425,8 +427,8 @@ def test_few_pairs_are_warned_of(opened):
 )
 def test_scales_at_an_edge_of_the_list_are_warned_of(opened, sizes, tried, warnings):
     table = ScaleTable(np.linspace(0.1, 0.9, len(sizes)).tolist(), sizes)
-    rows = [{"machine": "bbels", "patch_size": size} for size in tried]
-    run = replace(opened, scales={"bbels": table}, calibration=rows)
+    evidence = Calibration(table, table.alpha_bar, tuple(tried), torch.zeros(len(sizes), len(tried), 1))
+    run = replace(opened, scales={"bbels": table}, calibrations={"bbels": evidence})
     assert sum(text.startswith("Scale at the edge") for text in cautions(run)) == warnings
 
 
@@ -452,7 +454,8 @@ def test_machines_that_cannot_be_told_apart_are_warned_of(opened):
             name: {"2": {"pearson_r": {"median": m, "low": m - 0.02, "high": m + 0.02}}}
             for name, m in ((name, float(np.median(values))) for name, values in r.items())
         }
-        return replace(opened, comparison=rows, summary={"pairs": 40, "steps": 2, "machines": entries})
+        found = Comparison(rows, {}, {}, None)
+        return replace(opened, comparison=found, summary={"pairs": 40, "steps": 2, "machines": entries})
 
     assert "Intervals overlap" not in said(run(0.2, 0.0))
     (alike,) = cautions(replace(run(0.0, 0.02), scales={}, losses={}))

@@ -6,6 +6,9 @@ import os
 import pickle
 import random
 import shutil
+import struct
+import time
+import tracemalloc
 import zipfile
 
 import pytest
@@ -125,6 +128,126 @@ def test_a_damaged_pickle_inside_an_archive_is_refused_or_harmless(trained, tmp_
             errors.append(str(error))
     assert len(errors) > 30
     assert all("\n" not in error for error in errors)
+
+
+# Damaged and hostile archives.
+
+
+def test_no_flipped_bit_in_the_tensors_goes_unnoticed(trained, refused):
+    path = trained[0] / "checkpoints" / "last.ckpt"
+    whole, generator = path.read_bytes(), random.Random(0)
+    with zipfile.ZipFile(path) as archive:
+        entries = [entry for entry in archive.infolist() if "/data/" in entry.filename]
+    for _ in range(60):
+        entry = generator.choice(entries)
+        spoilt, lengths = bytearray(whole), struct.unpack_from("<HH", whole, entry.header_offset + 26)
+        spoilt[entry.header_offset + 30 + sum(lengths) + generator.randrange(entry.file_size)] ^= (
+            1 << generator.randrange(8)
+        )
+        assert "does not have its checksum" in refused(bytes(spoilt))
+
+
+def nested(count: int) -> bytes:
+    """A tuple in a tuple, so many times, as instructions of a pickle."""
+    return b")" + b"\x85" * count
+
+
+def shared(count: int) -> bytes:
+    """A list of the list before twice, so many times."""
+    lists = (b"]q" + bytes([n]) + b"(h" + bytes([n - 1]) + b"h" + bytes([n - 1]) + b"e" for n in range(1, count))
+    return b"(]q\x00" + b"".join(lists) + b"t"
+
+
+def with_pickle(path, edit, compression=zipfile.ZIP_STORED, **more) -> bytes:
+    """A checkpoint with another pickle, and further entries."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(buffer, "w", compression) as changed:
+        for name in archive.namelist():
+            data = archive.read(name)
+            changed.writestr(name, edit(data) if name.endswith("/data.pkl") else data)
+        folder = archive.namelist()[0].partition("/")[0]
+        for name, data in more.items():
+            changed.writestr(f"{folder}/{name}", data)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda data: data[:-1] + nested(400_000) + b"Ns.", "damaged, near byte"),
+        (lambda data: b"\x80\x02" + nested(400_000) + b".", ""),
+        (lambda data: data[:-1] + b"X\x04\x00\x00\x00more" + nested(5 * 2**20) + b"s.", "at most 4194304 are read"),
+    ],
+    ids=["key", "whole", "long"],
+)
+def test_a_checkpoint_that_is_nested_without_end_is_refused(trained, refused, edit, message):
+    assert message in refused(with_pickle(trained[0] / "checkpoints" / "last.ckpt", edit))
+
+
+def test_a_list_that_stands_for_very_many_is_refused(content, refused):
+    several: list[object] = []
+    for _ in range(40):
+        several = [several, several]
+    content["elslightning"]["config"]["seed"] = several
+    start = time.monotonic()
+    refused(content)
+    assert time.monotonic() - start < 10
+
+
+def test_what_is_compressed_is_refused_before_it_is_inflated(trained, refused):
+    path = trained[0] / "checkpoints" / "last.ckpt"
+    packed = with_pickle(path, lambda data: data, zipfile.ZIP_DEFLATED, more=bytes(2**28))
+    assert len(packed) < 2**20
+    tracemalloc.start()
+    assert "compressed" in refused(packed)
+    assert tracemalloc.get_traced_memory()[1] < 2**25
+    tracemalloc.stop()
+
+
+def test_an_entry_twice_is_refused(trained, refused):
+    path = trained[0] / "checkpoints" / "last.ckpt"
+    with zipfile.ZipFile(path) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("/data/0"))
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        twice = with_pickle(path, lambda data: data, **{name.partition("/")[2]: bytes(4)})
+    assert "entries of the same name" in refused(twice)
+
+
+@pytest.mark.parametrize("width", [1 << 16, 1 << 20])
+def test_tensors_that_are_longer_than_their_storage_are_refused(content, refused, width):
+    """A network of such weights would take 70 GB and more, of a file of a few kilobytes."""
+    content["elslightning"]["config"]["denoiser"]["width"] = width
+    weights = content["state_dict"]
+    with torch.device("meta"):
+        wanted = build_network(content["elslightning"]["config"]).state_dict()
+    for name, value in wanted.items():
+        weights[f"denoiser.{name}"] = torch.zeros(1).expand(value.shape)
+    assert "a tensor does not fit into its storage" in refused(content)
+
+
+def test_many_tensors_in_one_storage_are_refused(content, refused):
+    one = torch.zeros(100_000)
+    content["state_dict"] |= {f"denoiser.more.{number}": one.view(-1) for number in range(10)}
+    assert "many times as long as the file" in refused(content)
+
+
+def test_a_refusal_gives_no_advice_to_execute_the_file(content, refused, tmp_path):
+    content["elslightning"]["config"]["seed"] = Payload("true")
+    message = refused(content)
+    assert "posix.system" in message
+    assert "weights_only" not in message
+    assert "trust" not in message
+
+
+def test_what_torch_says_is_not_passed_on(trained, monkeypatch):
+    def load(*arguments, **options):
+        raise pickle.UnpicklingError("Weights only load failed. Re-running with `weights_only` set to `False` ...")
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(InputError) as caught:
+        read_checkpoint(trained[0])
+    assert "UnpicklingError" in str(caught.value)
+    assert "weights_only" not in str(caught.value)
 
 
 FOREIGN = {
@@ -263,6 +386,22 @@ def test_a_target_below_an_argument_is_refused_and_not_called(content, refused, 
     content["elslightning"]["config"][section]["extra"] = foreign_section(WITNESSES[0], tmp_path / "witness")
     refused(content)
     assert not (tmp_path / "witness").exists()
+
+
+def test_no_checkpoint_has_data_fetched(content, tmp_path, monkeypatch):
+    """What a file says is no errand: data are fetched only for the command line that asks for it."""
+    fetched = []
+    monkeypatch.setattr("elslightning.data.module.download", lambda dataset, root: fetched.append(root))
+    data = {"dataset": "mnist", "root": str(tmp_path / "nowhere"), "download": True, "num_classes": 10}
+    content["elslightning"]["config"]["data"] = {"_target_": "elslightning.ImageDataModule", **data}
+    torch.save(content, tmp_path / "asking.ckpt")
+    words = [f"checkpoint={tmp_path / 'asking.ckpt'}", f"hydra.run.dir={tmp_path / 'run'}", "report=false"]
+    done = cli("compare", *words)
+    assert (done.code, fetched) == (2, [])
+    assert "data.download=true fetches it" in done.err
+    assert not (tmp_path / "nowhere").exists()
+    cli("compare", *words, "+data.download=true")
+    assert fetched == [tmp_path / "nowhere"]
 
 
 @pytest.mark.parametrize("section", ["data", "machines", "calibration", "comparison"])

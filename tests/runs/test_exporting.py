@@ -47,7 +47,9 @@ def exported(trained, tmp_path):
 def parts(exported):
     """Tensors and strings of an exported file, to spoil."""
     with safe_open(exported, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+        tensors, strings = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    assert len(strings.pop("sha256")) == 64  # files of earlier versions have none, and are read as they are
+    return tensors, strings
 
 
 def refused(path) -> str:
@@ -90,6 +92,21 @@ def test_nothing_is_overwritten_and_nothing_else_left(trained, exported):
     with pytest.raises(InputError, match=r"cannot write output="):
         export(trained, exported / "below.safetensors")
     assert snapshot(exported.parent) == before
+
+
+def test_no_flipped_bit_goes_unnoticed(exported):
+    """In the tensors, and in what says how to build the network."""
+    whole, generator, start = (
+        exported.read_bytes(),
+        random.Random(0),
+        int.from_bytes(exported.read_bytes()[:8], "little"),
+    )
+    stretch = whole.index(b"1.008") + 4
+    for position in [stretch, *generator.sample(range(8 + start, len(whole)), 60)]:
+        spoilt = bytearray(whole)
+        spoilt[position] ^= 1 << generator.randrange(3)
+        exported.write_bytes(bytes(spoilt))
+        assert "is damaged: its tensors or strings do not have its checksum" in refused(exported)
 
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.999])

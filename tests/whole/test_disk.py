@@ -15,7 +15,7 @@ from trainings import SEVERAL_EPOCHS, assert_same_training, checkpoint, whole_fi
 from elslightning.system.keeping import KEPT
 from elslightning.training.writers import WholeCheckpoints
 
-pytestmark = [pytest.mark.reliability, pytest.mark.usefixtures("no_drawing")]
+pytestmark = pytest.mark.reliability
 
 FULL, READ_ONLY = "No space left on device", "Read-only file system"
 SIZE = 8 * 2**20

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -18,10 +19,11 @@ from elslightning.machines import BoundaryBrokenScoreMachine
 from elslightning.machines.patches import PatchMachine
 from elslightning.machines.remembering import remembering
 from elslightning.system.keeping import KEPT, Kept
+from elslightning.system.locking import NAME
 from elslightning.system.signals import EXIT_CODES
 from elslightning.training.comparing import ELSComparison
 from elslightning.training.task import DenoisingTask
-from elslightning.training.writers import MetricsFile
+from elslightning.training.writers import MetricsFile, WholeCheckpoints
 
 pytestmark = [pytest.mark.reliability, pytest.mark.usefixtures("no_drawing")]
 
@@ -90,6 +92,24 @@ def test_a_training_that_is_killed_in_its_comparison_only_compares(tmp_path, mon
     assert json.loads((run / "run.json").read_text())["finished"]
     done = cli("train", f"resume={run}")
     assert (done.code, "1 of 1 epochs are done" in done.err) == (2, True)
+
+
+def test_a_training_whose_directory_is_taken_away_stops_and_leaves_it_to_whoever_has_it(tmp_path, monkeypatch):
+    run, save = tmp_path / "run", WholeCheckpoints.save_checkpoint
+
+    def late(*arguments, **options):
+        shutil.rmtree(run)
+        run.mkdir()
+        (run / NAME).touch()  # the lock of another run
+        save(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WholeCheckpoints, "save_checkpoint", late)
+        done = cli("train", *TRAIN, f"hydra.run.dir={run}")
+    assert done.code == 1
+    (line,) = [line for line in done.err.splitlines() if line.startswith("elslightning: error: ")]
+    assert f"{run} is no longer the directory that this run began in" in line
+    assert [str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()] == [NAME]
 
 
 def test_a_training_that_slurm_preempts_is_asked_for_again_and_ends_the_same(whole, tmp_path):

@@ -1,0 +1,18 @@
+"""soft ELS: `EquivariantLocalScoreMachine` with a fading window and a response around the centre."""
+
+from typing import ClassVar
+
+from elslightning.machines.soft import SoftPatchMachine
+
+
+class SoftEquivariantLocalScoreMachine(SoftPatchMachine):
+    """`EquivariantLocalScoreMachine` with a window that fades, and a response around the centre.
+
+    Location l has all patches of all training images, and everything wraps around the border: it commutes with circular
+    shifts. A patch may not be larger than the image.
+
+    Arguments and errors as in `SoftPatchMachine`.
+    """
+
+    padding_mode: ClassVar[str] = "circular"
+    pooled: ClassVar[bool] = True
