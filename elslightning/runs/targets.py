@@ -141,7 +141,8 @@ def own(config: Any, place: str) -> Any:
 
     Raises:
         InputError: unless every `_target_` is one of `BUILDABLE` or trusted (see `trusting`); for Hydra's other special
-            keys, but for `_partial_`; and for interpolations: what `${oc.create:...}` makes may name anything; and for one without an end.
+            keys, but for `_partial_`; for interpolations: what `${oc.create:...}` makes may name anything; and for a
+            configuration without an end.
     """
     return _own(config, place, itertools.count(), place)
 
