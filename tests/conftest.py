@@ -10,7 +10,7 @@ from typing import Any
 
 # Read when torch is loaded: threads that wait by spinning take the cores from each other on a busy machine.
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-os.environ["WANDB_MODE"] = "disabled"
+os.environ["WANDB_MODE"] = "offline"
 # Two workers share the two cores: one thread for each of them, and for what they start.
 os.environ["OMP_NUM_THREADS"] = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
 

@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from elslightning.runs.configuration import key_and_value, key_of
+from elslightning.runs.configuration import key_of
+from elslightning.runs.paths import for_grammar, path_in, word_of
 from elslightning.system.errors import InputError
 
 MULTIRUN = ("--multirun", "-m")
@@ -13,8 +14,9 @@ def for_hydra(words: list[str], verb: str) -> list[str]:
     """What Hydra gets of the words that follow a verb.
 
     Raises:
-        InputError: for a `resume=` that cannot be followed.
+        InputError: for a `resume=` that cannot be followed, and for paths that are none.
     """
+    words = for_grammar(words, several=any(word in MULTIRUN for word in words))
     words = resuming(words) if verb == "train" else words
     flags = [word for word in words if word in MULTIRUN]
     # The first process of a job writes the configuration.
@@ -35,22 +37,23 @@ def resuming(words: list[str]) -> list[str]:
         InputError: for what does not go with it, and a directory without a training.
     """
     given = [word for word in words if key_of(word) == "resume"]
-    name = _unquoted(key_and_value(given[-1])[1]) if given else ""
-    if name in ("", "null"):
+    name = path_in(given[-1]) if given else ""
+    if not name:
         return words
     if any(word in MULTIRUN for word in words):
         raise InputError(f"resume={name} goes on with one run: --multirun does not go with it")
     # Lightning, where it starts further processes, says where Hydra's files go.
-    kept = ("resume", "trainer.max_epochs", "logger", "trust", *(["hydra"] if "LOCAL_RANK" in os.environ else []))
+    own = ["hydra"] if "LOCAL_RANK" in os.environ else []
+    kept = ("resume", "data.root", "trainer.max_epochs", "logger", "trust", *own)
     for word in words:
         key = key_of(word)
         if not word.startswith("-") and not any(key == part or key.startswith(f"{part}.") for part in kept):
             raise InputError(
-                f"resume={name} takes the configuration of that run: only trainer.max_epochs, logger.* and trust can "
-                f"be set, not {key}"
+                f"resume={name} takes the configuration of that run: only trainer.max_epochs, data.root, logger.* and "
+                f"trust can be set, not {key}"
             )
     from elslightning.runs.layout import CHECKPOINT, CONFIG, OVERRIDES
-    from elslightning.runs.run import read_overrides  # imports torch: not needed for help
+    from elslightning.runs.run import read_overrides, started_in  # imports torch: not needed for help
 
     run = Path(name)
     for file in (CONFIG, OVERRIDES, CHECKPOINT):
@@ -58,14 +61,9 @@ def resuming(words: list[str]) -> list[str]:
             raise InputError(f"resume={name}: there is no training to go on with, for it has no file {file}")
     # Trust is asked for anew: the directory may be a stranger's.
     keys = {"trust", *(key_of(word) for word in words)}
-    earlier = read_overrides(run) or []
-    quoted = "'" + name.replace("'", "\\'") + "'"
+    earlier = for_grammar(read_overrides(run) or [], base=started_in(run))
     return [
         *(word for word in earlier if key_of(word) not in keys),
-        *(f"resume={quoted}" if word == given[-1] else word for word in words),
-        *(f"hydra.run.dir={quoted}", "hydra.output_subdir=null"),
+        *words,
+        *(word_of("hydra.run.dir", name), "hydra.output_subdir=null"),
     ]
-
-
-def _unquoted(text: str) -> str:
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text

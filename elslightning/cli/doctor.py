@@ -16,7 +16,9 @@ from packaging.requirements import Requirement
 
 from elslightning import __version__
 from elslightning.data import SOURCES, Request
-from elslightning.data.folder import find_images, read_image
+from elslightning.data.decoding import each, raise_for_first, read_image
+from elslightning.data.finding import Found, find
+from elslightning.data.folder import describe, divide, doubtful
 from elslightning.data.request import AbsentError
 from elslightning.diffusion.schedule import add_noise
 from elslightning.machines.registry import ENTRIES
@@ -157,7 +159,7 @@ def _self_test() -> Iterator[Finding]:
 
 def _folder(name: str) -> Finding:
     """The data sets that a folder holds."""
-    root = Path(name).expanduser()
+    root = Path(os.path.expanduser(name))
     if not root.is_dir():
         return Finding(name, "is not a folder", "give the one that data.root is to name")
     known: dict[str, list[str]] = {}
@@ -173,8 +175,28 @@ def _folder(name: str) -> Finding:
     if known:  # the files of MNIST and Fashion-MNIST have the same names
         return Finding(name, ", ".join(f"{' or '.join(names)}: {what}" for what, names in known.items()))
     try:
-        images = find_images(root)
-        read_image(root / images[0], channels=3, side=8)
+        images = find(root)
+        items, held_out = divide(images.images, f"data.root={root}")
     except InputError as error:
         return Finding(name, "holds no data set", f"{error}")
-    return Finding(name, f"data=folder: {len(images)} images")
+    return _images(root, images, describe(images, items, held_out, "data=folder"))
+
+
+def _images(root: Path, images: Found, about: str) -> Finding:
+    """Whether every file of a folder of images decodes, and what is doubtful about it."""
+
+    def one_colour(index: int) -> bool:
+        pixels = read_image(root / images.images[index], channels=3, side=None)
+        return bool((pixels.max(axis=(1, 2)) == pixels.min(axis=(1, 2))).all())
+
+    read = list(each(one_colour, len(images.images)))
+    flat = [path for path, found in zip(images.images, read, strict=True) if found is True]
+    doubts = list(doubtful(images, f"{root}"))
+    if flat:
+        doubts.append(f"{len(flat)} of {len(read)} images are of one colour, first {root / flat[0]}")
+    found = "; ".join([about, *(f"warning: {doubt}" for doubt in doubts)])
+    try:
+        raise_for_first([problem for problem in read if isinstance(problem, InputError)])
+    except InputError as error:
+        return Finding(str(root), found, f"mend or take away what cannot be read: {'; '.join(error.problems)}")
+    return Finding(str(root), found)

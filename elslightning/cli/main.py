@@ -14,19 +14,24 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from elslightning import __version__
 from elslightning.cli import multirun
 from elslightning.cli.arguments import follows, for_hydra
-from elslightning.cli.composing import conf_dir
+from elslightning.cli.composing import check_own, conf_dir
 from elslightning.cli.tools import TOOLS
+from elslightning.runs.paths import make_full, word_of
+from elslightning.system.display import display
 from elslightning.system.errors import ElslightningError, InputError
-from elslightning.system.locking import Locks
-from elslightning.system.signals import EXIT_CODES, Terminated, terminable
+from elslightning.system.locking import Locks, new_directory
+from elslightning.system.signals import EXIT_CODES, STOPS, Terminated, terminable
 
 PROBE = 2**16
 """Bytes that must fit into a run directory, or it is not begun with."""
+
+NOW = "${now:"
+"""What names a directory by the time."""
 
 VERBS = {
     "train": "train a denoiser, calibrate the machines against it, compare them with it: the main job",
@@ -73,6 +78,7 @@ class OutputDirectory(Callback):
     earlier: ClassVar[dict[Path, bytes]] = {}
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._find_free(config, "run")
         self._take(config.hydra.run.dir)
         files = (Path(config.hydra.run.dir) / str(config.hydra.output_subdir)).glob("*.yaml")
         OutputDirectory.earlier = {path: path.read_bytes() for path in files}
@@ -84,12 +90,30 @@ class OutputDirectory(Callback):
             path.write_bytes(content)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._find_free(config, "sweep")
         self._take(config.hydra.sweep.dir)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Reports, and exits if a job is not finished."""
         if not follows() and (code := multirun.conclude(config.hydra.sweep.dir)):
             sys.exit(code)
+
+    def _find_free(self, config: DictConfig, kind: str) -> None:
+        """Gives a directory that is named by the time another name, if another run has begun within the same second."""
+        section = config.hydra[kind]
+        named_by: Any = OmegaConf.to_container(section, resolve=False)
+        if follows() or NOW not in str(named_by["dir"]):
+            return
+        wanted = Path(section.dir)
+        try:
+            directory = new_directory(wanted)
+        except OSError as error:
+            _refuse(f"cannot write to the run directory {wanted}: {error.strerror}")
+        if directory != wanted:
+            with read_write(config.hydra):
+                section.dir = str(directory)
+                if kind == "sweep":  # the jobs compose their configuration anew
+                    config.hydra.overrides.hydra.append(word_of("hydra.sweep.dir", directory))
 
     def _take(self, directory: str) -> None:
         """Makes sure that this run, which several processes may share, has the directory to itself."""
@@ -113,13 +137,14 @@ class OutputDirectory(Callback):
 
 def main() -> None:
     """The console script."""
-    try:
-        with terminable():
-            _main()
-    except KeyboardInterrupt as stop:
-        _stopped(stop, "interrupted", signal.SIGINT)
-    except Terminated as stop:
-        _stopped(stop, "terminated", signal.SIGTERM)
+    with display():
+        try:
+            with terminable():
+                _main()
+        except KeyboardInterrupt as stop:
+            _stopped(stop, "interrupted", signal.SIGINT)
+        except Terminated as stop:
+            _stopped(stop, "terminated", signal.SIGTERM)
 
 
 def _main() -> None:
@@ -141,6 +166,7 @@ def _main() -> None:
         if verb in TOOLS:
             TOOLS[verb](arguments[1:])
         else:
+            check_own(arguments)
             _hydra(verb, for_hydra(arguments[1:], verb), debugging)
     except CompactHydraException as error:
         if debugging:
@@ -186,8 +212,15 @@ def _run(cfg: DictConfig, debugging: bool) -> float | None:
     _quieten()
     directory = Path(HydraConfig.get().runtime.output_dir)
     try:
+        # Hydra may change the working directory, and whoever works with what is left here may be elsewhere.
+        make_full(cfg, HydraConfig.get().runtime.cwd)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return multirun.run_job(lambda: _work(cfg, directory), directory, debugging=debugging)
+            try:
+                return multirun.run_job(lambda: _work(cfg, directory), directory, debugging=debugging)
+            except STOPS as stop:
+                # Not with this job alone, which may have said how.
+                stop.__notes__ = [multirun.how_to_go_on()]
+                raise
         return _work(cfg, directory)
     except Exception as error:  # here, for Hydra would add a line of its own
         if isinstance(error, OSError) and error.errno is not None and error.filename is None:

@@ -1,6 +1,7 @@
 """Multiruns: where the sweeps are, a job that fails without stopping the others, and how a multirun ends."""
 
 import math
+import shlex
 import sys
 import time
 import traceback
@@ -9,12 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from elslightning.cli.arguments import follows
 from elslightning.cli.composing import sweeps_dir
+from elslightning.runs.configuration import key_of
 from elslightning.system.errors import ElslightningError, InputError, LaunchError
+
+SWEEP_DIR = "hydra.sweep.dir"
 
 
 class SweepsPath(SearchPathPlugin):
@@ -76,6 +81,14 @@ def run_job(run: Callable[[], float | None], directory: Path, *, debugging: bool
     if first:
         replace(job, seconds=round(time.monotonic() - start, 3)).write()
     return objective
+
+
+def how_to_go_on() -> str:
+    """What to do after a multirun was stopped: its jobs that are finished are not done again."""
+    hydra = HydraConfig.get()
+    given = any(key_of(word) == SWEEP_DIR for word in sys.argv[1:])
+    there = "" if given else f" and {shlex.quote(f'{SWEEP_DIR}={Path(hydra.sweep.dir).absolute()}')}"
+    return f"go on with the same command{there}: jobs that are finished are not done again"
 
 
 def conclude(directory: str | Path) -> int:

@@ -1,5 +1,6 @@
 """The verbs that need no configuration: each reads its arguments, does one thing, and prints what came of it."""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
@@ -51,7 +52,7 @@ def _paths(tool: str, words: list[str], most: int | None = 1) -> tuple[list[str]
     too_many = most is not None and len(files) > most
     if not files or too_many or len(outputs) > 1 or "" in outputs or any(file.startswith("-") for file in files):
         raise TOOLS[tool].misused()
-    return files, outputs
+    return [os.path.expanduser(file) for file in files], outputs
 
 
 def _import(words: list[str]) -> None:
@@ -134,7 +135,8 @@ side go to output=PATH.html, by default comparison.html, and as Markdown beside 
         "elslightning doctor [FOLDER ...]",
         """\
 Looks at the versions of packages, at devices, W&B's settings, the outputs folder, free disk and memory, and every
-machine on a few images (the first time, compiling takes a minute); and says which data sets each FOLDER holds. Contacts
+machine on a few images (the first time, compiling takes a minute); and says which data sets each FOLDER holds, and of a
+folder of images how it is understood, and which files cannot be read. Contacts
 nothing. Exit code 0 if all is well, 1 if something would keep a run from working; its line says what to do.
 """,
         _doctor,

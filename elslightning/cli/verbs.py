@@ -1,13 +1,14 @@
 """What each verb does: compose the parts that a configuration names, and run them."""
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import DictConfig
 
 from elslightning.cli.arguments import follows
@@ -37,16 +38,24 @@ from elslightning.runs.layout import FIGURES
 from elslightning.runs.provenance import describe, finish, wandb_identity, write_record
 from elslightning.runs.targets import build, trusting
 from elslightning.runs.writing import write
-from elslightning.system.errors import InputError, warn
+from elslightning.system.errors import InputError, note, warn
 from elslightning.system.keeping import KEPT, Kept
 from elslightning.system.progress import Bars
 from elslightning.system.signals import STOPS, undisguised
 from elslightning.training.comparing import ELSComparison, Place
 from elslightning.training.finite import FiniteCheck
-from elslightning.training.launch import check_launch
+from elslightning.training.launch import check_launch, lost_named
 from elslightning.training.loggers import build_loggers, identify, session
 from elslightning.training.record import RunRecord
-from elslightning.training.resuming import Losses, RandomState, Stand, keep_metrics, preempted, requeued, resumed
+from elslightning.training.resuming import (
+    Losses,
+    RandomState,
+    Stand,
+    keep_metrics,
+    preempted,
+    requeued,
+    resumed,
+)
 from elslightning.training.task import DenoisingTask
 from elslightning.training.writers import WholeCheckpoints
 
@@ -81,7 +90,7 @@ def train(cfg: DictConfig, directory: Path, parts: Parts) -> Result | None:
     check_launch(training.trainer)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = parts.data
-    data.setup()
+    _load(data)
     network = NetworkDenoiser(build(cfg.denoiser), parts.schedule)
     keep = Kept(directory / KEPT)
     measurement = _measurement(cfg, parts, keep=keep)
@@ -98,18 +107,21 @@ def train(cfg: DictConfig, directory: Path, parts: Parts) -> Result | None:
     comparison = ELSComparison(measurement, directory, checked=True)
     config = primitives(cfg)
     identity = (wandb_identity(directory) if stand else None) or identify(directory)
-    loggers = build_loggers(config.get("logger") or {}, directory, identity)
+    # Lightning refuses a bar where none is wanted, and has no use for loggers in a trial.
+    shown = cfg.trainer.get("enable_progress_bar", True)
+    trial = bool(cfg.trainer.get("fast_dev_run", False))
+    loggers = build_loggers({} if trial else config.get("logger") or {}, directory, identity)
     wandb = identity if any(hasattr(logger, "use_artifact") for logger in loggers) else None
     about = {"seed": cfg.seed, "data": data, "overrides": overrides_given(), "wandb": wandb}
     record = RunRecord(directory, config, resumed=stand is not None, **about)
     own = [record, RandomState(), Losses(), FiniteCheck(), *([comparison] if cfg.compare else [])]
     with session(directory):
-        callbacks = [*own, *training.callbacks]
+        callbacks = [*own, *(part for part in training.callbacks if shown or not isinstance(part, ProgressBar))]
         trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers, plugins=[WholeCheckpoints()])
         if stand is not None:
             keep_metrics(loggers, directory, stand)
         try:
-            with undisguised():
+            with undisguised(), lost_named(trainer, lambda: _how_to_go_on(directory, trainer, stand)):
                 if stand is not None and stand.trained:
                     # The trainer would not swap in the averaged weights if there is nothing left to train.
                     task.load_state_dict(stand.checkpoint["state_dict"])
@@ -144,22 +156,20 @@ def calibrate(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
     if names_network(cfg):
         network, parts = _network_and_parts(cfg)
     data = parts.data
-    data.setup()
+    _load(data)
     if network is None:
         labels, schedule = labels_for(data, cfg.conditional), parts.schedule
     else:
         labels, schedule = data.train_labels, network.schedule
     measurement = _measurement(cfg, parts, keep=Kept(directory / KEPT))
     measurement.check(network, data.train_images, labels, schedule)
-    device = find_device(cfg.device)
+    device, images = find_device(cfg.device), data.train_images
     record = _describe(cfg, data, device)
-    result = measurement.calibrate(
-        None if network is None else network.to(device),
-        data.train_images.to(device),
-        None if labels is None else labels.to(device),
-        schedule,
-        Bars(),
-    )
+    if network is None:  # nothing else says where to work
+        images = images.to(device)
+    else:
+        network.to(device)
+    result = measurement.calibrate(network, images, labels, schedule, Bars())
     return _written(result, cfg, directory, record, measurement.comparison.schedule(schedule))
 
 
@@ -167,17 +177,11 @@ def compare(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
     """Compares the machines with the network of a checkpoint."""
     network, parts = _network_and_parts(cfg)
     data = parts.data
-    data.setup()
+    _load(data)
     measurement = _measurement(cfg, parts, scales_to_compare_with(cfg), Kept(directory / KEPT))
-    device, labels = find_device(cfg.device), data.train_labels
+    device = find_device(cfg.device)
     record = _describe(cfg, data, device)
-    result = measurement.run(
-        network.to(device),
-        data.train_images.to(device),
-        None if labels is None else labels.to(device),
-        network.schedule,
-        Bars(),
-    )
+    result = measurement.run(network.to(device), data.train_images, data.train_labels, network.schedule, Bars())
     return _written(result, cfg, directory, record, measurement.comparison.schedule(network.schedule))
 
 
@@ -192,7 +196,15 @@ def _written(result: Result, cfg: DictConfig, directory: Path, record: dict[str,
     return result
 
 
-def _warn_of(lines: list[str]) -> None:
+def _load(data: ImageDataModule) -> None:
+    """Loads the data, and says what was understood of them."""
+    data.setup()
+    if data.about and not follows():
+        note(data.about)
+    _warn_of(data.doubts)
+
+
+def _warn_of(lines: Iterable[str]) -> None:
     if not follows():  # the first process says it
         for line in lines:
             warn(line)
@@ -205,7 +217,7 @@ def sample(cfg: DictConfig, directory: Path, parts: Parts) -> Samples:
     if names_network(cfg):
         network, parts = _network_and_parts(cfg)
     data = parts.data
-    data.setup()
+    _load(data)
     denoiser = source(cfg, network, data, parts.machines)
     generator = torch.Generator().manual_seed(cfg.seed)
     noise = torch.randn(cfg.num_samples, *data.train_images.shape[1:], generator=generator)

@@ -1,9 +1,6 @@
 """CIFAR-10 as distributed: batches pickled by Python 2, read without running anything that a file names."""
 
 import gzip
-import io
-import pickle
-import pickletools
 import tarfile
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,6 +10,7 @@ import torch
 
 from elslightning.data.request import AbsentError, Request, Split
 from elslightning.system.errors import InputError
+from elslightning.system.pickles import Made, Name, made, read_pickle
 
 FOLDER = "cifar-10-batches-py"
 ARCHIVE = "cifar-10-python.tar.gz"
@@ -21,8 +19,7 @@ VAL = ("test_batch",)
 _ROW = 3 * 32 * 32
 _RECONSTRUCT = ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct")
 _MOST_BYTES = 2**26
-_MOST_TUPLES = 1000  # a batch has four
-_NAMES = (*_RECONSTRUCT, "numpy.ndarray", "numpy.dtype")
+_ARRAY, _KIND = "numpy.ndarray", "numpy.dtype"
 
 
 def cifar10(request: Request) -> tuple[Split, Split]:
@@ -42,7 +39,10 @@ def read_batch(place: str, content: bytes) -> Split:
     Raises:
         InputError: if it is damaged, not a batch of CIFAR-10, or names anything but arrays.
     """
-    batch = read_pickle(place, content)
+    try:
+        batch = read_pickle(content, "its pickle", [_ARRAY], made([*_RECONSTRUCT, _KIND]))
+    except InputError as error:
+        raise InputError(f"{place} cannot be read as a batch of CIFAR-10: {error}") from error
     if not isinstance(batch, dict):
         raise InputError(f"{place} is not a batch of CIFAR-10: it holds no dictionary")
     # Python 2 wrote its strings as bytes; a file written since may have texts as keys.
@@ -55,60 +55,22 @@ def read_batch(place: str, content: bytes) -> Split:
     return Split(torch.from_numpy(rows).reshape(-1, 3, 32, 32), torch.tensor(labels))
 
 
-class _Call:
-    """Stands for something that a pickle names, and for what calling it would make: it keeps what it is given."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.arguments: tuple[Any, ...] = ()
-        self.state: Any = None
-
-    def __call__(self, *arguments: Any) -> "_Call":
-        made = _Call(self.name)
-        made.arguments = arguments
-        return made
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-
-class _Unpickler(pickle.Unpickler):
-    """Makes dictionaries, lists, texts and numbers; of what a file names it looks up and calls nothing."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        place = f"{module}.{name}"
-        if place not in _NAMES:
-            raise pickle.UnpicklingError(f"it names {place[:100]!r}, for which data has no use")
-        return _Call(place)
-
-
-def read_pickle(place: str, content: bytes) -> Any:
-    """Unpickles plain data; numpy arrays come as `_Call`, unevaluated, and texts of Python 2 as bytes.
-
-    Raises:
-        InputError: if the pickle is damaged or names anything else; nothing that it names is run.
-    """
-    try:
-        # The unpickler allocates whatever a length or a position says, and hashing of tuples in tuples without end
-        # overflows the stack: a damaged file could stop Python, not only the reading. genops itself checks lengths.
-        tuples = 0
-        for opcode, argument, _ in pickletools.genops(content):
-            if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and (argument or 0) > len(content):
-                raise pickle.UnpicklingError(f"memo position {argument} in {len(content)} bytes")
-            tuples += opcode.name.startswith("TUPLE")
-            if tuples > _MOST_TUPLES:
-                raise pickle.UnpicklingError(f"more than {_MOST_TUPLES} tuples")
-        return _Unpickler(io.BytesIO(content), encoding="bytes").load()
-    except Exception as error:  # damaged bytes make the unpickler raise nearly anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{place} cannot be read as a batch of CIFAR-10: {reason}") from error
-
-
 def _array(place: str, data: Any) -> np.ndarray:
-    """The array of bytes (n, 3072) that a `_Call` describes."""
+    """The array of bytes (n, 3072) that a pickle describes."""
     match data:
-        case _Call(name=name, state=(_, (int(n), int(width)), _Call(arguments=(kind, *_)), columns_first, bytes(raw))):
-            known = name in _RECONSTRUCT and kind in ("u1", b"u1") and 0 < n <= len(raw) and width == _ROW
+        case Made(
+            name=name,
+            arguments=(Name(), *_),
+            state=(
+                _,
+                (int(n), int(width)),
+                Made(name=of, arguments=(kind, *_)),
+                bool(columns_first),
+                bytes(raw),
+            ),
+        ):
+            of_bytes = of == _KIND and kind in ("u1", b"u1")
+            known = name in _RECONSTRUCT and of_bytes and 0 < n <= len(raw) and width == _ROW
         case _:
             known = False
     if not known:
@@ -135,6 +97,8 @@ def _find(root: Path) -> dict[str, tuple[str, bytes]]:
 
 def _read(path: Path) -> tuple[str, bytes]:
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise InputError(f"{path} has {path.stat().st_size} bytes, where a batch has 31 million")
         return str(path), path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error

@@ -154,12 +154,22 @@ class ImageDataModule(pl.LightningDataModule):
             wrong = labels[(labels < 0) | (labels >= self.num_classes)]
             if len(wrong):
                 raise InputError(f"data.num_classes={self.num_classes}, but {self.dataset} has a label {int(wrong[0])}")
-        return Split(images.contiguous(), labels)
+        return Split(images.contiguous(), labels, split.about, split.doubts)
 
     def _split(self, split: Split | None) -> Split:
         if split is None:
             raise InputError("the data is not loaded yet: call setup() first")
         return split
+
+    @property
+    def about(self) -> str:
+        """What was understood of where the images come from, in a line; empty where there is only one way to."""
+        return self._split(self._train).about
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What may be meant otherwise, a line each."""
+        return self._split(self._train).doubts
 
     @property
     def train_images(self) -> Tensor:

@@ -15,10 +15,17 @@ class AbsentError(InputError):
 
 @dataclass(frozen=True)
 class Split:
-    """Images (n, channel, height, width), float32 in [-1, 1] or bytes, and their labels (n,) int64 or None."""
+    """Images (n, channel, height, width), float32 in [-1, 1] or bytes, and their labels (n,) int64 or None.
+
+    Attributes:
+        about: in a line, what the source has understood of where they come from, if that can be meant in several ways.
+        doubts: a line each for what may be meant otherwise.
+    """
 
     images: Tensor
     labels: Tensor | None
+    about: str = ""
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -213,14 +213,14 @@ class ScoreMachine(Denoiser):
                 rows = (keys == key).all(dim=1).nonzero()[:, 0]
                 parts = []
                 with all_or_none(self.process_group):
-                    members = self._members(label if self.conditional else None)
+                    bank = self.bank(label, budget // 2)
                     at_once = fitting(budget // 2, self._image_bytes(x_t, sizes), len(rows), "one noisy image")
                     for part in rows.split(at_once):
 
                         def tick(fraction: float, start: int = done, count: int = len(part)) -> None:
                             self.on_progress((start + fraction * count) / len(x_t))
 
-                        chunks = Chunks(self.images, members, budget // 2, tick, label if self.conditional else None)
+                        chunks = bank.telling(tick)
                         parts.append(self._partials(x_t[part.to(x_t.device)], alpha_bar.cpu()[part], chunks, sizes))
                         done += len(part)
                 for mean, size, pieces in zip(result, sizes, zip(*parts, strict=True), strict=True):
@@ -237,14 +237,32 @@ class ScoreMachine(Denoiser):
         patch size, or a setting of all that is free."""
         return posterior_mean(partial).permute(0, 3, 1, 2)
 
-    def _members(self, label: int | None) -> Tensor:
-        """Indices of the training images that count for a label."""
+    def bank(self, label: int | None = None, budget: int | None = None, *, first: int | None = None) -> "Chunks":
+        """The training images that count for a label, all of them where the machine is unconditional, to go through a
+        few at a time.
+
+        Args:
+            label: of the noisy image.
+            budget: bytes that a chunk and what is made of it may take; None takes all that an evaluation may.
+            first: index of a training image that comes before the others, if it counts.
+
+        Raises:
+            InputError: for a label with no training image, unless other processes may have some.
+        """
+        budget = budget or self.memory_budget or default_budget(self.images.device)
         if self.labels is None or label is None:
-            return torch.arange(len(self.images), device=self.images.device)
-        members = (self.labels == label).nonzero()[:, 0]
-        if len(members) == 0 and self.process_group is None:
-            raise InputError(f"{type(self).__name__} has no training image with label {label}")
-        return members
+            label, members = None, torch.arange(len(self.images), device=self.images.device)
+        else:
+            members = (self.labels == label).nonzero()[:, 0]
+            if len(members) == 0 and self.process_group is None:
+                raise InputError(f"{type(self).__name__} has no training image with label {label}")
+        if first is not None:
+            members = torch.cat([members[members == first], members[members != first]])
+        return Chunks(self.images, members, budget, label)
+
+
+def _quiet(fraction: float) -> None:
+    """Tells nobody."""
 
 
 class Chunks:
@@ -254,8 +272,8 @@ class Chunks:
         images: the bank.
         members: indices of the images that count.
         budget: bytes that a chunk and what is made of it may take.
-        tick: told the fraction of the images that is done.
         label: the class of the images that count; None where all do.
+        tick: told the fraction of the images that is done.
     """
 
     cached: ClassVar[int] = 2**24
@@ -266,8 +284,8 @@ class Chunks:
         images: Tensor,
         members: Tensor,
         budget: int,
-        tick: Callable[[float], None],
         label: int | None = None,
+        tick: Callable[[float], None] = _quiet,
     ) -> None:
         self.images = images
         self.members = members
@@ -275,10 +293,14 @@ class Chunks:
         self.label = label
         self._tick = tick
 
+    def telling(self, tick: Callable[[float], None]) -> "Chunks":
+        """The same chunks, with somebody else told of progress."""
+        return Chunks(self.images, self.members, self.budget, self.label, tick)
+
     def turn(self, k: int, n: int) -> "Chunks":
         """The same chunks for the k-th of n passes over them, which count as one in what is told of progress."""
         tick = self._tick
-        return Chunks(self.images, self.members, self.budget, lambda fraction: tick((k + fraction) / n), self.label)
+        return self.telling(lambda fraction: tick((k + fraction) / n))
 
     def skip(self) -> None:
         """Says that all is done: no image need be looked at."""

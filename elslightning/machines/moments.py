@@ -89,11 +89,10 @@ class MomentMachine(ScoreMachine):
         # The matrix, what is added to it, and as much again to decompose it.
         matrix = 4 * 8 * dim * width if rank != 0 else 0
         with all_or_none(self.process_group):
-            members = self._members(label)
             budget = self.memory_budget or default_budget(device)
             if matrix:
                 fitting(budget, matrix, 1, "one covariance")
-        chunks = Chunks(self.images, members, budget - matrix, tick, label)
+            chunks = self.bank(label, budget - matrix).telling(tick)
         turns = 1 if rank == 0 else 2 if dense else 1 + self.passes
         sums = self._total(chunks.turn(0, turns), (dim + 1,), lambda x: torch.cat([x.sum(dim=0), _count(x)]))
         count = int(sums[-1])

@@ -121,14 +121,14 @@ def attribute(
     for key in keys.unique(dim=0):
         label, size, preferred = key.tolist()
         group = (keys == key).all(dim=1).nonzero()[:, 0]
-        members = bank._members(label if bank.conditional else None)
-        members = torch.cat([members[members == preferred], members[members != preferred]])
+        budget = (bank.memory_budget or default_budget(x_t.device)) // 2
+        chunks = bank.bank(label, budget, first=preferred)
         found = candidates(height, width, size, pooled=bank.pooled, padding_mode=bank.padding_mode)
-        for part, ranking in _rankings(bank, x_t, alpha_bar.cpu(), group, members, found, top, tell):
+        for part, ranking in _rankings(x_t, alpha_bar.cpu(), group, chunks, found, top, tell):
             power = power_of(alpha_bar.cpu()[part], ranking.weight.device)
             probability, nats = ranking.posterior(power)
             weight[part], entropy[part] = probability.float().cpu(), nats.float().cpu()
-            sources[:, part] = _sources(ranking, members.cpu(), torch.from_numpy(found.offsets()), height, width)
+            sources[:, part] = _sources(ranking, chunks.members.cpu(), torch.from_numpy(found.offsets()), height, width)
             done += len(part)
     image, row, column = sources
     return Attribution(alpha_bar.cpu(), sizes, image, row, column, weight, entropy)
@@ -164,24 +164,22 @@ def _patch_sizes(machine: ScoreMachine, alpha_bar: AlphaBar, patch_size: int | N
 
 
 def _rankings(
-    machine: ScoreMachine,
     x_t: Images,
     alpha_bar: AlphaBar,
     group: Tensor,
-    members: Tensor,
+    bank: Chunks,
     found: Candidates,
     top: int,
     tell: Callable[[float], None],
 ) -> Iterator[tuple[Tensor, Ranking]]:
     """The rankings of the images of `group`, which share their candidates, in parts that fit into the memory budget."""
-    budget = machine.memory_budget or default_budget(x_t.device)
-    at_once = fitting(budget // 2, ranking_bytes(x_t, found, top), len(group), "one noisy image")
+    at_once = fitting(bank.budget, ranking_bytes(x_t, found, top), len(group), "one noisy image")
     for part in group.split(at_once):
 
         def tick(fraction: float, count: int = len(part)) -> None:
             tell(fraction * count)
 
-        chunks = Chunks(machine.images, members, budget // 2, tick)
+        chunks = bank.telling(tick)
         queries, levels = x_t[part.to(x_t.device)], alpha_bar[part]
         if COMPILED and x_t.device.type == "cpu" and x_t.dtype == torch.float32:
             yield part, rank_compiled(queries, levels, chunks, found, top, torch.get_num_threads())

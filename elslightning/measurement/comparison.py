@@ -24,6 +24,9 @@ from elslightning.system.processes import ALONE, Processes, all_or_none
 MEASURES = ("pearson_r", "pearson_r2", "r2_score", "cosine", "mse")
 NETWORK = "network"
 
+_DRAWN = 2**20
+"""Values that are resampled at once, in bootstraps."""
+
 _Source = tuple[str, int]
 """Who made a sample, and in how many steps."""
 
@@ -59,17 +62,26 @@ def median_interval(
 ) -> tuple[float, float, float]:
     """The median and its bootstrap percentile interval, as (median, low, high).
 
-    The median of an even number of values is the mean of the middle two.
+    The median of an even number of values is the mean of the middle two. Resamples are drawn one after the other, so
+    many at once that memory does not depend on the number of values, which changes no number.
     """
     generator = torch.Generator().manual_seed(seed)
-    draws = torch.randint(len(values), (resamples, len(values)), generator=generator)
-    medians = values[draws].quantile(0.5, dim=1)
+    at_once = max(1, _DRAWN // len(values))
+    medians = torch.cat(
+        [_medians(values, min(at_once, resamples - n), generator) for n in range(0, resamples, at_once)]
+    )
     tail = (1 - level) / 2
     return (
         float(values.quantile(0.5)),
         float(medians.quantile(tail)),
         float(medians.quantile(1 - tail)),
     )
+
+
+def _medians(values: Float[Tensor, " pairs"], count: int, generator: torch.Generator) -> Float[Tensor, " count"]:
+    """The medians of so many resamples."""
+    draws = torch.randint(len(values), (count, len(values)), generator=generator)
+    return values[draws].quantile(0.5, dim=1)
 
 
 @dataclass(frozen=True)

@@ -13,22 +13,30 @@ FEW_PAIRS = 30
 """Below this, the interval of a median rests on a handful of values around it."""
 
 
-def doubts(result: Result) -> list[str]:
+def doubts(result: Result, steps: int | None = None, theories: Sequence[str] | None = None) -> list[str]:
     """All that is doubtful about a result, each in one line: few pairs, scales at the edge of the list that was tried,
-    and, against the first number of network steps, machines whose intervals overlap."""
+    and machines whose intervals overlap.
+
+    Args:
+        result: of a measurement.
+        steps: the number of network steps to hold machines against; the first one if not given.
+        theories: the machines to hold against each other; all if not given.
+    """
     found = [
         line
         for machine, calibration in result.calibrations.items()
-        for line in at_the_edge(machine, calibration.scales.patch_size.tolist(), calibration.patch_sizes)
+        for line in _at_the_edge(machine, calibration.scales.patch_size.tolist(), calibration.patch_sizes)
     ]
     if (comparison := result.comparison) is None:
         return found
-    steps = next(iter(comparison.network))
-    values = {machine: comparison.values(machine, steps) for machine in comparison.machines}
-    return [*too_few(comparison.summary()["pairs"]), *found, *overlapping(values, steps)]
+    against = comparison.network_steps[0] if steps is None else steps
+    named = comparison.theories if theories is None else theories
+    values = {machine: comparison.values(machine, against) for machine in named}
+    pairs = len({row["pair"] for row in comparison.rows})
+    return [*_too_few(pairs), *found, *_overlapping(values, against)]
 
 
-def too_few(pairs: int) -> Iterator[str]:
+def _too_few(pairs: int) -> Iterator[str]:
     """Says so of fewer pairs than `FEW_PAIRS`."""
     if pairs < FEW_PAIRS:
         yield (
@@ -37,7 +45,7 @@ def too_few(pairs: int) -> Iterator[str]:
         )
 
 
-def at_the_edge(machine: str, sizes: Sequence[int], tried: Sequence[int]) -> Iterator[str]:
+def _at_the_edge(machine: str, sizes: Sequence[int], tried: Sequence[int]) -> Iterator[str]:
     """Names the patch sizes of a machine at an end of those that were tried: beyond it might be better ones.
 
     Args:
@@ -56,7 +64,7 @@ def at_the_edge(machine: str, sizes: Sequence[int], tried: Sequence[int]) -> Ite
             )
 
 
-def overlapping(values: Mapping[str, Tensor], steps: int) -> Iterator[str]:
+def _overlapping(values: Mapping[str, Tensor], steps: int) -> Iterator[str]:
     """Names machines whose intervals overlap, and what the pairs themselves say, for they share their noises.
 
     Args:

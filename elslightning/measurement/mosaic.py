@@ -16,8 +16,7 @@ from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import add_noise
 from elslightning.diffusion.shapes import Images, Labels, Progress, no_progress
 from elslightning.machines.kernels import sum_dtype
-from elslightning.machines.machine import Chunks, ScoreMachine
-from elslightning.machines.memory import default_budget
+from elslightning.machines.machine import ScoreMachine
 from elslightning.machines.patches import PatchMachine
 from elslightning.measurement.attribution import Attribution, attribute, check_attributable
 from elslightning.measurement.consistency import NOISE_POWER
@@ -224,26 +223,23 @@ def nearest_training_image(
     Only images of the sample's label count for a conditional machine. The bank is read in chunks within the machine's
     memory budget. Arguments as in `memorisation`.
     """
-    budget = machine.memory_budget or default_budget(samples.device)
     dtype = sum_dtype(samples.device)
     query = _standardised(samples.to(dtype))
     nearest = torch.zeros(len(samples), dtype=torch.int64)
     best = torch.full((len(samples),), -torch.inf, dtype=torch.float64)
     classes = torch.zeros(len(samples), dtype=torch.int64) if labels is None else labels.cpu()
     for label in classes.unique().tolist():
-        members = machine._members(label if machine.conditional else None)
+        bank = machine.bank(label)
         group = (classes == label).nonzero()[:, 0]
         start = 0
-        for images in Chunks(machine.images, members, budget, lambda fraction: None).of(
-            dtype, 8 * (4 * samples[0].numel() + len(group))
-        ):
+        for images in bank.of(dtype, 8 * (4 * samples[0].numel() + len(group))):
             r = (query[group.to(query.device)] @ _standardised(images).T).cpu().double()
             r, index = r.clamp(-1, 1).round(decimals=12), torch.arange(start, start + len(images))  # (group, image)
             first = r.argmax(dim=1)  # of equal images the first, though products of matrices differ in the last digit
             greatest = r.gather(1, first[:, None])[:, 0]
             better = greatest > best[group]
             best[group[better]] = greatest[better]
-            nearest[group[better]] = members.cpu()[index[first[better]]]
+            nearest[group[better]] = bank.members.cpu()[index[first[better]]]
             start += len(images)
     return nearest, best
 

@@ -79,7 +79,8 @@ class ComparisonSettings:
         compatibility: "official" has the machines err as in the paper's code: they start a step late, taking the noise
             for the state at t = 1 - 1 / steps, and at each step use the scale of the step before. None has them right.
         grid: name of the schedule on whose grid of noise levels all is done, calibration included, out of
-            `elslightning.diffusion.schedules.SCHEDULES`; None takes the schedule of the network.
+            `elslightning.diffusion.schedules.SCHEDULES`; None takes the schedule of the network. Samples that are not
+            compared (`elslightning sample`) go along the network's own.
 
     Raises:
         InputError: for a value that cannot work, naming it.

@@ -12,6 +12,7 @@ from elslightning.machines.registry import BASELINE, the_theory
 from elslightning.measurement.comparison import Comparison
 from elslightning.report import figures
 from elslightning.report.figures import PRINT, save_formats
+from elslightning.runs import layout
 from elslightning.runs.experiment import schedule_of
 from elslightning.runs.run import Run, read_run
 from elslightning.system.errors import InputError
@@ -51,7 +52,7 @@ def write_figures(directory: str | Path, output: str | Path | None = None) -> Wr
             run without data for any figure, and a folder that cannot be written to.
     """
     run = read_run(directory)
-    folder = run.directory / "figures" / "paper" if output is None else Path(output)
+    folder = run.directory / layout.FIGURES / "paper" if output is None else Path(output)
     files: list[Path] = []
     left_out: dict[str, str] = {}
     for name, draw in FIGURES.items():

@@ -14,7 +14,7 @@ from elslightning.report import figures
 from elslightning.report.figures.sweeps import sweep
 from elslightning.runs.experiment import formal_receptive_field
 from elslightning.runs.jobs import FINISHED, Job, find_jobs, lost, unfinished, varied
-from elslightning.runs.layout import CONFIG, METRICS, RECEPTIVE_FIELD, SCALES, STEP, SUMMARY, SWEEP, read_table
+from elslightning.runs.layout import CONFIG, FIGURES, METRICS, RECEPTIVE_FIELD, SCALES, STEP, SUMMARY, SWEEP, read_table
 from elslightning.runs.run import read_run_config
 from elslightning.system.errors import InputError
 from elslightning.system.files import read_csv, read_json, write_csv
@@ -100,8 +100,8 @@ def report(directory: str | Path) -> Report:
     try:
         figure = sweep(points, question.x, columns=question.columns, lines=question.lines, title=question.question)
         if figure is not None:
-            figures.save(figure, directory / "figures" / "sweep.png")
-            written.append(directory / "figures" / "sweep.png")
+            figures.save(figure, directory / FIGURES / "sweep.png")
+            written.append(directory / FIGURES / "sweep.png")
     except Exception as error:  # the numbers are there, whatever befalls their picture
         return Report(jobs, written, f"{type(error).__name__}: {error}")
     return Report(jobs, written)

@@ -1,13 +1,14 @@
 """Configurations: the `key=value` of command lines, what a run inherits from another, and plain values of both."""
 
+import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from elslightning.runs.paths import make_full
 from elslightning.system.errors import InputError
 
 INHERITED = ("seed", "data", "denoiser", "schedule", "machines", "calibration", "comparison")
@@ -41,13 +42,14 @@ def overrides_given() -> list[str]:
 
 
 def without_output(words: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The words of a command line without every `output=PATH`, and these paths.
+    """The words of a command line without every `output=PATH`, and these paths; `~` is the home folder.
 
     >>> without_output(["some_run", "output=page.html"])
     (['some_run'], ['page.html'])
     """
     words = list(words)
     outputs = [word.removeprefix(f"{_OUTPUT}=") for word in words if word.startswith(f"{_OUTPUT}=")]
+    outputs = [os.path.expanduser(output) for output in outputs]
     return [word for word in words if not word.startswith(f"{_OUTPUT}=")], outputs
 
 
@@ -82,17 +84,12 @@ def primitives(config: Any, sections: Iterable[str] | None = None) -> dict[str, 
 
 def inheritance(cfg: DictConfig) -> dict[str, Any]:
     """What later runs start from; folders and files by their full paths, for they may run elsewhere."""
-    config = primitives(cfg, INHERITED)
-    if config["data"].get("root") is not None:
-        config["data"]["root"] = str(Path(config["data"]["root"]).expanduser().absolute())
-    config["data"].pop("download", None)  # whoever gets the checkpoint is asked anew
-    for machine in config["machines"].values():
-        if machine.get("path") is not None:
-            machine["path"] = str(Path(machine["path"]).absolute())
+    config = OmegaConf.create(primitives(cfg, INHERITED))
+    make_full(config)
+    config.data.pop("download", None)  # whoever gets the checkpoint is asked anew
     # For the record: whoever opens it is asked again.
-    if cfg.get("trust"):
-        config["trust"] = list(cfg.trust)
-    return config
+    trust = {"trust": list(cfg.trust)} if cfg.get("trust") else {}
+    return primitives(config) | trust
 
 
 def inherit(cfg: DictConfig, inherited: Mapping[str, Any], overrides: Iterable[str]) -> None:

@@ -22,6 +22,7 @@ from elslightning.system.files import read_csv
 
 CONFIG = ".hydra/config.yaml"
 OVERRIDES = ".hydra/overrides.yaml"
+HYDRA = ".hydra/hydra.yaml"
 RECORD = "run.json"
 JOB = "job.json"
 CHECKPOINT = "checkpoints/last.ckpt"

@@ -170,6 +170,16 @@ def read_run(directory: str | Path) -> Run:
     return replace(run, calibrations=calibrations)
 
 
+def started_in(directory: Path) -> Path | None:
+    """The working directory that a run was started in, as Hydra wrote it; None if it did not."""
+    try:
+        content = read_config(directory / layout.HYDRA)
+    except InputError:
+        return None
+    found = setting(content, "hydra.runtime.cwd") if isinstance(content, DictConfig) else None
+    return Path(found) if isinstance(found, str) else None
+
+
 def read_overrides(directory: Path) -> list[str] | None:
     """What the command line of the run in a directory has set, as Hydra wrote it; None if it did not.
 

@@ -44,12 +44,21 @@ class LaunchError(InputError):
     """What keeps not only this job but the whole command from being run as it was started."""
 
 
+class LostProcessError(ElslightningError):
+    """One of several processes ended, and left the others waiting."""
+
+
 class VanishedError(ElslightningError):
     """The directory that a run works in is gone, or another one has taken its place."""
 
 
 class DivergedError(ElslightningError):
     """A training came to numbers that are not finite."""
+
+
+def note(message: str) -> None:
+    """Says, in a line on stderr, what was understood of the input."""
+    print(f"elslightning: {message}", file=sys.stderr)
 
 
 def warn(message: str) -> None:

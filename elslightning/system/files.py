@@ -90,7 +90,7 @@ def read_json(path: str | Path) -> Any:
         InputError: if it is missing or not JSON, naming the file.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -104,7 +104,7 @@ def read_csv(path: str | Path) -> list[dict[str, str]]:
         InputError: if it is missing or not CSV, naming the file.
     """
     try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
             return [
                 {name: text or "" for name, text in row.items() if name is not None} for row in csv.DictReader(file)
             ]
@@ -121,7 +121,7 @@ def read_config(path: str | Path) -> DictConfig | ListConfig:
         InputError: if it is missing or something else, naming the file.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
         depth = 0
         for event in yaml.parse(text, yaml.SafeLoader):
             depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import os
 import warnings
 from pathlib import Path
@@ -16,6 +17,21 @@ NAME = ".lock"
 _WITHOUT = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 # Whoever gives a directory back takes the file away: whoever had opened it by then needs to try again.
 _SECONDS = 0.2
+
+
+def new_directory(path: Path) -> Path:
+    """Makes a directory that was not there before: of this name, or of this name with a number, from 2 on.
+
+    Raises:
+        OSError: if none can be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        directory = path if number == 1 else path.with_name(f"{path.name}_{number}")
+        with contextlib.suppress(FileExistsError):
+            directory.mkdir()
+            return directory
+    raise AssertionError("numbers do not end")
 
 
 class Locks:

@@ -8,6 +8,15 @@ from typing import Any, NoReturn
 
 from elslightning.system.errors import InputError
 
+# A batch of CIFAR-10 has some thirty thousand instructions: several for each image.
+_MOST_INSTRUCTIONS = 200_000
+# What a value may be when written out, beyond twice the pickle: what is shared is written each time.
+_MOST_LENGTH = 1_000_000
+_MOST_LEVELS = 100
+# Numbers beyond those that are their own hash may be chosen to have the same one.
+_HASHED = 2**61 - 1
+_MOST_LONG_KEYS = 1000
+
 Call = Callable[..., Any]
 """A function of ours in the place of one that a pickle calls: its arguments are the file's, of any type."""
 
@@ -27,6 +36,24 @@ class Record:
     state: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(eq=False)
+class Made:
+    """What a call would have made: the name of what is called, its arguments, and the state it was given; no more."""
+
+    name: str
+    arguments: tuple[Any, ...]
+    state: Any = None
+
+
+def made(names: Collection[str]) -> dict[str, Call]:
+    """For `calls` of `read_pickle`: what these names make becomes `Made`."""
+
+    def call(name: str) -> Call:
+        return lambda *arguments: Made(name, arguments)
+
+    return {name: call(name) for name in names}
+
+
 def read_pickle(
     data: bytes,
     place: str,
@@ -34,9 +61,11 @@ def read_pickle(
     calls: Mapping[str, Call] | None = None,
     persistent: Call | None = None,
 ) -> Any:
-    """The content of a pickle of protocol 2 to 5: numbers, text, lists, tuples, dictionaries, and what is allowed.
+    """The content of a pickle: numbers, text, bytes, lists, tuples, dictionaries, and what is allowed.
 
-    Sets become lists.
+    Sets become lists, and strings of Python 2 bytes. Time and memory are bounded by the length of the pickle, and so is
+    what it holds, written out: a list may be in another many times, but not so often, nor so deep, that comparing or
+    printing it would not end.
 
     Args:
         data: the pickle; what follows its end is not looked at.
@@ -46,7 +75,7 @@ def read_pickle(
         persistent: gives the object that a persistent id stands for; without it there may be none.
 
     Raises:
-        InputError: for anything else, by its name, and for damaged bytes.
+        InputError: for anything else, by its name, for damaged bytes, and for too much.
 
     >>> import pickle
     >>> read_pickle(pickle.dumps([3, 5, {"a": None}]), "the example")
@@ -58,7 +87,9 @@ def read_pickle(
     """
     machine = _Machine(data, place, names, calls or {}, persistent)
     try:
-        return machine.run()
+        value = machine.run()
+        _bounded(value, place, 2 * len(data) + _MOST_LENGTH)
+        return value
     except InputError:  # a ValueError too
         raise
     except (IndexError, KeyError, TypeError, ValueError, struct.error) as error:
@@ -76,9 +107,11 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.left, self.long_keys = _MOST_INSTRUCTIONS, _MOST_LONG_KEYS
 
     def run(self) -> Any:
         while (code := self.take(1)) != b".":
+            self.spend(1)
             if code not in _INSTRUCTIONS:
                 self.refuse(f"has the pickle instruction {_OPCODES.get(code, code)!s}, which is not read")
             _INSTRUCTIONS[code](self)
@@ -87,10 +120,15 @@ class _Machine:
     def refuse(self, reason: str) -> NoReturn:
         raise InputError(f"{self.place} {reason}")
 
+    def spend(self, count: int) -> None:
+        self.left -= count
+        if self.left < 0:
+            self.refuse(f"takes more than {_MOST_INSTRUCTIONS} steps to read")
+
     # Reading.
 
     def take(self, count: int) -> bytes:
-        if count > len(self.data) - self.position:
+        if not 0 <= count <= len(self.data) - self.position:
             raise IndexError
         self.position += count
         return self.data[self.position - count : self.position]
@@ -98,11 +136,14 @@ class _Machine:
     def number(self, form: str) -> Any:
         return struct.unpack(form, self.take(struct.calcsize(form)))[0]
 
-    def text(self, form: str) -> str:
-        return self.take(self.number(form)).decode()
+    def bytes(self, form: str) -> bytes:
+        return self.take(self.number(form))
 
-    def line(self) -> str:
-        return self.take(self.data.index(b"\n", self.position) + 1 - self.position)[:-1].decode()
+    def text(self, form: str) -> str:
+        return self.bytes(form).decode()
+
+    def line(self, encoding: str = "utf-8") -> str:
+        return self.take(self.data.index(b"\n", self.position) + 1 - self.position)[:-1].decode(encoding)
 
     # The stack.
 
@@ -135,12 +176,25 @@ class _Machine:
     def extend(self, values: list[Any]) -> None:
         self.top(list).extend(values)
 
+    def integer(self) -> None:
+        text = self.line()
+        self.push(text == "01" if text in ("00", "01") else int(text))
+
     def set_items(self, pairs: list[Any]) -> None:
         target = self.top(dict)
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            if not isinstance(key, str | int):  # a tuple could be nested too deep to hash
+            if not isinstance(key, str | bytes | int):  # a tuple could be nested too deep to hash
                 raise TypeError
+            if isinstance(key, int) and abs(key) >= _HASHED:
+                self.long_keys -= 1
+                if self.long_keys < 0:
+                    self.refuse(f"has more than {_MOST_LONG_KEYS} keys of very large numbers")
             target[key] = value
+
+    def dictionary(self) -> None:
+        pairs = self.above_mark()
+        self.push({})
+        self.set_items(pairs)
 
     def name(self, module: Any, name: Any) -> None:
         if not (isinstance(module, str) and isinstance(name, str)):
@@ -171,8 +225,12 @@ class _Machine:
 
     def set_state(self) -> None:
         (state,) = self.pop(1)
+        if isinstance(self.stack[-1], Made):
+            self.stack[-1].state = state
+            return
         if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
             raise TypeError
+        self.spend(len(state))  # one that is shared is copied each time
         if not isinstance(self.stack[-1], dict):  # an OrderedDict has attributes, which are no data
             self.top(Record).state.update(state)
 
@@ -184,6 +242,49 @@ class _Machine:
 
     def memoize(self, index: int) -> None:
         self.memo[index] = self.stack[-1]
+
+
+def _parts(value: Any) -> list[Any]:
+    """What is directly within a value."""
+    match value:
+        case list() | tuple():
+            return list(value)
+        case dict():
+            return [*value, *value.values()]
+        case Record():
+            return [value.state]
+        case Made():
+            return [*value.arguments, value.state]
+    return []
+
+
+def _bounded(root: Any, place: str, most: int) -> None:
+    """Raises InputError if a value, written out with all that it shares, is too long, too deep, or within itself."""
+    # By identity: the length and the levels of what has been gone through.
+    known: dict[int, tuple[int, int]] = {}
+    begun: set[int] = set()
+    waiting = [root]
+    while waiting:
+        value = waiting[-1]
+        if id(value) in known:
+            waiting.pop()
+            continue
+        parts = _parts(value)
+        if id(value) not in begun and parts:
+            begun.add(id(value))
+            if any(id(part) in begun and id(part) not in known for part in parts):
+                raise InputError(f"{place} holds a value that is within itself")
+            waiting += parts
+            continue
+        waiting.pop()
+        below = [known[id(part)] for part in parts]
+        length = 1 + sum(length for length, _ in below) + (len(value) if isinstance(value, str | bytes) else 0)
+        levels = 1 + max((levels for _, levels in below), default=0)
+        if levels > _MOST_LEVELS:
+            raise InputError(f"{place} is nested more than {_MOST_LEVELS} levels deep")
+        if length > most:
+            raise InputError(f"{place} holds much more than its length: what it shares is too much when written out")
+        known[id(value)] = length, levels
 
 
 _OPCODES = {opcode.code.encode("latin-1"): opcode.name for opcode in pickletools.opcodes}
@@ -198,8 +299,17 @@ _INSTRUCTIONS: dict[bytes, Callable[[_Machine], None]] = {
     b"M": lambda m: m.push(m.number("<H")),
     b"\x8a": lambda m: m.push(int.from_bytes(m.take(m.number("<B")), "little", signed=True)),
     b"G": lambda m: m.push(m.number(">d")),
+    b"I": _Machine.integer,
+    b"L": lambda m: m.push(int(m.line().removesuffix("L"))),
     b"X": lambda m: m.push(m.text("<I")),
     b"\x8c": lambda m: m.push(m.text("<B")),
+    b"\x8d": lambda m: m.push(m.text("<Q")),
+    b"V": lambda m: m.push(m.line("raw-unicode-escape")),
+    b"U": lambda m: m.push(m.bytes("<B")),  # a string of Python 2
+    b"T": lambda m: m.push(m.bytes("<i")),
+    b"C": lambda m: m.push(m.bytes("<B")),
+    b"B": lambda m: m.push(m.bytes("<I")),
+    b"\x8e": lambda m: m.push(m.bytes("<Q")),
     b"(": lambda m: m.marks.append(len(m.stack)),
     b")": lambda m: m.push(()),
     b"\x85": lambda m: m.push(tuple(m.pop(1))),
@@ -207,6 +317,8 @@ _INSTRUCTIONS: dict[bytes, Callable[[_Machine], None]] = {
     b"\x87": lambda m: m.push(tuple(m.pop(3))),
     b"t": lambda m: m.push(tuple(m.above_mark())),
     b"]": lambda m: m.push([]),
+    b"l": lambda m: m.push(m.above_mark()),
+    b"d": _Machine.dictionary,
     b"\x8f": lambda m: m.push([]),  # a set
     b"a": lambda m: m.extend(m.pop(1)),
     b"e": lambda m: m.extend(m.above_mark()),
@@ -216,6 +328,8 @@ _INSTRUCTIONS: dict[bytes, Callable[[_Machine], None]] = {
     b"u": lambda m: m.set_items(m.above_mark()),
     b"h": lambda m: m.push(m.memo[m.number("<B")]),
     b"j": lambda m: m.push(m.memo[m.number("<I")]),
+    b"g": lambda m: m.push(m.memo[int(m.line())]),
+    b"p": lambda m: m.memoize(int(m.line())),
     b"q": lambda m: m.memoize(m.number("<B")),
     b"r": lambda m: m.memoize(m.number("<I")),
     b"\x94": lambda m: m.memoize(len(m.memo)),

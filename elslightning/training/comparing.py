@@ -14,7 +14,7 @@ from elslightning.measurement.doubts import doubts
 from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.result import Result
 from elslightning.report import figures
-from elslightning.runs.layout import LOSSES, SCALES
+from elslightning.runs.layout import FIGURES, LOSSES, SCALES
 from elslightning.runs.writing import write
 from elslightning.system.errors import InputError, warn
 from elslightning.system.processes import ALONE, Processes, all_or_none
@@ -118,7 +118,7 @@ class ELSComparison(pl.Callback):
                 logger.save()
         if self._history and place.first:
             figure = figures.losses(self._history)
-            figures.save(figure, self.directory / "figures" / "training.png")
+            figures.save(figure, self.directory / FIGURES / "training.png")
             for logger in place.loggers:
                 log_figure(logger, "training", figure, place.step)
         if self.result is not None and place.first:
@@ -127,9 +127,7 @@ class ELSComparison(pl.Callback):
                 warn(doubt)
 
     def _measure(self, task: DenoisingTask, data: Any, place: Place) -> Result:
-        images, labels, group = data.train_images, data.train_labels, place.processes.group
-        if not self.measurement.shard_bank:  # or the device is not to hold them all
-            images = images.to(place.device)
+        group = place.processes.group
         bars = Bars() if self.show_progress and place.first else None
         training = task.denoiser.training
         task.denoiser.eval()
@@ -137,8 +135,8 @@ class ELSComparison(pl.Callback):
             with all_or_none(group):
                 result = self.measurement.run(
                     task.denoiser,
-                    images,
-                    labels,
+                    data.train_images,
+                    data.train_labels,
                     task.schedule,
                     bars or no_progress,
                     processes=place.processes,

@@ -1,11 +1,22 @@
 """How the processes of a training are started, and whether they can find together."""
 
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import lightning.pytorch as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from elslightning.runs.configuration import key_of
-from elslightning.system.errors import LaunchError
+from elslightning.system.errors import LaunchError, LostProcessError
+from elslightning.system.processes import told
+
+# What gloo and NCCL say of a process that is not there any more.
+_CONNECTION = re.compile(r"gloo|NCCL|[Cc]onnection (closed|reset|refused)|[Bb]roken pipe|[Rr]ead error|[Ss]ocket")
 
 
 def check_launch(trainer: pl.Trainer) -> None:
@@ -42,3 +53,42 @@ def check_launch(trainer: pl.Trainer) -> None:
             f"the {processes} processes of this job were not started by one, and need a directory in common: give "
             f"{key}=DIRECTORY to all of them"
         )
+
+
+@contextmanager
+def lost_named(trainer: pl.Trainer, how_to_go_on: Callable[[], str]) -> Iterator[None]:
+    """Says which process of a training has ended, where the others know of a broken connection only.
+
+    Args:
+        trainer: of the training.
+        how_to_go_on: what to do then.
+
+    Raises:
+        LostProcessError: in place of what torch says of the connection.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if trainer.world_size == 1 or told(error) or not _CONNECTION.search(str(error)):
+            raise
+        raise LostProcessError(f"{_lost(trainer)}; {how_to_go_on()}") from error
+
+
+def _lost(trainer: pl.Trainer, seconds: float = 2) -> str:
+    """Which of the processes that this one has started ended, and how."""
+    processes: list[Any] = getattr(trainer.strategy.launcher, "procs", [])
+    deadline = time.monotonic() + seconds
+    while not (ended := [(rank, code) for rank, code in _codes(processes) if code]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if not ended:
+        return f"one of the other {trainer.world_size - 1} processes of this training ended"
+    return "; ".join(f"process {rank} of this training {_how(code)}" for rank, code in ended)
+
+
+def _codes(processes: list[Any]) -> list[tuple[int, int | None]]:
+    """The local ranks of started processes, with their exit codes."""
+    return [(rank, process.poll()) for rank, process in enumerate(processes, 1)]
+
+
+def _how(code: int) -> str:
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

@@ -22,6 +22,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from elslightning.runs.configuration import key_of
+from elslightning.runs.paths import for_grammar
 from elslightning.runs.targets import build
 from elslightning.system.checks import one_of, raise_for
 from elslightning.training.writers import MetricsFile
@@ -48,9 +49,10 @@ def build_loggers(
     """
     raise_for(*mode_problems(parts))
     loggers: list[Logger] = []
+    known = _from_environment() | dict(identity)
     for part in parts.values():
-        if part.get("mode") != "disabled":
-            unnamed = {key: value for key, value in identity.items() if key in part and part[key] is None}
+        unnamed = {key: value for key, value in known.items() if key in part and part[key] is None}
+        if unnamed.get("mode", part.get("mode")) != "disabled":
             loggers.append(build(part, **unnamed))
     if loggers and not any(isinstance(logger, CSVLogger) for logger in loggers):
         loggers.append(MetricsFile(str(directory), name="", version=""))
@@ -59,8 +61,19 @@ def build_loggers(
 
 def mode_problems(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What is wrong with the `mode` of the loggers that have one."""
-    modes = {f"logger.{name}.mode": part["mode"] for name, part in parts.items() if "mode" in part}
+    given = {f"logger.{name}.mode": part["mode"] for name, part in parts.items() if "mode" in part}
+    modes = {key: mode for key, mode in given.items() if mode is not None}
+    if len(modes) < len(given):
+        modes["WANDB_MODE"] = _from_environment()["mode"]
     return [line for key, mode in modes.items() for line in one_of(key, mode, MODES)]
+
+
+def _from_environment() -> dict[str, str | None]:
+    """What takes the place of a project and a mode that a configuration leaves null: what W&B's variables say."""
+    return {
+        "project": os.environ.get("WANDB_PROJECT") or "elslightning",
+        "mode": os.environ.get("WANDB_MODE") or "offline",
+    }
 
 
 def identify(directory: Path) -> dict[str, str | None]:
@@ -78,7 +91,7 @@ def identify(directory: Path) -> dict[str, str | None]:
         group = group or "/".join(sweep.parts[sweep.parts.index("multirun") + 1 :] if "multirun" in sweep.parts else "")
         group = group or sweep.name
         words = [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
-        typed = OverridesParser.create().parse_overrides(words)
+        typed = OverridesParser.create().parse_overrides(for_grammar(words, several=True))
         shared = {override.key_or_group for override in typed if not override.is_sweep_override()}
         overrides = [word for word in overrides if key_of(word) not in shared] or overrides
     name = ",".join(overrides)

@@ -14,7 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from elslightning.runs.checkpoints import read_checkpoint
 from elslightning.runs.configuration import keys_of
 from elslightning.runs.layout import CHECKPOINT, CONFIG, METRICS, STEP
+from elslightning.runs.paths import make_full
 from elslightning.runs.provenance import is_finished
+from elslightning.runs.run import started_in
 from elslightning.runs.targets import at_present
 from elslightning.system.errors import InputError
 from elslightning.system.files import read_config, read_csv
@@ -65,8 +67,11 @@ def resumed(cfg: DictConfig, directory: Path) -> tuple[DictConfig, Stand]:
     if not isinstance(saved, DictConfig) or saved.get("verb") != "train":
         raise InputError(f"resume={directory} is not the directory of a training")
     saved = OmegaConf.create(at_present(OmegaConf.to_container(saved, resolve=False)))
+    make_full(saved, started_in(directory))
     keys = keys_of(sys.argv[2:])
     saved.trust = cfg.trust
+    if "data.root" in keys:
+        saved.data.root = cfg.data.root
     if any(key.split(".")[0] == "logger" for key in keys):
         saved.logger = cfg.logger
     epochs = saved.trainer.max_epochs

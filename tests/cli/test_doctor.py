@@ -153,18 +153,22 @@ def test_data_sets_are_recognised(tmp_path):
     assert not any(finding.remedy for finding in found.values())
     assert found["idx"].found == "data=mnist or data=fashion_mnist: 60 + 20 images of 1 x 28 x 28"
     assert found["torchvision"].found == "data=fashion_mnist: 60 + 20 images of 1 x 28 x 28"
-    assert found["photos"].found == "data=folder: 2 images"
+    assert found["photos"].found.startswith("data=folder: 1 images to train and 1 to validate on (the last tenth")
+    assert "warning: 2 of 2 images are of one colour" in found["photos"].found
 
 
 def test_folders_without_data_and_with_damaged_data_fail(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text").mkdir()
-    (tmp_path / "text" / "a.png").write_text("no image")
+    for name in "abc":
+        (tmp_path / "text" / f"{name}.png").write_text("no image")
     damaged = write_fashion_mnist(tmp_path / "damaged")
     path = damaged / "train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:-5])
     assert doctor._folder(str(tmp_path / "empty")).found == "holds no data set"
-    assert "cannot be read as an image" in doctor._folder(str(tmp_path / "text")).remedy
+    text = doctor._folder(str(tmp_path / "text"))
+    assert text.found.startswith("data=folder: 2 images to train")
+    assert all(f"{name}.png cannot be read as an image" in text.remedy for name in "abc")
     assert "train-images-idx3-ubyte has" in doctor._folder(str(damaged)).found
     assert all(doctor._folder(str(tmp_path / name)).remedy for name in ("empty", "text", "damaged"))
 

@@ -8,8 +8,10 @@ from tiny import cli, compose_config, train
 
 from elslightning.cli.preflight import doubtful
 from elslightning.data import ImageDataModule
+from elslightning.diffusion.schedules import SCHEDULES
 from elslightning.machines import machine, patches
 from elslightning.machines.doorway import check_bank
+from elslightning.networks import NetworkDenoiser, ResNet
 from elslightning.runs import targets
 from elslightning.runs.configuration import primitives
 from elslightning.system.checks import flag, is_whole, one_of, raise_for, whole
@@ -108,7 +110,16 @@ REFUSED = {
     "text for a label": (["sample", "source=is", "conditional=true", "label=cat"], "label must be a whole number"),
     "scales": (["compare", "checkpoint=x", "scales=missing.json"], "cannot read missing.json"),
     "interpolation": (["train", "denoiser.width=${data.depth}"], "depth"),
-    "unknown machine": (["train", "+machines.x._target_=elslightning.Other"], "elslightning.machines.Other"),
+    "unknown grid": (["train", "comparison.grid=straight"], "comparison.grid must be one of cosine, "),
+    "more steps of the network than its schedule has": (
+        ["train", "schedule=linear", "comparison.network_steps=[20,1001]"],
+        "a schedule of 1000 levels has no reverse process of 1001 steps",
+    ),
+    "more steps of the network than the grid has": (
+        ["train", "comparison.grid=linear", "comparison.network_steps=1001"],
+        "a schedule of 1000 levels has no reverse process of 1001 steps",
+    ),
+    "unknown machine": (["train", "+machines.x._target_=elslightning.Other"], "elslightning.Other"),
 }
 
 
@@ -185,6 +196,25 @@ def test_a_machine_for_another_border_alone_is_doubtful(tmp_path, padding, machi
     network = torch.nn.Identity()
     assert len(doubtful(primitives(cfg), network)) == count
     assert doubtful(primitives(cfg), None) == []
+
+
+@pytest.mark.parametrize(
+    ("schedule", "grid", "count"),
+    [
+        ("cosine", "linear", 1),
+        ("cosine", "squaredcos", 1),
+        ("linear", "cosine", 0),
+        ("cosine", "cosine", 0),
+        ("cosine", "null", 0),
+    ],
+)
+def test_a_grid_beyond_the_networks_own_noise_levels_is_doubtful(tmp_path, schedule, grid, count):
+    config = primitives(compose_config("train", tmp_path, [f"schedule={schedule}", f"comparison.grid={grid}"]))
+    found = doubtful(config, NetworkDenoiser(ResNet(1, width=16, num_layers=1), SCHEDULES[schedule]()))
+    assert len(found) == count
+    for line in found:
+        assert line.startswith(f"comparison.grid={grid} goes to alpha_bar = ")
+        assert line.endswith(" only: beyond, it is asked at its last time")
 
 
 def test_a_configuration_is_checked_once_before_the_data_and_once_with_them(tmp_path, monkeypatch):

@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elslightning.data import Request
-from elslightning.data.cifar import ARCHIVE, FOLDER, cifar10, read_batch, read_pickle
+from elslightning.data.cifar import ARCHIVE, FOLDER, cifar10, read_batch
 from elslightning.system.errors import InputError
+from elslightning.system.pickles import read_pickle
 
 pytestmark = pytest.mark.reliability
 
@@ -86,8 +87,8 @@ DAMAGED = {
     "fewer labels": (batch(IMAGES[:2], [3]), "has 1 labels for 2 images"),
     "high label": (batch(IMAGES[:2], [3, 10]), "its labels are not a list of numbers 0 … 9"),
     "label of text": (pickle.dumps({"data": IMAGES[:1].flatten(1).numpy(), "labels": ["3"]}, 4), "its labels are not"),
-    "deep key": (b"\x80\x02})" + b"\x85" * 1_000_000 + b"Ns.", "more than 1000 tuples"),
-    "huge memo": (b"\x80\x02}r\xff\xff\xff\xff.", "memo position 4294967295"),
+    "deep key": (b"\x80\x02})" + b"\x85" * 1_000_000 + b"Ns.", "cannot be read"),
+    "huge memo": (b"\x80\x02}r\xff\xff\xff\xff.", "its data is not an array of bytes"),
     "huge length": (b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x0f.", "cannot be read"),
     "huge number": (b"\x80\x02}(U\x04data(cnumpy.core.multiarray\n_reconstruct\noq\x01(NKKK\x01\x86NNNtb"
                     b"u.", "not an array|cannot be read"),
@@ -161,7 +162,7 @@ class Harmful:
 @pytest.mark.parametrize("wrap", [lambda harm: harm, lambda harm: {"data": harm}, lambda harm: {"labels": [harm]}])
 def test_what_a_pickle_names_is_not_run_but_refused_by_name(tmp_path, wrap, protocol):
     write_cifar10(tmp_path, data_batch_3=pickle.dumps(wrap(Harmful(tmp_path / "canary")), protocol))
-    with pytest.raises(InputError, match=r"data_batch_3 .* names '(posix|nt)\.mkdir'"):
+    with pytest.raises(InputError, match=r"data_batch_3 .* names (posix|nt)\.mkdir,"):
         read(tmp_path)
     assert not (tmp_path / "canary").exists()
 
@@ -177,8 +178,8 @@ def test_any_name_but_those_of_arrays_is_refused(name, form):
         "instance": b"(U\x01xi" + where,
         "object": b"c" + where + b")\x81",
     }[form]
-    with pytest.raises(InputError, match=f"names '{name.replace(' ', '.')}'"):
-        read_pickle("here", b"\x80\x02" + body + b".")
+    with pytest.raises(InputError, match=f"here .* names {name.replace(' ', '.')},"):
+        read_batch("here", b"\x80\x02" + body + b".")
 
 
 @pytest.mark.parametrize(
@@ -200,8 +201,8 @@ def test_names_of_arrays_do_nothing_either(body):
 def test_registered_extensions_are_refused(tmp_path):
     copyreg.add_extension("os", "mkdir", 240)
     try:
-        with pytest.raises(InputError, match=r"names 'os\.mkdir'"):
-            read_pickle("here", b"\x80\x02\x82\xf0X\x01\x00\x00\x00x\x85R.")
+        with pytest.raises(InputError, match=r"here .* instruction EXT1"):
+            read_batch("here", b"\x80\x02\x82\xf0X\x01\x00\x00\x00x\x85R.")
     finally:
         copyreg.remove_extension("os", "mkdir", 240)
 
@@ -216,7 +217,7 @@ values = st.recursive(
 @settings(max_examples=50, deadline=None)
 @given(values, st.integers(0, 5))
 def test_plain_data_is_what_pickle_reads(value, protocol):
-    assert read_pickle("here", pickle.dumps(value, protocol)) == value
+    assert read_pickle(pickle.dumps(value, protocol), "here") == value
 
 
 SMALL = batch(IMAGES[:1], [7])

@@ -11,12 +11,14 @@ import torch
 from files import picture, write_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from torch.testing import assert_close
 from torchvision.transforms import v2 as transforms
 
 from elslightning.data import ImageDataModule, Request
-from elslightning.data.folder import decode, divide, find_images, image_folder, read_image
+from elslightning.data.decoding import decode, read_image
+from elslightning.data.finding import find
+from elslightning.data.folder import class_folders, divide, image_folder
 from elslightning.system.errors import InputError
 
 
@@ -36,7 +38,7 @@ def paths(items):
 
 
 def found(root):
-    return [path.as_posix() for path in find_images(root)]
+    return [path.as_posix() for path in find(root).images]
 
 
 def labels(items):
@@ -114,17 +116,108 @@ def test_images_are_found_at_any_depth_in_the_order_of_their_paths(tmp_path):
     assert found(tmp_path) == ["A.bmp", "a/b/y.PNG", "a/z.jpg", "a.png", "b.png", "c/d/e/x.webp"]
 
 
-def test_links_to_files_are_read_and_links_to_folders_are_not_followed(tmp_path):
-    write_images(tmp_path / "elsewhere", ["a.png", "b.png"])
+def test_links_to_files_are_read_and_links_to_folders_that_may_be_classes_are_followed(tmp_path):
+    write_images(tmp_path / "elsewhere", ["a.png", "b.png", "in/c.png"])
+    (tmp_path / "elsewhere" / "further").symlink_to(tmp_path / "elsewhere" / "in")
     root = tmp_path / "root"
-    write_images(root, ["c.png"])
-    (root / "linked.png").symlink_to(tmp_path / "elsewhere" / "a.png")
-    (root / "more").symlink_to(tmp_path / "elsewhere")
-    (root / "loop").symlink_to(root)
-    assert found(root) == ["c.png", "linked.png"]
-    assert len(read(root)[0].images) == 1
+    write_images(root, ["cow/c.png", "cow/d.png"])
+    (root / "cow" / "linked.png").symlink_to(tmp_path / "elsewhere" / "a.png")
+    (root / "dog").symlink_to(tmp_path / "elsewhere")
+    (root / "cow" / "deeper").symlink_to(tmp_path / "elsewhere")
+    for name, target in (("loop", root), ("up", tmp_path)):
+        (root / name).symlink_to(target)
+    files = ["cow/c.png", "cow/d.png", "cow/linked.png", "dog/a.png", "dog/b.png", "dog/in/c.png"]
+    assert found(root) == files
+    assert class_folders(root) == ["cow", "dog"]
+    left = find(root).left
+    assert set(left) == {"link loop/", "link up/", "link cow/deeper/", "link dog/further/"}
     (tmp_path / "link").symlink_to(root)
-    assert found(tmp_path / "link") == ["c.png", "linked.png"]
+    assert found(tmp_path / "link") == files
+
+
+@pytest.mark.reliability
+def test_sets_and_their_classes_may_be_links(tmp_path):
+    for part in ("train", "val"):
+        write_images(tmp_path / "store" / part, ["cat/1.png", "dog/1.png"])
+        (tmp_path / "pics" / part).mkdir(parents=True)
+        for kind in ("cat", "dog"):
+            (tmp_path / "pics" / part / kind).symlink_to(tmp_path / "store" / part / kind)
+    train, val = read(tmp_path / "pics")
+    assert train.labels.tolist() == val.labels.tolist() == [0, 1]
+
+
+@pytest.mark.reliability
+@pytest.mark.parametrize(("train", "held"), [("training", "testing"), ("Train", "Test"), ("TRAIN", "Validation")])
+def test_sets_in_other_words_are_the_two_sets(train, held):
+    items, val = divided(f"{train}/1.png", f"{train}/2.png", f"{held}/3.png")
+    assert paths(items) == [f"{train}/1.png", f"{train}/2.png"]
+    assert paths(val) == [f"{held}/3.png"]
+    assert labels(items + val) == [None] * 3
+
+
+@pytest.mark.reliability
+def test_what_was_understood_is_said_in_a_line(tmp_path):
+    flat(tmp_path, {f"{kind}/{n}.png": 9 * n for kind, count in (("cat", 4), ("dog", 3)) for n in range(count)})
+    for other in ("cat/@eaDir/0.png/thumb.png", "notes.txt", "bird/1.gif", "bird/2.gif", ".hidden.png"):
+        (tmp_path / other).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / other).write_text("no image")
+    train, _ = read(tmp_path, num_classes=2)
+    assert train.about == (
+        f"data.root={tmp_path}: 5 images to train and 2 to validate on (the last tenth of each class for validation); "
+        "2 classes: cat (4), dog (3); left out: 2 .gif, 1 hidden, 1 folder @eaDir/, 1 .txt"
+    )
+    assert f"data.root={tmp_path} has a folder bird/ that is no class, for .gif files are not read" in train.doubts
+    assert any(f"7 of 7 images are of one colour, first {tmp_path}" in doubt for doubt in train.doubts)
+    module = ImageDataModule("folder", channels=3, root=tmp_path, image_size=4)
+    module.setup()
+    assert (module.about, module.doubts) == (train.about, train.doubts)
+
+
+@pytest.mark.reliability
+def test_the_sets_are_said_and_what_is_in_neither(tmp_path):
+    write_images(tmp_path, ["Train/1.png", "val/2.png", "test/3.png", "4.png"])
+    train, _ = read(tmp_path)
+    assert train.about == (
+        f"data.root={tmp_path}: 1 images to train and 1 to validate on (sets Train/ and val/); no classes; "
+        "left out: 2 not in Train/ or val/"
+    )
+    assert train.doubts == ()
+
+
+@pytest.mark.reliability
+def test_classes_that_are_named_like_sets_are_doubtful(tmp_path):
+    write_images(tmp_path, ["Train/1.png", "Train/2.png", "plane/1.png"])
+    (doubt,) = read(tmp_path)[0].doubts
+    assert f"data.root={tmp_path} has classes that are named like sets: Train; two sets are" in doubt
+
+
+@pytest.mark.reliability
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_drawings_on_a_transparent_ground_are_drawn_on_white(tmp_path, mode, channels):
+    """Black lines, and nothing but black below what is transparent."""
+    alpha = np.zeros((4, 4), np.uint8)
+    alpha[1, 2], alpha[3, 3] = 255, 128
+    image = Image.fromarray(np.dstack([np.zeros((4, 4, 3), np.uint8), alpha]))
+    if mode == "P":
+        alpha[3, 3] = 0
+        image = Image.fromarray((alpha == 255).astype(np.uint8), "P")
+        image.putpalette([0, 0, 0, 0, 0, 0])
+        image.info["transparency"] = 0
+        image.save(tmp_path / "a.png", transparency=0)
+    else:
+        image.convert("RGBA" if mode == "PA" else mode).save(tmp_path / "a.png")
+    found = read_image(tmp_path / "a.png", channels, None)
+    expected = torch.from_numpy(255.0 - alpha).expand(channels, 4, 4)
+    assert_close(torch.from_numpy(found.copy()).double(), expected.double(), rtol=0, atol=1)
+
+
+@pytest.mark.reliability
+def test_images_with_long_texts_are_read(tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("prompt", "a cat " * 2**18, zip=True)
+    picture((6, 6)).save(tmp_path / "a.png", pnginfo=text)
+    assert read_image(tmp_path / "a.png", 3, None).shape == (3, 6, 6)
 
 
 def test_broken_link_is_named(tmp_path):
@@ -135,9 +228,8 @@ def test_broken_link_is_named(tmp_path):
 
 
 def test_folder_without_images_is_told(tmp_path):
-    with pytest.raises(
-        InputError, match=rf"data\.root={tmp_path} holds no \.png, .* \(links to folders are not followed"
-    ):
+    (tmp_path / "a.gif").write_text("no image")
+    with pytest.raises(InputError, match=rf"data\.root={tmp_path} holds no \.png, .* file; left out: 1 \.gif"):
         read(tmp_path)
 
 
@@ -147,7 +239,7 @@ def test_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", refuse)  # for the superuser, who may read everything
     with pytest.raises(InputError, match=f"cannot read {tmp_path}: Permission denied"):
-        find_images(tmp_path)
+        find(tmp_path)
 
 
 def divided(*names):
@@ -268,12 +360,18 @@ def test_more_images_than_there_are_are_refused_before_decoding(tmp_path, key, c
         read(tmp_path, **{key: count + 1})
 
 
-def test_first_bad_image_of_many_is_named(tmp_path):
+@pytest.mark.reliability
+@pytest.mark.parametrize("bad", [[0, 90, 250], range(0, 300, 20)], ids=len)
+def test_the_first_ten_bad_images_of_many_are_named_at_once(tmp_path, bad):
     flat(tmp_path, {f"{n:03}.png": 1 for n in range(300)}, side=2)
-    for n in (90, 170, 250):
+    for n in bad:
         (tmp_path / f"{n:03}.png").write_text("no image")
-    with pytest.raises(InputError, match=r"090\.png"):
+    with pytest.raises(InputError) as error:
         read(tmp_path)
+    named = [line for line in error.value.problems if "cannot be read" in line]
+    assert [Path(line.split(" cannot")[0]).name for line in named] == [f"{n:03}.png" for n in bad][:10]
+    more = [f"and {len(bad) - 10} files more"] if len(bad) > 10 else []
+    assert list(error.value.problems[len(named) :]) == more
 
 
 def test_without_image_size_all_must_have_the_same(tmp_path):

@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.sampling import sample
 from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.measurement import comparison as comparison_module
 from elslightning.measurement.comparison import MEASURES, Comparison, agreement, compare, median_interval
 from elslightning.measurement.consistency import consistency
 from elslightning.system.errors import InputError
@@ -378,3 +379,25 @@ def test_machines_that_skip_leave_networks_alone(machines, noise):
     assert network.levels == peer.levels == SCHEDULE.noise_levels(3).tolist()
     assert_close(late.machines["ls"], sample(machine, noise, SCHEDULE, 4, skip=1))
     assert {row["steps"] for row in late.rows if row["machine"] == "ls"} == {4}
+
+
+@pytest.mark.reliability
+@pytest.mark.parametrize("count", [1, 2, 7, 100])
+def test_the_interval_of_many_values_is_found_in_parts_that_change_no_number(monkeypatch, count):
+    """What it was before, in one part; and in parts, the generator is never asked for more than they hold."""
+    values, generator = random_noise(count), torch.Generator().manual_seed(0)
+    medians = values[torch.randint(count, (4000, count), generator=generator)].quantile(0.5, dim=1)
+    whole = tuple(float(value) for value in (values.quantile(0.5), medians.quantile(0.025), medians.quantile(0.975)))
+    asked, drawing = [], torch.randint
+
+    def randint(high, size, **options):
+        asked.append(size[0] * size[1])
+        return drawing(high, size, **options)
+
+    monkeypatch.setattr(torch, "randint", randint)
+    for most in (comparison_module._DRAWN, 1000):
+        monkeypatch.setattr(comparison_module, "_DRAWN", most)
+        asked.clear()
+        assert median_interval(values, level=0.95) == pytest.approx(whole, rel=0, abs=0)
+        assert max(asked) <= most
+        assert sum(asked) == 4000 * count

@@ -251,7 +251,7 @@ def test_a_module_that_stands_in_two_places_is_refused(tmp_path):
 def test_a_module_within_itself_is_refused(tmp_path):
     network = ddim_of()
     network.backbone.convs._modules["0"] = network.backbone
-    refused(papers.save(network, tmp_path / "endless.pt"), "is not a module of its own")
+    refused(papers.save(network, tmp_path / "endless.pt"), "holds a value that is within itself")
 
 
 def test_shared_weights_are_no_way_to_more_memory_than_the_file(tmp_path):

@@ -418,7 +418,9 @@ def said(run) -> set[str]:
 
 def test_few_pairs_are_warned_of(opened):
     for pairs, warned in ((FEW_PAIRS - 1, True), (FEW_PAIRS, False)):
-        assert ("Few pairs" in said(replace(opened, summary=opened.summary | {"pairs": pairs}))) is warned
+        rows = [row | {"pair": pair} for row in opened.comparison.rows if row["pair"] == 0 for pair in range(pairs)]
+        run = replace(opened, comparison=replace(opened.comparison, rows=rows))
+        assert ("Few pairs" in said(run)) is warned
 
 
 @pytest.mark.parametrize(
@@ -458,9 +460,9 @@ def test_machines_that_cannot_be_told_apart_are_warned_of(opened):
         return replace(opened, comparison=found, summary={"pairs": 40, "steps": 2, "machines": entries})
 
     assert "Intervals overlap" not in said(run(0.2, 0.0))
-    (alike,) = cautions(replace(run(0.0, 0.02), scales={}, losses={}))
+    (alike,) = cautions(replace(run(0.0, 0.02), calibrations={}, losses={}))
     assert "cannot be told apart either" in alike
-    (ahead,) = cautions(replace(run(0.03, 0.0), scales={}, losses={}))
+    (ahead,) = cautions(replace(run(0.03, 0.0), calibrations={}, losses={}))
     assert "Pair by pair bbELS is ahead nevertheless" in ahead
 
 

@@ -201,13 +201,29 @@ def test_a_memory_of_any_number_takes_no_more_room():
     assert read_pickle(b"K\x07r\xff\xff\xff\xff" + b"j\xff\xff\xff\xff.", "the file") == 7
 
 
-def test_nesting_may_be_deep():
-    depth = 10_000
-    found = read_pickle(b")" + b"\x85" * depth + b".", "the file")
-    for _ in range(depth):
+def test_nesting_is_bounded():
+    found = read_pickle(b")" + b"\x85" * 90 + b".", "the file")
+    for _ in range(90):
         (found,) = found
     assert found == ()
-    refused(b"}" + b")" + b"\x85" * depth + b"K\x01s.", "damaged")
+    refused(b")" + b"\x85" * 10_000 + b".", "nested more than")
+    refused(b"}" + b")" + b"\x85" * 10_000 + b"K\x01s.", "damaged")
+
+
+def test_what_is_shared_too_often_is_refused():
+    doubled = b"]q\x00" + b"".join(b"(h\x00h\x00lq\x00" for _ in range(40))
+    refused(doubled + b".", "shares")
+    refused(b"]q\x00h\x00a.", "within itself")
+
+
+@pytest.mark.parametrize("code", [b"T\xff\xff\xff\x7f", b"T\xff\xff\xff\xff", b"B\xff\xff\xff\xff"])
+def test_a_length_beyond_the_end_is_refused(code):
+    refused(code + b"a.", "damaged")
+
+
+@pytest.mark.parametrize("code", [b"]", b"}", b")", b"N"])
+def test_steps_are_bounded(code):
+    refused(code * 300_000 + b".", "steps to read")
 
 
 def test_every_truncation_is_refused():

@@ -19,7 +19,7 @@ from tiny import PAIRS, TRAIN, cli, train
 
 from elslightning.machines.scales import load_scales
 from elslightning.measurement.comparison import MEASURES
-from elslightning.training.loggers import log_config, log_file, log_lines, log_table
+from elslightning.training.loggers import build_loggers, log_config, log_file, log_lines, log_table, mode_problems
 
 WANDB = ["logger=wandb", "machines=[bbels,is]"]
 SHORT = [*TRAIN, "compare=false", "logger=wandb"]
@@ -223,3 +223,35 @@ def test_a_logger_of_scalars_is_not_asked_for_more(tmp_path):
     log_file(logger, tmp_path / "none", "file")
     log_config(logger, {"a": 1})
     assert logger.scalars == []
+
+
+@pytest.mark.reliability
+def test_the_project_and_the_mode_are_those_of_wandbs_variables_where_nothing_is_said(tmp_path, monkeypatch):
+    part = {"_target_": "lightning.pytorch.loggers.WandbLogger", "project": None, "mode": None, "name": None}
+    part |= {"save_dir": str(tmp_path), "id": None, "group": None}
+
+    def chosen(**given):
+        logger = build_loggers({"wandb": part | given}, tmp_path, {"id": "a", "name": "b", "group": None})[0]
+        return logger._wandb_init["project"], logger._wandb_init["mode"]
+
+    for name in ("WANDB_MODE", "WANDB_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    assert chosen() == ("elslightning", "offline")
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    assert chosen() == ("mine", "offline")
+    assert chosen(project="yours") == ("yours", "offline")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert build_loggers({"wandb": part}, tmp_path, {}) == []
+    assert chosen(mode="offline") == ("mine", "offline")
+    monkeypatch.setenv("WANDB_MODE", "sideways")
+    assert mode_problems({"wandb": part}) == ["WANDB_MODE must be one of offline, online, disabled, not 'sideways'"]
+    assert mode_problems({"wandb": part | {"mode": "offline"}}) == []
+
+
+@pytest.mark.reliability
+def test_a_trial_leaves_nothing_of_wandb_and_a_bar_can_be_left_out(tmp_path, capsys):
+    options = [*SHORT, "+trainer.fast_dev_run=true", "+trainer.enable_progress_bar=false"]
+    done = cli("train", *options, f"hydra.run.dir={tmp_path / 'run'}")
+    assert done.code == 0, done.err
+    assert not (tmp_path / "run" / "wandb").exists()
+    assert "training:" not in done.err

@@ -2,11 +2,14 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import offline
 import pytest
 import torch
+from files import write_fashion_mnist
+from omegaconf import OmegaConf
 from tiny import PAIRS, TRAIN, cli, snapshot
 from trainings import checkpoint, metrics
 
@@ -78,7 +81,7 @@ def resumed(interrupted, before):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["seed=1"], "only trainer.max_epochs and logger.* can be set, not seed"),
+        (["seed=1"], "only trainer.max_epochs, data.root and logger.* can be set, not seed"),
         (["~callbacks.ema"], "not callbacks.ema"),
         (["hydra.run.dir=other"], "not hydra.run.dir"),
         (["--multirun"], "--multirun does not go with it"),
@@ -169,3 +172,36 @@ def test_a_finished_training_goes_on_for_more_epochs_and_with_other_loggers(tmp_
     assert metrics(tmp_path / "short") == metrics(tmp_path / "long")
     (run,) = offline.runs(tmp_path / "short")
     assert run.id == wandb_identity(tmp_path / "short")["id"]
+
+
+def test_a_training_goes_on_elsewhere_and_after_its_data_have_moved(tmp_path, monkeypatch):
+    for name, values in (("here", "data"), ("there", "none")):
+        (tmp_path / name / values).mkdir(parents=True)
+    write_fashion_mnist(tmp_path / "here" / "data")
+    monkeypatch.chdir(tmp_path / "here")
+    options = [*TRAIN, "data=fashion_mnist", "data.root=data", "compare=false", "logger=[]", "callbacks=[checkpoint]"]
+    done = cli("train", *options, "hydra.run.dir=../run")
+    assert done.code == 0, done.err
+    monkeypatch.chdir(tmp_path / "there")
+    done = cli("train", "resume=../run", "trainer.max_epochs=2")
+    assert done.code == 0, done.err
+    shutil.move(tmp_path / "here" / "data", tmp_path / "My Data (2)")
+    assert "data.root=" in cli("train", f"resume={tmp_path / 'run'}", "trainer.max_epochs=3").err
+    done = cli("train", f"resume={tmp_path / 'run'}", "trainer.max_epochs=3", "data.root=../My Data (2)")
+    assert done.code == 0, done.err
+    assert checkpoint(tmp_path / "run")["epoch"] == 2
+    assert OmegaConf.load(tmp_path / "run" / ".hydra" / "config.yaml").data.root == str(tmp_path / "here" / "data")
+
+
+def test_a_relative_root_that_no_command_line_names_is_of_where_the_training_began(tmp_path, monkeypatch):
+    """As a configuration file, or an earlier version, leaves it."""
+    write_fashion_mnist(tmp_path / "here" / "data")
+    monkeypatch.chdir(tmp_path / "here")
+    options = [*TRAIN, "data=fashion_mnist", "data.root=data", "compare=false", "logger=[]", "callbacks=[checkpoint]"]
+    assert cli("train", *options, f"hydra.run.dir={tmp_path / 'run'}").code == 0
+    for name in ("config.yaml", "overrides.yaml"):
+        path = tmp_path / "run" / ".hydra" / name
+        path.write_text(path.read_text().replace(str(tmp_path / "here" / "data"), "data"))
+    monkeypatch.chdir(tmp_path)
+    done = cli("train", "resume=run", "trainer.max_epochs=2")
+    assert done.code == 0, done.err

@@ -7,10 +7,13 @@ import os
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import psutil
 import pytest
 import torch
 import torch.distributed as dist
@@ -25,9 +28,10 @@ from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.settings import CalibrationSettings, ComparisonSettings
 from elslightning.runs.checkpoints import open_network
 from elslightning.runs.writing import write
-from elslightning.system.errors import InputError
+from elslightning.system.errors import InputError, LostProcessError
 from elslightning.system.processes import Processes, all_or_none, meet
 from elslightning.training.comparing import ELSComparison
+from elslightning.training.launch import lost_named
 from elslightning.training.task import DenoisingTask
 
 MEDIAN = "val/bbels/pearson_r_median"
@@ -395,6 +399,55 @@ def test_the_command_starts_its_processes_and_they_share_a_directory(tmp_path: P
     assert "Initializing" not in done.stderr
     overrides = (run / ".hydra" / "overrides.yaml").read_text()
     assert "trainer=ddp" in overrides
+
+
+class Ended:
+    """A process that was started, as subprocess shows it."""
+
+    def __init__(self, code: int | None) -> None:
+        self.poll = lambda: code
+
+
+@pytest.mark.reliability
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("codes", "said"),
+    [
+        ([None, -9], "process 2 of this training was ended by SIGKILL; go on"),
+        ([1], "process 1 of this training ended with exit code 1; go on"),
+        ([], "one of the other 2 processes of this training ended; go on"),
+    ],
+)
+def test_a_process_that_is_lost_is_named_and_how_to_go_on(codes: list[int | None], said: str) -> None:
+    launcher = SimpleNamespace(procs=[Ended(code) for code in codes])
+    three = cast(Any, SimpleNamespace(world_size=3, strategy=SimpleNamespace(launcher=launcher)))
+    words = "[../third_party/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242"
+    with pytest.raises(LostProcessError, match=said), lost_named(three, lambda: "go on"):
+        raise RuntimeError(words)
+
+
+@pytest.mark.reliability
+def test_a_training_of_which_a_process_is_killed_says_which_and_how_to_go_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "elslightning", "train", *TRAIN, *TWO, "compare=false", "callbacks=[checkpoint]"]
+    options = ["trainer.max_epochs=100000", "logger=[]", f"hydra.run.dir={tmp_path / 'run'}"]
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": os.pathsep.join(sys.path)}
+    with (tmp_path / "log").open("w") as log:
+        first = subprocess.Popen([*command, *options], cwd=tmp_path, env=environment, stderr=log)
+    try:
+        deadline = time.monotonic() + SECONDS
+        while not (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file():
+            assert first.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        (second,) = psutil.Process(first.pid).children()
+        second.kill()
+        first.wait(60)
+    finally:
+        first.kill()
+    said = (
+        "elslightning: error: process 1 of this training was ended by SIGKILL; go on with: elslightning train resume="
+    )
+    assert f"{said}{tmp_path / 'run'}" in (tmp_path / "log").read_text()
 
 
 TWO = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]

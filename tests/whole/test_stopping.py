@@ -91,8 +91,22 @@ def test_other_verbs_are_stopped_too(tmp_path, monkeypatch, number):
 def test_a_multirun_stops_as_a_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "draw", kill(signal.SIGTERM))
     options = ["source=is", "data.train_size=5", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]
-    assert cli("sample", "--multirun", *options).code == 143
+    done = cli("sample", "--multirun", *options)
+    assert done.code == 143
+    said = "elslightning: terminated; go on with the same command: jobs that are finished are not done again"
+    assert done.err.splitlines()[-1] == said
     assert not (tmp_path / "1").exists()
+
+
+def test_a_training_stopped_in_a_multirun_goes_on_with_the_same_command_in_the_same_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(DenoisingTask, "training_step", kill(signal.SIGTERM))
+    done = cli("train", "--multirun", *TRAIN, "seed=1,2")
+    assert done.code == 143
+    line = done.err.splitlines()[-1]
+    (sweep,) = (tmp_path / "outputs" / "multirun" / "train").iterdir()
+    assert f"; go on with the same command and hydra.sweep.dir={sweep}: jobs that are finished" in line
+    assert "checkpoint" not in line
 
 
 def test_signals_mean_what_they_did_before_when_a_command_is_done(tmp_path):

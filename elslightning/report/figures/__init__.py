@@ -17,6 +17,7 @@ from elslightning.report.figures.patches import patch_size, receptive_field, sca
 from elslightning.report.figures.points import consistency, scatter, side_by_side
 from elslightning.report.figures.style import PAGE, PRINT, SCREEN, Style, save, save_formats, svg
 from elslightning.report.figures.sweeps import sweep
+from elslightning.runs.layout import FIGURES
 
 __all__ = [
     "PAGE",
@@ -65,7 +66,7 @@ def of_result(result: Result, schedule: Schedule) -> dict[str, Figure]:
 
 def save_all(drawn: Mapping[str, Figure], directory: str | Path) -> list[Path]:
     """Writes figures as figures/NAME.png of a run directory; returns the paths."""
-    paths = [Path(directory) / "figures" / f"{name}.png" for name in drawn]
+    paths = [Path(directory) / FIGURES / f"{name}.png" for name in drawn]
     for path, figure in zip(paths, drawn.values(), strict=True):
         save(figure, path)
     return paths

@@ -3,13 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 
-from elslightning.measurement.calibration import capped
-from elslightning.measurement.doubts import at_the_edge, overlapping, too_few
+from elslightning.measurement.doubts import doubts
 from elslightning.report.figures.style import percent
 from elslightning.runs.run import Run
-from elslightning.system.errors import InputError
 
 STILL_FALLING = 0.02
 """A validation loss that fell by more than this share over the last fifth of training had not converged."""
@@ -19,28 +16,7 @@ FEWEST_LOSSES = 10
 
 def cautions(run: Run) -> list[str]:
     """All warnings about a run, each one or two sentences: its doubts, and whether its network had converged."""
-    pairs, steps = run.summary.get("pairs"), run.reference_steps
-    values = {} if steps is None else {name: torch.from_numpy(run.values(name, steps)) for name in run.theories}
-    return [
-        *(() if pairs is None else too_few(pairs)),
-        *_edges(run),
-        *_convergence(run),
-        *(() if steps is None else overlapping(values, steps)),
-    ]
-
-
-def _edges(run: Run) -> Iterator[str]:
-    for machine, table in run.scales.items():
-        tried = list(run.calibrations[machine].patch_sizes) if machine in run.calibrations else []
-        cap = run.setting("calibration.max_patch_size")
-        if tried and isinstance(cap, int):
-            try:
-                tried = list(capped(tried, cap))
-            except InputError:
-                continue
-        sizes = table.patch_size.tolist()
-        if set(sizes) <= set(tried):
-            yield from at_the_edge(machine, sizes, tried)
+    return [*doubts(run.result, run.reference_steps, run.theories), *_convergence(run)]
 
 
 def falling(losses: Sequence[float]) -> float | None:
