@@ -1,14 +1,18 @@
 """Kills runs at random moments, starts them again, and counts what is lost or wrong.
 
-    python benchmarks/faults.py [--faults 200] [--seed 0]
+    python benchmarks/faults.py [--faults 200] [--flips 20] [--seed 0]
 
 Every run of a verb is killed with SIGKILL at a random moment of its usual time, once to three times, and after each
 kill every file that it left must be whole. Then it is started again, a training with `resume=RUN_DIR` as soon as it has
 a checkpoint, and must end with the files of a run that nobody killed: weights and tables bit for bit.
 
 A file is *lost* if it cannot be read to its end, or is missing at the end; a run is *wrong* if it ends with anything
-else, or does not end. Small networks on digits, one thread each, processes forked from one that has imported the
-package.
+else, or does not end.
+
+After that, single bits are flipped in every file of a finished run that is read again, so many times each: the damage
+is *noticed* if reading refuses it, *harmless* if what is read is the same, and *silent* if it is not.
+
+Small networks on digits, one thread each, processes forked from one that has imported the package.
 """
 
 import argparse
@@ -29,12 +33,19 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import victims
+from omegaconf import OmegaConf
 from tiny import TRAIN
+
+from elslightning.runs.checkpoints import load_network
+from elslightning.runs.run import read_run
+from elslightning.system.errors import InputError
 
 KILLS = 3
 SMALL = [word for word in TRAIN if "max_epochs" not in word]
 # When, how fast and how often: the only files in which two runs of the same differ.
 VOLATILE = {"run.json", "report.html", "report.md"}
+# What is read again of a run; hydra.yaml is Hydra's own record.
+READ, UNREAD = {".json", ".csv", ".npz", ".ckpt", ".yaml"}, {"hydra.yaml"}
 
 
 def unreadable(directory: Path) -> list[str]:
@@ -150,9 +161,48 @@ class Case:
         return tally
 
 
+def used(directory: Path) -> dict[str, object]:
+    """All that is read of a run: its results and its network's weights."""
+    run, checkpoint = read_run(directory), directory / "checkpoints" / "last.ckpt"
+    gradients = {} if run.gradients is None else vars(run.gradients)
+    calibrations = {name: vars(found) | {"scales": None} for name, found in run.calibrations.items()}
+    return {
+        "comparison": None if run.comparison is None else (run.comparison.rows, run.comparison.consistency),
+        "samples": run.samples,
+        "summary": run.summary,
+        "scales": {name: table.to_dict() for name, table in run.scales.items()},
+        "calibrations": calibrations,
+        "gradients": dict(gradients),
+        "losses": run.losses,
+        "config": OmegaConf.to_container(run.config, resolve=False),
+        "overrides": run.overrides,
+        "record": run.record,
+        "weights": dict(load_network(directory).state_dict()) if checkpoint.is_file() else {},
+    }
+
+
+def flips(reference: Path, folder: Path, times: int, dice: random.Random) -> Counter[str]:
+    """What became of single flipped bits in every file that is read again, by (file, what)."""
+    expected, tally = used(reference), Counter[str]()
+    for path in sorted(path for path in reference.rglob("*") if path.suffix in READ and path.name not in UNREAD):
+        name = str(path.relative_to(reference))
+        for _ in range(times):
+            copy = Path(shutil.copytree(reference, folder / "flipped", dirs_exist_ok=True))
+            content = bytearray(path.read_bytes())
+            content[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
+            (copy / name).write_bytes(content)
+            try:
+                became = "harmless" if same(used(copy), expected) else "silent"
+            except InputError:
+                became = "noticed"
+            tally[f"{name} {became}"] += 1
+    return tally
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", type=int, default=200)
+    parser.add_argument("--flips", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     dice = random.Random(options.seed)
@@ -183,7 +233,14 @@ def main() -> None:
             print(f"{case.verb:<10}{case.seconds:>8.1f}{counts}")
         whole = sum(tallies.values(), Counter())
         print(f"{whole['faults']} faults, {whole['kills']} kills: {whole['lost']} lost, {whole['wrong']} wrong")
-        sys.exit(1 if whole["lost"] or whole["wrong"] else 0)
+        tally = flips(cases[0].reference, folder, options.flips, dice)
+        kinds = ("noticed", "harmless", "silent")
+        print(f"{'a flipped bit in':<28}" + "".join(f"{kind:>10}" for kind in kinds))
+        for name in sorted({entry.rpartition(" ")[0] for entry in tally}):
+            print(f"{name:<28}" + "".join(f"{tally[f'{name} {kind}']:>10}" for kind in kinds))
+        silent = sum(count for entry, count in tally.items() if entry.endswith(" silent"))
+        print(f"{tally.total()} flips: {silent} used silently")
+        sys.exit(1 if whole["lost"] or whole["wrong"] or silent else 0)
 
 
 if __name__ == "__main__":

@@ -43,14 +43,22 @@ def resuming(words: list[str]) -> list[str]:
     if any(word in MULTIRUN for word in words):
         raise InputError(f"resume={name} goes on with one run: --multirun does not go with it")
     # Lightning, where it starts further processes, says where Hydra's files go.
-    own = ["hydra"] if "LOCAL_RANK" in os.environ else []
-    kept = ("resume", "data.root", "trainer.max_epochs", "logger", "trust", *own)
+    kept = (
+        "resume",
+        "data.root",
+        "data.download",
+        "data_changed",
+        "trainer.max_epochs",
+        "logger",
+        "trust",
+        *(["hydra"] if "LOCAL_RANK" in os.environ else []),
+    )
     for word in words:
         key = key_of(word)
         if not word.startswith("-") and not any(key == part or key.startswith(f"{part}.") for part in kept):
             raise InputError(
                 f"resume={name} takes the configuration of that run: only trainer.max_epochs, data.root, logger.* and "
-                f"trust can be set, not {key}"
+                f"trust can be set, not {key}; and data_changed and data.download"
             )
     from elslightning.runs.layout import CHECKPOINT, CONFIG, OVERRIDES
     from elslightning.runs.run import read_overrides, started_in  # imports torch: not needed for help

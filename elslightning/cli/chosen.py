@@ -14,12 +14,17 @@ from elslightning.machines.scales import ScaleTable, load_scales
 from elslightning.measurement.measurement import MachineFactory, Measurement
 from elslightning.measurement.settings import NETWORK
 from elslightning.networks import ScheduledDenoiser
+from elslightning.runs.belonging import check_one
 from elslightning.runs.brought import inherited_from
-from elslightning.runs.checkpoints import find_checkpoint, open_network
+from elslightning.runs.checkpoints import find_checkpoint, open_trained
 from elslightning.runs.configuration import inherit, keys_of, overrides_given, primitives
 from elslightning.runs.layout import CHECKPOINT, SCALES
+from elslightning.runs.provenance import data_of
 from elslightning.runs.targets import build
 from elslightning.system.errors import InputError
+
+_SAME_DATA = ("data.root", "data.download", "data.batch_size")
+"""Keys that do not choose other images."""
 
 
 def source(
@@ -84,20 +89,30 @@ def names_network(config: Mapping[str, Any]) -> bool:
     return config.get("checkpoint") is not None or bool(config.get("network"))
 
 
-def find_network(cfg: DictConfig) -> ScheduledDenoiser:
-    """The network of `checkpoint` or `network`; `cfg` gets what it does not override from the run that made it."""
+def find_network(cfg: DictConfig) -> tuple[ScheduledDenoiser, str | None]:
+    """The network of `checkpoint` or `network`; `cfg` gets what it does not override from the run that made it.
+
+    Also the checksum of the images that it was trained on, if those are to be the images of `cfg` and it is known.
+    """
+    network: ScheduledDenoiser
+    mark: dict[str, Any]
     section = primitives(cfg, ["network"]).get("network")
     if section:
         brought = build(section)
-        network, config = brought.open(), inherited_from(brought)
+        network, mark = brought.open(), {"config": inherited_from(brought)}
     else:
-        network, config = open_network(cfg.checkpoint)
+        network, mark = open_trained(cfg.checkpoint)
+    config = mark["config"]
     overrides = overrides_given()
     if "data" not in config and "data" not in keys_of(overrides):
         named = f"network={section['_target_']}" if section else f"checkpoint={cfg.checkpoint}"
         raise InputError(f"{named} does not say which data it was trained on: give data=NAME")
     inherit(cfg, config, overrides)
-    return network
+    others = any(key.split(".")[0] in ("data", "experiment") and key not in _SAME_DATA for key in keys_of(overrides))
+    trained_on = mark.get("data_sha256")
+    if trained_on is None and not section:
+        trained_on = data_of(find_checkpoint(cfg.checkpoint).parent.parent)
+    return network, trained_on if isinstance(trained_on, str) and not others else None
 
 
 def find_scales(cfg: DictConfig) -> dict[str, ParameterTable] | None:
@@ -113,6 +128,7 @@ def find_scales(cfg: DictConfig) -> dict[str, ParameterTable] | None:
         folder = find_checkpoint(cfg.checkpoint).parent
         beside = folder.parent / SCALES
         if folder.name == Path(CHECKPOINT).parent.name and beside.is_file():  # elsewhere, it would be any run's
+            check_one(beside)
             return load_scales(beside)
     return None
 

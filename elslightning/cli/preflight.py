@@ -157,7 +157,7 @@ def _check_values(verb: str, config: Section, found: Findings) -> None:
     for key in ("num_samples", "steps"):
         if key in config:
             found.add(*whole(key, config[key], 1))
-    for key in ("compare", "conditional", "shard_bank"):
+    for key in ("compare", "conditional", "shard_bank", "data_changed"):
         if key in config:
             found.add(*flag(key, config[key]))
     if config.get("label") is not None:

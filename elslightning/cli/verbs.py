@@ -32,10 +32,11 @@ from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.result import Result, Samples
 from elslightning.networks import NetworkDenoiser, ScheduledDenoiser
 from elslightning.report import figures
+from elslightning.runs.belonging import FILES, checksums
 from elslightning.runs.checkpoints import find_checkpoint, written_checkpoint
 from elslightning.runs.configuration import inheritance, overrides_given, primitives
 from elslightning.runs.layout import FIGURES
-from elslightning.runs.provenance import describe, finish, wandb_identity, write_record
+from elslightning.runs.provenance import describe, finish, other_data, wandb_identity, write_record
 from elslightning.runs.targets import build, trusting
 from elslightning.runs.writing import write
 from elslightning.system.errors import InputError, note, warn
@@ -53,6 +54,7 @@ from elslightning.training.resuming import (
     Stand,
     keep_metrics,
     preempted,
+    refuse_other_data,
     requeued,
     resumed,
 )
@@ -82,6 +84,7 @@ def train(cfg: DictConfig, directory: Path, parts: Parts) -> Result | None:
     from its last checkpoint.
     """
     stand: Stand | None = None
+    data_changed = cfg.data_changed
     if cfg.resume is not None or requeued(directory):
         cfg, stand = resumed(cfg, directory)
         parts = check(cfg)  # again, for it is the configuration of that training now
@@ -91,6 +94,8 @@ def train(cfg: DictConfig, directory: Path, parts: Parts) -> Result | None:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = parts.data
     _load(data)
+    if stand is not None and not data_changed:
+        refuse_other_data(stand, directory, data.checksum())
     network = NetworkDenoiser(build(cfg.denoiser), parts.schedule)
     keep = Kept(directory / KEPT)
     measurement = _measurement(cfg, parts, keep=keep)
@@ -153,8 +158,9 @@ def _how_to_go_on(directory: Path, trainer: pl.Trainer, stand: Stand | None) -> 
 def calibrate(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
     """Calibrates every machine that has scales against the network of a checkpoint, or on held-out images alone."""
     network: ScheduledDenoiser | None = None
+    trained_on: str | None = None
     if names_network(cfg):
-        network, parts = _network_and_parts(cfg)
+        network, parts, trained_on = _network_and_parts(cfg)
     data = parts.data
     _load(data)
     if network is None:
@@ -164,7 +170,7 @@ def calibrate(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
     measurement = _measurement(cfg, parts, keep=Kept(directory / KEPT))
     measurement.check(network, data.train_images, labels, schedule)
     device, images = find_device(cfg.device), data.train_images
-    record = _describe(cfg, data, device)
+    record = _describe(cfg, data, device, trained_on)
     if network is None:  # nothing else says where to work
         images = images.to(device)
     else:
@@ -175,12 +181,12 @@ def calibrate(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
 
 def compare(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
     """Compares the machines with the network of a checkpoint."""
-    network, parts = _network_and_parts(cfg)
+    network, parts, trained_on = _network_and_parts(cfg)
     data = parts.data
     _load(data)
     measurement = _measurement(cfg, parts, scales_to_compare_with(cfg), Kept(directory / KEPT))
     device = find_device(cfg.device)
-    record = _describe(cfg, data, device)
+    record = _describe(cfg, data, device, trained_on)
     result = measurement.run(network.to(device), data.train_images, data.train_labels, network.schedule, Bars())
     return _written(result, cfg, directory, record, measurement.comparison.schedule(network.schedule))
 
@@ -188,7 +194,9 @@ def compare(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
 def _written(result: Result, cfg: DictConfig, directory: Path, record: dict[str, Any], schedule: Schedule) -> Result:
     """The result, after its files are written and what is doubtful about it is said."""
     write_record(directory, record)
-    write(result, directory)
+    written = write(result, directory)
+    if result.comparison is None:  # there is no summary that could say what belongs together
+        write_record(directory, record | {FILES: checksums(written)})
     figures.save_all(figures.of_result(result, schedule), directory)
     Kept(directory / KEPT).clear()
     _warn_of(doubts(result))
@@ -214,8 +222,9 @@ def sample(cfg: DictConfig, directory: Path, parts: Parts) -> Samples:
     """Draws samples from a network or a machine, and measures the consistency of a machine's."""
     device = find_device(cfg.device)
     network: ScheduledDenoiser | None = None
+    trained_on: str | None = None
     if names_network(cfg):
-        network, parts = _network_and_parts(cfg)
+        network, parts, trained_on = _network_and_parts(cfg)
     data = parts.data
     _load(data)
     denoiser = source(cfg, network, data, parts.machines)
@@ -223,7 +232,7 @@ def sample(cfg: DictConfig, directory: Path, parts: Parts) -> Samples:
     noise = torch.randn(cfg.num_samples, *data.train_images.shape[1:], generator=generator)
     labels = sample_labels(cfg, denoiser, data)
     classes = None if labels is None else labels.to(device)
-    record = _describe(cfg, data, device)
+    record = _describe(cfg, data, device, trained_on)
     samples = draw(
         denoiser.to(device),
         noise.to(device),
@@ -241,12 +250,13 @@ def sample(cfg: DictConfig, directory: Path, parts: Parts) -> Samples:
     return drawn
 
 
-def _network_and_parts(cfg: DictConfig) -> tuple[ScheduledDenoiser, Parts]:
-    """The network of `checkpoint` or `network`, and what `cfg`, completed by the run that made it, names."""
-    network = find_network(cfg)
+def _network_and_parts(cfg: DictConfig) -> tuple[ScheduledDenoiser, Parts, str | None]:
+    """The network of `checkpoint` or `network`, and what `cfg`, completed by the run that made it, names; and the
+    checksum of the images it was trained on, see `find_network`."""
+    network, trained_on = find_network(cfg)
     parts = check(cfg, network)  # again, for the sections are those of the checkpoint now
     _warn_of(parts.doubts)
-    return network, parts
+    return network, parts, trained_on
 
 
 def _measurement(
@@ -277,9 +287,17 @@ def _report(cfg: DictConfig, directory: Path) -> None:
         warn(f"there is no report: {error}")
 
 
-def _describe(cfg: DictConfig, data: ImageDataModule, device: torch.device) -> dict[str, Any]:
+def _describe(
+    cfg: DictConfig, data: ImageDataModule, device: torch.device, trained_on: str | None = None
+) -> dict[str, Any]:
     """What run.json says: taken before the work begins, and written with its results."""
-    return describe(seed=cfg.seed, data=data, device=device, overrides=overrides_given())
+    record = describe(seed=cfg.seed, data=data, device=device, overrides=overrides_given())
+    if trained_on is None:
+        return record
+    record["trained_on_sha256"] = trained_on
+    if (doubt := other_data(record)) is not None and not cfg.data_changed:
+        _warn_of([f"{doubt} (data_changed=true says that this is known)"])
+    return record
 
 
 VERBS: dict[str, Callable[[DictConfig, Path, Parts], Result | Samples | None]] = {

@@ -106,6 +106,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.batch_size = batch_size
         self._train: Split | None = None
         self._val: Split | None = None
+        self._checksum: str | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Loads the data, once.
@@ -193,12 +194,15 @@ class ImageDataModule(pl.LightningDataModule):
 
     def checksum(self) -> str:
         """SHA-256 of the bytes of `train_images`, little-endian, and of `train_labels` if there are any."""
+        if self._checksum is not None:
+            return self._checksum
         found, train = hashlib.sha256(), self._split(self._train)
         for part in train.images.split(1024):
             found.update(to_floats(part).numpy().astype("<f4", copy=False).tobytes())
         if train.labels is not None:
             found.update(train.labels.numpy().astype("<i8", copy=False).tobytes())
-        return found.hexdigest()
+        self._checksum = found.hexdigest()
+        return self._checksum
 
     def train_dataloader(self) -> DataLoader[Batch]:
         return self._loader(self._split(self._train), shuffle=True)

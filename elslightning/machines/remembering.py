@@ -74,15 +74,21 @@ class RememberingPatches(Remembering):
         """The machine's patch sizes."""
         return self.machine.scales
 
+    @torch.no_grad()
     def sweep(
         self, x_t: Images, alpha_bar: AlphaBar, patch_sizes: Sequence[int], labels: Labels | None = None
     ) -> Tensor:
         """As `PatchMachine.sweep`, worked out or remembered."""
         self.machine.check_inputs(x_t, alpha_bar, labels)
+        if not isinstance(self.machine, PatchMachine):  # its sizes are all that is free, and of its own kind
+            given = torch.tensor(list(patch_sizes), dtype=torch.int64).expand(len(x_t), -1)
+            return self._remembered(
+                x_t, alpha_bar, labels, given, lambda: self.machine.sweep(x_t, alpha_bar, patch_sizes, labels)
+            )
         settings = [{PATCH_SIZE: size} for size in patch_sizes]
         sizes = torch.stack([machine._setting_at(alpha_bar) for machine in self.machine._machines(settings)], dim=1)
         return self._remembered(
-            x_t, alpha_bar, labels, sizes, lambda: self.machine.sweep(x_t, alpha_bar, patch_sizes, labels)
+            x_t, alpha_bar, labels, sizes, lambda: self.machine._evaluate(x_t, alpha_bar, labels, sizes)
         )
 
 

@@ -12,6 +12,7 @@ from elslightning.machines.scales import load_scales
 from elslightning.measurement.result import summary_scalars
 from elslightning.report import figures
 from elslightning.report.figures.sweeps import sweep
+from elslightning.runs.belonging import check_belonging
 from elslightning.runs.experiment import formal_receptive_field
 from elslightning.runs.jobs import FINISHED, Job, find_jobs, lost, unfinished, varied
 from elslightning.runs.layout import CONFIG, FIGURES, METRICS, RECEPTIVE_FIELD, SCALES, STEP, SUMMARY, SWEEP, read_table
@@ -155,6 +156,7 @@ def _found(directory: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if (directory / SUMMARY).is_file():
         summary = read_json(directory / SUMMARY)
+        check_belonging(directory, summary, SUMMARY)
         found |= summary_scalars(summary) if "machines" in summary else {}
     if (directory / SCALES).is_file():
         for name, table in load_scales(directory / SCALES).items():

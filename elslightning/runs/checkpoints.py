@@ -131,10 +131,18 @@ def open_network(path: str | Path) -> tuple[ScheduledDenoiser, dict[str, Any]]:
     Raises:
         InputError: also if the weights do not fit the network that the checkpoint names.
     """
+    network, mark = open_trained(path)
+    return network, mark["config"]
+
+
+def open_trained(path: str | Path) -> tuple[ScheduledDenoiser, dict[str, Any]]:
+    """As `open_network`, with all that the checkpoint says of itself: `config`, and perhaps `data_sha256`, the checksum
+    of the images that the network was trained on."""
     found = find_checkpoint(path)
     if found.is_dir():
-        return DiffusersNetwork(found).open(), configuration_of(found)
-    return _read_official(found) or _open_own(path)
+        return DiffusersNetwork(found).open(), {"config": configuration_of(found)}
+    official = _read_official(found)
+    return _open_own(path) if official is None else (official[0], {"config": official[1]})
 
 
 def _read_official(path: Path) -> tuple[ScheduledDenoiser, dict[str, Any]] | None:
@@ -173,7 +181,7 @@ def _open_own(path: str | Path) -> tuple[NetworkDenoiser, dict[str, Any]]:
     for name, value in network.state_dict().items():
         if not bool(value.isfinite().all()):
             raise InputError(f"{path} has weights that are not finite, in {name}")
-    return network.eval(), config
+    return network.eval(), content["elslightning"]
 
 
 def load_network(path: str | Path, *, trust: Iterable[str] = ()) -> ScheduledDenoiser:

@@ -24,6 +24,7 @@ from elslightning.runs.brought import Brought, inherited_from
 from elslightning.runs.checkpoints import configuration_of, find_checkpoint, open_network
 from elslightning.runs.configuration import INHERITED, inherit, primitives
 from elslightning.runs.layout import CONFIG, SUMMARY
+from elslightning.runs.provenance import data_of
 from elslightning.runs.run import Run, read_run
 from elslightning.runs.targets import build, own
 from elslightning.system.errors import InputError
@@ -126,6 +127,8 @@ def rebuild(run: Run) -> Experiment:
     config["machines"] = {name: config["machines"][name] for name in run.theories if name in config["machines"]}
     network = _network(run)
     data = load_data(config)
+    if (known := data_of(run.directory)) is not None and known != data.checksum():
+        raise InputError("the images at hand are not those of the run, for they have another checksum")
     conditional = network.conditional if network is not None else bool(run.setting("denoiser.conditional"))
     labels = data.train_labels if conditional else None
     if conditional and labels is None:

@@ -4,6 +4,7 @@ What the classes of `measurement` hold goes into rows and arrays here, and comes
 """
 
 import math
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType
@@ -173,8 +174,13 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         return {}
     try:
+        with zipfile.ZipFile(path) as archive:  # numpy does not always read as far as the checksum
+            if (broken := archive.testzip()) is not None:
+                raise InputError(f"{path} is damaged: {broken} does not have its checksum")
         with np.load(path, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
+    except InputError:
+        raise
     except Exception as error:  # damaged bytes make numpy and zipfile raise nearly anything
         raise InputError(f"cannot read {path}: {' '.join(str(error).split()) or type(error).__name__}") from error
     found = {}

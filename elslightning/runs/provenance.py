@@ -105,6 +105,33 @@ def read_record(directory: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def data_of(directory: Path) -> str | None:
+    """The checksum of the images that the run in a directory had last, if it is known."""
+    content = read_record(directory)
+    resumed = content.get("resumed")
+    parts = [content, *(resumed if isinstance(resumed, list) else [])]
+    known = [part["data_sha256"] for part in parts if isinstance(part, dict) and part.get("data_sha256")]
+    return str(known[-1]) if known else None
+
+
+def other_data(record: Mapping[str, Any]) -> str | None:
+    """What is doubtful about a run whose images are not those that its network was trained on, or that it began with.
+
+    Args:
+        record: the content of run.json.
+    """
+    wanted, resumed = record.get("trained_on_sha256") or record.get("data_sha256"), record.get("resumed")
+    parts = [record, *(resumed if isinstance(resumed, list) else [])]
+    found = [part["data_sha256"] for part in parts if isinstance(part, dict) and part.get("data_sha256")]
+    other = next((one for one in found if one != wanted), None)
+    if other is None:
+        return None
+    return (
+        f"Other data: the network was trained on images with the checksum {str(wanted)[:12]}, but these have "
+        f"{str(other)[:12]}. The theory is about the images that a network was trained on."
+    )
+
+
 def wandb_identity(directory: Path) -> dict[str, Any] | None:
     """`id`, `name` and `group` of the W&B run that a run directory had last, if any."""
     content = read_record(directory)

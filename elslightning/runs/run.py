@@ -17,6 +17,7 @@ from elslightning.measurement.comparison import MEASURES, NETWORK, Comparison
 from elslightning.measurement.gradients import GradientField
 from elslightning.measurement.result import Result
 from elslightning.runs import layout
+from elslightning.runs.belonging import check_belonging
 from elslightning.runs.configuration import setting
 from elslightning.runs.layout import MOST, Row
 from elslightning.system.errors import InputError
@@ -167,6 +168,8 @@ def read_run(directory: str | Path) -> Run:
     )
     path, objective = directory / layout.CALIBRATION, str(run.setting("calibration.objective") or "cosine")
     calibrations = layout.as_calibrations(path, layout.read_table(path), run.scales, objective)
+    check_belonging(directory, run.summary, layout.SUMMARY)
+    check_belonging(directory, run.record, layout.RECORD)
     return replace(run, calibrations=calibrations)
 
 

@@ -1,6 +1,7 @@
 """What a run found, written into its directory; `elslightning.runs.run.read_run` is the inverse."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from elslightning.machines.scales import save_scales
 from elslightning.measurement.comparison import median_interval
 from elslightning.measurement.result import Result, Samples
 from elslightning.runs import layout
-from elslightning.system.files import write_arrays, write_csv, write_json
+from elslightning.runs.belonging import FILES, checksum
+from elslightning.system.files import replacing, write_arrays, write_csv, write_json
 
 
 def write(found: Result | Samples, directory: str | Path) -> list[Path]:
@@ -19,19 +21,33 @@ def write(found: Result | Samples, directory: str | Path) -> list[Path]:
     Of a measurement, what there is of scales.json, calibration.csv, receptive_field.csv and .npz, comparison.csv,
     consistency.csv, summary.json and samples.npz. Of samples, samples.npz (arrays samples, labels), and for those of a
     machine summary.json.
+
+    All are written before the first takes its name, and a summary, with the checksums of the others, takes it first: of
+    a process that is killed in between, or of a full disk, no files stay that could be taken for those of one run.
     """
     files = dict(_of_samples(found) if isinstance(found, Samples) else _of_result(found))
-    written = {Path(directory) / name: content for name, content in files.items()}
-    for path, content in written.items():
-        if path.suffix == ".csv":
-            write_csv(path, content)
-        elif path.suffix == ".npz":
-            write_arrays(path, content)
-        elif path.name == layout.SCALES:
-            save_scales(path, content)
-        else:
-            write_json(path, content)
+    summary = files.pop(layout.SUMMARY, None)
+    written: dict[Path, Path] = {}
+    with ExitStack() as renaming:
+        for name, content in files.items():
+            path = Path(directory) / name
+            written[path] = renaming.enter_context(replacing(path))
+            _write(written[path], name, content)
+        if summary is not None:
+            path = Path(directory) / layout.SUMMARY
+            known = {path.name: checksum(temporary) for path, temporary in written.items()}
+            written[path] = renaming.enter_context(replacing(path))
+            write_json(written[path], summary | {FILES: known})
     return list(written)
+
+
+def _write(path: Path, name: str, content: Any) -> None:
+    if name.endswith(".csv"):
+        write_csv(path, content)
+    elif name.endswith(".npz"):
+        write_arrays(path, content)
+    else:
+        save_scales(path, content)
 
 
 def _of_result(result: Result) -> Mapping[str, Any]:

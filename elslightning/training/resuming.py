@@ -1,5 +1,6 @@
 """Resuming: a training that was interrupted goes on in its own directory as if it never had been."""
 
+import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +16,7 @@ from elslightning.runs.checkpoints import read_checkpoint
 from elslightning.runs.configuration import keys_of
 from elslightning.runs.layout import CHECKPOINT, CONFIG, METRICS, STEP
 from elslightning.runs.paths import make_full
-from elslightning.runs.provenance import is_finished
+from elslightning.runs.provenance import data_of, is_finished
 from elslightning.runs.run import started_in
 from elslightning.runs.targets import at_present
 from elslightning.system.errors import InputError
@@ -79,7 +80,17 @@ def resumed(cfg: DictConfig, directory: Path) -> tuple[DictConfig, Stand]:
         saved.trainer.max_epochs = cfg.trainer.max_epochs
         if cfg.trainer.max_epochs != epochs and str(saved.scheduler.get("_target_")).endswith(".one_cycle"):
             raise InputError(f"trainer.max_epochs must stay {epochs}: scheduler=one_cycle was made for as many")
+    # What was asked for then is not asked for now.
+    if "data" in saved:
+        saved.data.pop("download", None)
+        if "data.download" in keys:
+            saved.data.download = cfg.data.download
     content = read_checkpoint(directory)
+    if (batch := _in_the_midst(content)) is not None:
+        raise InputError(
+            f"resume={directory}: its last checkpoint is from the midst of an epoch, after batch {batch}, and the rest "
+            "of that epoch would see other images: let checkpoints be written at the end of epochs"
+        )
     step, done = int(content.get("global_step", 0)), int(content.get("epoch", -1)) + 1
     for taken, wanted, what in (
         (done, saved.trainer.max_epochs, "epochs"),
@@ -92,7 +103,45 @@ def resumed(cfg: DictConfig, directory: Path) -> tuple[DictConfig, Stand]:
                 f"resume={directory}: {taken} of {wanted} {what} are done; set trainer.max_epochs to go on, "
                 f"or compare again with elslightning compare checkpoint={directory}"
             )
+    if (ended := _ended_early(content)) is not None or (is_finished(directory) and "trainer.max_epochs" not in keys):
+        if saved.compare and not is_finished(directory):
+            return saved, Stand(step, content, trained=True)
+        raise InputError(
+            f"resume={directory}: {ended or 'the training ended'} after {done} epochs; compare again with elslightning "
+            f"compare checkpoint={directory}"
+        )
     return saved, Stand(step, content, trained=False)
+
+
+def _in_the_midst(content: dict[str, Any]) -> int | None:
+    """After which batch a checkpoint was written, counted from 1; None at the end of an epoch."""
+    try:
+        progress = content["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        current = progress["current"]
+        whole = progress["is_last_batch"] and current["completed"] == current["processed"]
+        return None if whole or not current["processed"] else int(current["processed"])
+    except (KeyError, TypeError):
+        return None
+
+
+def _ended_early(content: dict[str, Any]) -> str | None:
+    """What has ended a training before its last epoch; None if nothing has."""
+    for name, state in content.get("callbacks", {}).items():
+        if str(name).startswith("EarlyStopping") and isinstance(state, dict):
+            waited, patience = state.get("wait_count", 0), state.get("patience", math.inf)
+            if state.get("stopped_epoch") or waited >= patience:
+                return "EarlyStopping ended the training"
+    return None
+
+
+def refuse_other_data(stand: Stand, directory: Path, checksum: str) -> None:
+    """Raises InputError unless these are the images that a training went on with last, as far as that is known."""
+    known = stand.checkpoint["elslightning"].get("data_sha256") or data_of(directory)
+    if known is not None and known != checksum:
+        raise InputError(
+            f"resume={directory}: the images are not those that the training began with, for their checksum is "
+            f"{checksum[:12]}, not {str(known)[:12]}: put those back, or say data_changed=true"
+        )
 
 
 def requeued(directory: Path) -> bool:

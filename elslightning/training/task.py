@@ -13,7 +13,7 @@ from torch.nn.functional import mse_loss
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, LRScheduler, OneCycleLR
 
-from elslightning.data.module import Batch
+from elslightning.data.module import Batch, ImageDataModule
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.prediction import convert, target, velocity
 from elslightning.diffusion.schedule import LEAST_TIME, CosineSchedule, Schedule, add_noise
@@ -134,8 +134,11 @@ class DenoisingTask(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what is needed to build the denoiser again; primitives only, so `weights_only=True` loads it."""
-        checkpoint["elslightning"] = {"format": CHECKPOINT_FORMAT, "config": self.config}
+        """Adds what is needed to build the denoiser again; primitives only, so `weights_only=True` loads it;
+        and the checksum of the images, if it is known."""
+        data = getattr(self._trainer, "datamodule", None)
+        known = {"data_sha256": data.checksum()} if isinstance(data, ImageDataModule) else {}
+        checkpoint["elslightning"] = {"format": CHECKPOINT_FORMAT, "config": self.config, **known}
 
 
 def _fixed_noise(index: int, shape: tuple[int, ...]) -> Tensor:

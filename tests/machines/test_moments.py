@@ -22,7 +22,10 @@ def x_t():
 
 def flat(images):
     """Images that vary along three directions only."""
-    return (random_noise(9, 3, seed=5) @ random_noise(3, DIM, seed=6)).reshape(9, *SHAPE) / 4 + random_images(1, *SHAPE)
+    varied = (random_noise(9, 3, seed=5) @ random_noise(3, DIM, seed=6)).reshape(9, *SHAPE) / 4 + random_images(
+        1, *SHAPE
+    )
+    return varied / varied.abs().max()
 
 
 def test_mean_is_what_the_ideal_machine_tends_to_with_noise(x_t):
@@ -80,7 +83,7 @@ def test_all_components_equal_none_named_and_fewer_do_not(x_t):
 
 
 def test_the_first_components_are_those_of_most_variance(x_t):
-    images = random_images(30, *SHAPE)
+    images = random_images(30, *SHAPE) / 2  # so that what is projected stays in [-1, 1], too
     mean, data = images.mean(dim=0), images.flatten(1) - images.flatten(1).mean(dim=0)
     leading = torch.linalg.svd(data, full_matrices=False).Vh[:5]
     projected = (data @ leading.T @ leading).reshape(images.shape) + mean
@@ -110,6 +113,7 @@ def test_randomised_components_equal_the_exact_ones_where_there_are_no_others(x_
 def test_randomised_components_are_the_leading_ones(x_t, monkeypatch):
     decay = torch.linspace(0, -12, DIM, dtype=torch.float64).exp()
     images = (random_noise(50, DIM) * decay).reshape(50, *SHAPE)
+    images /= images.abs().max()
     exact = WienerScoreMachine(images, rank=4)(x_t, ALPHA_BAR)
     monkeypatch.setattr(MomentMachine, "dense", DIM - 1)
     assert_close(WienerScoreMachine(images, rank=4)(x_t, ALPHA_BAR), exact, rtol=0, atol=1e-6)

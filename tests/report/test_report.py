@@ -255,8 +255,9 @@ def test_hostile_strings_stay_strings(trained, tmp_path):
     (directory / "run.json").write_text(json.dumps(record))
     renamed = (directory / "comparison.csv").read_text().replace(",ls,", f",{HOSTILE},")
     (directory / "comparison.csv").write_text(renamed)
-    summary = (directory / "summary.json").read_text().replace('"ls"', json.dumps(HOSTILE))
-    (directory / "summary.json").write_text(summary)
+    summary = json.loads((directory / "summary.json").read_text().replace('"ls"', json.dumps(HOSTILE)))
+    del summary["files"]  # whoever makes such files makes their checksums, too
+    (directory / "summary.json").write_text(json.dumps(summary))
     page, text = report(directory)
     elements = Elements(page)
     assert len(elements.scripts) == 3

@@ -6,6 +6,7 @@ import numpy as np
 
 from elslightning.measurement.doubts import doubts
 from elslightning.report.figures.style import percent
+from elslightning.runs.provenance import other_data
 from elslightning.runs.run import Run
 
 STILL_FALLING = 0.02
@@ -16,7 +17,9 @@ FEWEST_LOSSES = 10
 
 def cautions(run: Run) -> list[str]:
     """All warnings about a run, each one or two sentences: its doubts, and whether its network had converged."""
-    return [*doubts(run.result, run.reference_steps, run.theories), *_convergence(run)]
+    changed = other_data(run.record)
+    known = [] if changed is None else [changed]
+    return [*known, *doubts(run.result, run.reference_steps, run.theories), *_convergence(run)]
 
 
 def falling(losses: Sequence[float]) -> float | None:
