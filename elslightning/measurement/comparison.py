@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.doorway import doorway
 from elslightning.diffusion.sampling import sample
 from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import Images, Labels, Progress, no_progress
@@ -210,6 +211,7 @@ def _percent(share: float | None, digits: int) -> str:
     return "–" if share is None else f"{share:.{digits}%}"
 
 
+@doorway(denoiser="network", schedule="schedule", images="noise")
 def compare(
     network: Denoiser,
     machines: Mapping[str, Denoiser],
