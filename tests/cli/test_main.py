@@ -341,7 +341,7 @@ def test_overrides_of_a_comparison_win_over_the_checkpoint(trained, tmp_path):
 def test_a_machine_of_the_checkpoint_can_be_left_out(trained, tmp_path):
     done = cli("compare", f"checkpoint={trained}", "~machines.ls", f"hydra.run.dir={tmp_path / 'run'}")
     assert done.code == 0, done.err
-    assert {row["machine"] for row in rows(tmp_path / "run" / "comparison.csv")} == {"bbels", "is"}
+    assert {row["machine"] for row in rows(tmp_path / "run" / "comparison.csv")} == {"bbels", "is", "wiener", "mean"}
 
 
 def test_another_checkpoint_among_the_machines_is_a_ceiling(trained, tmp_path, monkeypatch):
@@ -379,7 +379,7 @@ def test_a_checkpoint_is_its_own_ceiling(trained, tmp_path):
     done = cli("compare", f"checkpoint={trained}", *options, f"hydra.run.dir={tmp_path / 'run'}")
     assert done.code == 0, done.err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())["machines"]
-    assert list(summary) == ["bbels", "ls", "is", "checkpoint"]
+    assert list(summary) == ["bbels", "ls", "is", "wiener", "mean", "checkpoint"]
     assert summary["checkpoint"]["2"]["mse"]["high"] == 0
 
 
@@ -756,7 +756,7 @@ def test_a_key_that_only_begins_alike_does_not_count(config):
 
 def test_a_deleted_key_is_deleted(config):
     cfg = inherited(config, "~machines.ls")
-    assert list(cfg.machines) == ["bbels", "is"]
+    assert list(cfg.machines) == ["bbels", "is", "wiener", "mean"]
 
 
 def test_a_checkpoint_that_lacks_a_section_leaves_the_default(config):
