@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -12,11 +13,12 @@ from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.scales import ScaleTable, load_scales
 from elslightning.measurement.measurement import MachineFactory, Measurement
 from elslightning.measurement.settings import NETWORK
-from elslightning.networks import NetworkDenoiser
+from elslightning.networks import ScheduledDenoiser
 from elslightning.runs.belonging import check_one
+from elslightning.runs.brought import inherited_from
 from elslightning.runs.checkpoints import find_checkpoint, open_trained
-from elslightning.runs.configuration import inherit, keys_of, overrides_given
-from elslightning.runs.layout import CHECKPOINT, SCALES
+from elslightning.runs.configuration import inherit, keys_of, overrides_given, primitives
+from elslightning.runs.layout import CHECKPOINT, METRICS, SCALES, read_losses
 from elslightning.runs.provenance import data_of
 from elslightning.runs.targets import build
 from elslightning.system.errors import InputError
@@ -26,7 +28,7 @@ _SAME_DATA = ("data.root", "data.download", "data.batch_size")
 
 
 def source(
-    cfg: DictConfig, network: NetworkDenoiser | None, data: ImageDataModule, machines: Mapping[str, MachineFactory]
+    cfg: DictConfig, network: ScheduledDenoiser | None, data: ImageDataModule, machines: Mapping[str, MachineFactory]
 ) -> Denoiser:
     """The denoiser to sample from: the network, or the machine that `source` names.
 
@@ -40,9 +42,11 @@ def source(
         assert network is not None
         return network
     labels = labels_for(data, network.conditional if network is not None else cfg.conditional)
-    if cfg.source not in Measurement(machines).calibrated:
+    measurement = Measurement(machines)
+    if cfg.source not in measurement.calibrated:
         return machines[cfg.source](data.train_images, labels)
-    return machines[cfg.source](data.train_images, labels, scales=scales_of_source(cfg))
+    free = measurement.arguments(cfg.source, scales_of_source(cfg))
+    return machines[cfg.source](data.train_images, labels, **free)
 
 
 def scales_of_source(cfg: DictConfig) -> ParameterTable:
@@ -82,20 +86,43 @@ def refuse_label(cfg: DictConfig) -> None:
         raise InputError(f"label={cfg.label}, but {cfg.source} is unconditional")
 
 
-def find_network(cfg: DictConfig) -> tuple[NetworkDenoiser, str | None]:
-    """The network of `checkpoint`; `cfg` gets what it does not override from the run that made it.
+def names_network(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration, as plain values, names a network: by `checkpoint` or by `network`."""
+    return config.get("checkpoint") is not None or bool(config.get("network"))
+
+
+def find_network(cfg: DictConfig) -> tuple[ScheduledDenoiser, str | None]:
+    """The network of `checkpoint` or `network`; `cfg` gets what it does not override from the run that made it.
 
     Also the checksum of the images that it was trained on, if those are to be the images of `cfg` and it is known.
     """
-    network, mark = open_trained(cfg.checkpoint)
+    network: ScheduledDenoiser
+    mark: dict[str, Any]
+    section = primitives(cfg, ["network"]).get("network")
+    if section:
+        brought = build(section)
+        network, mark = brought.open(), {"config": inherited_from(brought)}
+    else:
+        network, mark = open_trained(cfg.checkpoint)
     config = mark["config"]
     overrides = overrides_given()
     if "data" not in config and "data" not in keys_of(overrides):
-        raise InputError(f"checkpoint={cfg.checkpoint} does not say which data it was trained on: give data=NAME")
+        named = f"network={section['_target_']}" if section else f"checkpoint={cfg.checkpoint}"
+        raise InputError(f"{named} does not say which data it was trained on: give data=NAME")
     inherit(cfg, config, overrides)
     others = any(key.split(".")[0] in ("data", "experiment") and key not in _SAME_DATA for key in keys_of(overrides))
-    trained_on = mark.get("data_sha256") or data_of(find_checkpoint(cfg.checkpoint).parent.parent)
+    trained_on = mark.get("data_sha256")
+    if trained_on is None and not section:
+        trained_on = data_of(find_checkpoint(cfg.checkpoint).parent.parent)
     return network, trained_on if isinstance(trained_on, str) and not others else None
+
+
+def losses_beside(checkpoint: str) -> dict[str, list[tuple[int, float]]]:
+    """The losses of the training that made a checkpoint, if it lies in the directory of that run; else none."""
+    folder = find_checkpoint(checkpoint).parent
+    if folder.name != Path(CHECKPOINT).parent.name:
+        return {}
+    return read_losses(folder.parent / METRICS)
 
 
 def find_scales(cfg: DictConfig) -> dict[str, ParameterTable] | None:
