@@ -50,14 +50,15 @@ def resuming(words: list[str]) -> list[str]:
         "data_changed",
         "trainer.max_epochs",
         "logger",
+        "trust",
         *(["hydra"] if "LOCAL_RANK" in os.environ else []),
     )
     for word in words:
         key = key_of(word)
         if not word.startswith("-") and not any(key == part or key.startswith(f"{part}.") for part in kept):
             raise InputError(
-                f"resume={name} takes the configuration of that run: only trainer.max_epochs, data.root and logger.* "
-                f"can be set, not {key}; and data_changed and data.download"
+                f"resume={name} takes the configuration of that run: only trainer.max_epochs, data.root, logger.* and "
+                f"trust can be set, not {key}; and data_changed and data.download"
             )
     from elslightning.runs.layout import CHECKPOINT, CONFIG, OVERRIDES
     from elslightning.runs.run import read_overrides, started_in  # imports torch: not needed for help
@@ -66,7 +67,8 @@ def resuming(words: list[str]) -> list[str]:
     for file in (CONFIG, OVERRIDES, CHECKPOINT):
         if not (run / file).is_file():
             raise InputError(f"resume={name}: there is no training to go on with, for it has no file {file}")
-    keys = {key_of(word) for word in words}
+    # Trust is asked for anew: the directory may be a stranger's.
+    keys = {"trust", *(key_of(word) for word in words)}
     earlier = for_grammar(read_overrides(run) or [], base=started_in(run))
     return [
         *(word for word in earlier if key_of(word) not in keys),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -12,10 +13,11 @@ from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.scales import ScaleTable, load_scales
 from elslightning.measurement.measurement import MachineFactory, Measurement
 from elslightning.measurement.settings import NETWORK
-from elslightning.networks import NetworkDenoiser
+from elslightning.networks import ScheduledDenoiser
 from elslightning.runs.belonging import check_one
+from elslightning.runs.brought import inherited_from
 from elslightning.runs.checkpoints import find_checkpoint, open_trained
-from elslightning.runs.configuration import inherit, keys_of, overrides_given
+from elslightning.runs.configuration import inherit, keys_of, overrides_given, primitives
 from elslightning.runs.layout import CHECKPOINT, METRICS, SCALES, read_losses
 from elslightning.runs.provenance import data_of
 from elslightning.runs.targets import build
@@ -26,7 +28,7 @@ _SAME_DATA = ("data.root", "data.download", "data.batch_size")
 
 
 def source(
-    cfg: DictConfig, network: NetworkDenoiser | None, data: ImageDataModule, machines: Mapping[str, MachineFactory]
+    cfg: DictConfig, network: ScheduledDenoiser | None, data: ImageDataModule, machines: Mapping[str, MachineFactory]
 ) -> Denoiser:
     """The denoiser to sample from: the network, or the machine that `source` names.
 
@@ -84,19 +86,34 @@ def refuse_label(cfg: DictConfig) -> None:
         raise InputError(f"label={cfg.label}, but {cfg.source} is unconditional")
 
 
-def find_network(cfg: DictConfig) -> tuple[NetworkDenoiser, str | None]:
-    """The network of `checkpoint`; `cfg` gets what it does not override from the run that made it.
+def names_network(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration, as plain values, names a network: by `checkpoint` or by `network`."""
+    return config.get("checkpoint") is not None or bool(config.get("network"))
+
+
+def find_network(cfg: DictConfig) -> tuple[ScheduledDenoiser, str | None]:
+    """The network of `checkpoint` or `network`; `cfg` gets what it does not override from the run that made it.
 
     Also the checksum of the images that it was trained on, if those are to be the images of `cfg` and it is known.
     """
-    network, mark = open_trained(cfg.checkpoint)
+    network: ScheduledDenoiser
+    mark: dict[str, Any]
+    section = primitives(cfg, ["network"]).get("network")
+    if section:
+        brought = build(section)
+        network, mark = brought.open(), {"config": inherited_from(brought)}
+    else:
+        network, mark = open_trained(cfg.checkpoint)
     config = mark["config"]
     overrides = overrides_given()
     if "data" not in config and "data" not in keys_of(overrides):
-        raise InputError(f"checkpoint={cfg.checkpoint} does not say which data it was trained on: give data=NAME")
+        named = f"network={section['_target_']}" if section else f"checkpoint={cfg.checkpoint}"
+        raise InputError(f"{named} does not say which data it was trained on: give data=NAME")
     inherit(cfg, config, overrides)
     others = any(key.split(".")[0] in ("data", "experiment") and key not in _SAME_DATA for key in keys_of(overrides))
-    trained_on = mark.get("data_sha256") or data_of(find_checkpoint(cfg.checkpoint).parent.parent)
+    trained_on = mark.get("data_sha256")
+    if trained_on is None and not section:
+        trained_on = data_of(find_checkpoint(cfg.checkpoint).parent.parent)
     return network, trained_on if isinstance(trained_on, str) and not others else None
 
 

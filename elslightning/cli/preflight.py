@@ -12,7 +12,13 @@ import torch
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
-from elslightning.cli.chosen import find_device, refuse_label, scales_of_source, scales_to_compare_with
+from elslightning.cli.chosen import (
+    find_device,
+    names_network,
+    refuse_label,
+    scales_of_source,
+    scales_to_compare_with,
+)
 from elslightning.data import SIDES, ImageDataModule
 from elslightning.diffusion.border import PADDING_MODES
 from elslightning.diffusion.denoiser import Denoiser
@@ -23,10 +29,11 @@ from elslightning.machines.scales import load_scales
 from elslightning.measurement.heldout import HELDOUT
 from elslightning.measurement.measurement import MachineFactory, Measurement
 from elslightning.measurement.settings import NETWORK, CalibrationSettings, ComparisonSettings
-from elslightning.networks import NetworkDenoiser
+from elslightning.networks import NetworkDenoiser, ScheduledDenoiser
+from elslightning.runs.brought import Brought
 from elslightning.runs.checkpoints import find_checkpoint
-from elslightning.runs.configuration import keys_of, overrides_given, primitives
-from elslightning.runs.targets import build
+from elslightning.runs.configuration import inheritance, keys_of, overrides_given, primitives
+from elslightning.runs.targets import build, own
 from elslightning.system.checks import flag, is_whole, raise_for, whole
 from elslightning.system.errors import InputError
 from elslightning.training.loggers import mode_problems
@@ -69,7 +76,7 @@ class Parts:
     doubts: list[str]
 
 
-def check(cfg: DictConfig, network: NetworkDenoiser | None = None) -> Parts:
+def check(cfg: DictConfig, network: ScheduledDenoiser | None = None) -> Parts:
     """Finds all that is wrong with a configuration without data; returns what it names.
 
     With a checkpoint it is called twice: first for what the command line says, then with its `network` for the
@@ -77,7 +84,7 @@ def check(cfg: DictConfig, network: NetworkDenoiser | None = None) -> Parts:
 
     Args:
         cfg: the configuration of a verb.
-        network: that of `checkpoint`, once it is loaded.
+        network: that of `checkpoint` or `network`, once it is loaded.
 
     Raises:
         InputError: with a line for every problem.
@@ -87,7 +94,7 @@ def check(cfg: DictConfig, network: NetworkDenoiser | None = None) -> Parts:
     _check_values(cfg.verb, config, found)
     if network is None:
         _check_files(cfg, config, found)
-    final = network is not None or config.get("checkpoint") is None
+    final = network is not None or not names_network(config)
     if not final:
         config["data"].pop("download", None)  # whether they can be fetched is asked of the data of the checkpoint
     parts, training = _build(config, found), None
@@ -96,6 +103,9 @@ def check(cfg: DictConfig, network: NetworkDenoiser | None = None) -> Parts:
         training = _build_training(config, found)
     if final and not (cfg.verb == "train" and network is None):
         _check_together(cfg, config, parts, network, found)
+    if cfg.verb == "train" and not found.problems:
+        with found.of():  # what is trained can be opened again
+            own(inheritance(cfg), "the configuration")
     raise_for(*found.problems)
     return Parts(**parts, training=training, doubts=doubtful(config, network) if final else [])
 
@@ -168,7 +178,9 @@ def _check_files(cfg: DictConfig, config: Section, found: Findings) -> None:
     if "device" in config:
         with found.of():
             find_device(config["device"])
-    if cfg.verb in ("calibrate", "compare") and config["checkpoint"] is None:
+    if config.get("network"):
+        _check_brought(config, found)
+    if cfg.verb in ("calibrate", "compare") and not names_network(config):
         objective = (config.get("calibration") or {}).get("objective")
         if cfg.verb == "compare" or objective != HELDOUT:
             found.add(f"elslightning {cfg.verb} needs checkpoint=PATH: a checkpoint file or a run directory")
@@ -179,8 +191,20 @@ def _check_files(cfg: DictConfig, config: Section, found: Findings) -> None:
     if isinstance(scales, str) and not scales.endswith(".pt"):
         with found.of():
             load_scales(scales)
-    if cfg.verb == "sample" and config["source"] == NETWORK and config["checkpoint"] is None:
+    if cfg.verb == "sample" and config["source"] == NETWORK and not names_network(config):
         found.add("source=network needs checkpoint=PATH")
+
+
+def _check_brought(config: Section, found: Findings) -> None:
+    """The words of `network`, before anything is loaded."""
+    if config.get("checkpoint") is not None:
+        found.add("checkpoint=PATH and network=NAME both name a network: give one of them")
+    brought = found.build("network", config["network"])
+    if brought is not None and not isinstance(brought, Brought):
+        found.add(f"network names a {type(brought).__name__}: choose network=diffusers or network=module")
+    elif brought is not None:
+        with found.of():
+            brought.grid  # noqa: B018  it says what is wrong
 
 
 def _build(config: Section, found: Findings) -> dict[str, Any]:
@@ -229,7 +253,7 @@ def _as_input(place: str) -> Iterator[None]:
 
 
 def _check_together(
-    cfg: DictConfig, config: Section, parts: Mapping[str, Any], network: NetworkDenoiser | None, found: Findings
+    cfg: DictConfig, config: Section, parts: Mapping[str, Any], network: ScheduledDenoiser | None, found: Findings
 ) -> None:
     """What sections ask of each other."""
     data, machines = parts["data"], parts["machines"]
@@ -245,7 +269,7 @@ def _check_together(
     if data is None or None in (parts["schedule"], parts["calibration"], parts["comparison"], *machines.values()):
         return
     side = data.image_size or SIDES.get(data.dataset)
-    backbone: Any = None if network is None else network.backbone
+    backbone: Any = getattr(network, "backbone", None)
     if side is not None and hasattr(backbone, "check_sides"):
         with found.of():
             backbone.check_sides(side, side)
@@ -261,7 +285,7 @@ def _check_machines(
     measurement: Measurement,
     channels: int,
     side: int | None,
-    network: NetworkDenoiser | None,
+    network: ScheduledDenoiser | None,
     schedule: Schedule,
     found: Findings,
 ) -> None:
@@ -304,7 +328,7 @@ def doubtful(config: Section, network: Denoiser | None) -> list[str]:
             f"{right}; {other} is a control only"
         )
     grid = (config.get("comparison") or {}).get("grid")
-    if grid is not None and config["verb"] != "sample" and isinstance(network, NetworkDenoiser):
+    if grid is not None and config["verb"] != "sample" and isinstance(network, ScheduledDenoiser):
         last = float(SCHEDULES[grid]().alpha_bar(torch.ones(())))
         if last < 0.9 * network.least_alpha_bar:
             lines.append(

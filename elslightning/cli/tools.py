@@ -8,6 +8,9 @@ from typing import NamedTuple
 from elslightning.runs.configuration import without_output
 from elslightning.system.errors import InputError, warn
 
+_TRUST = "trust="
+"""Modules whose classes a file may name, for all tools: `trust=[mynet]`."""
+
 
 class Tool(NamedTuple):
     """A verb without a configuration.
@@ -28,8 +31,16 @@ class Tool(NamedTuple):
         """Does it, or shows the help if the words ask for it."""
         if any(word in ("-h", "--help") for word in words):
             print(f"{self.usage}: {self.about}\n\n{self.help}", end="")
-        else:
+            return
+        trusted = [word.removeprefix(_TRUST) for word in words if word.startswith(_TRUST)]
+        if not trusted:
             self.run(words)
+            return
+        from elslightning.runs.targets import trusting  # imports torch: not needed for help
+
+        modules = [name.strip() for word in trusted for name in word.strip("[]").split(",")]
+        with trusting(modules):
+            self.run([word for word in words if not word.startswith(_TRUST)])
 
     def misused(self) -> InputError:
         return InputError(f"usage: {self.usage}")
@@ -134,7 +145,8 @@ nothing. Exit code 0 if all is well, 1 if something would keep a run from workin
         "write the weights of a trained network as safetensors",
         "elslightning export CHECKPOINT [output=PATH.safetensors]",
         """\
-CHECKPOINT is a checkpoint file or the directory of a run. The file goes to PATH, by default beside the checkpoint; what
+CHECKPOINT is a checkpoint file or the directory of a run; trust=[MODULE] goes with one of a class of your own. The
+file goes to PATH, by default beside the checkpoint; what
 exists is not overwritten. It holds the weights that comparisons use, averaged if the training averaged them, and the
 configuration of the network and its schedule; nothing of the data. Whatever takes checkpoint=PATH takes it too, with
 the data named:

@@ -18,6 +18,7 @@ from elslightning.cli.chosen import (
     find_network,
     labels_for,
     losses_beside,
+    names_network,
     sample_labels,
     scales_to_compare_with,
     source,
@@ -31,14 +32,14 @@ from elslightning.measurement.consistency import consistency
 from elslightning.measurement.doubts import doubts
 from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.result import Result, Samples
-from elslightning.networks import NetworkDenoiser
+from elslightning.networks import NetworkDenoiser, ScheduledDenoiser
 from elslightning.report import figures
 from elslightning.runs.belonging import FILES, checksums
 from elslightning.runs.checkpoints import find_checkpoint, written_checkpoint
 from elslightning.runs.configuration import inheritance, overrides_given, primitives
 from elslightning.runs.layout import FIGURES
 from elslightning.runs.provenance import describe, finish, other_data, wandb_identity, write_record
-from elslightning.runs.targets import build
+from elslightning.runs.targets import build, trusting
 from elslightning.runs.writing import write
 from elslightning.system.errors import InputError, note, warn
 from elslightning.system.keeping import KEPT, Kept
@@ -72,9 +73,10 @@ def run(cfg: DictConfig, directory: Path) -> Result | Samples | None:
     verb = HydraConfig.get().job.config_name
     if cfg.verb != verb:
         raise InputError(f"the configuration is for elslightning {cfg.verb}, and does not work with {verb}")
-    parts = check(cfg)
-    _warn_of(parts.doubts)
-    return VERBS[cfg.verb](cfg, directory, parts)
+    with trusting(cfg.trust):
+        parts = check(cfg)
+        _warn_of(parts.doubts)
+        return VERBS[cfg.verb](cfg, directory, parts)
 
 
 def train(cfg: DictConfig, directory: Path, parts: Parts) -> Result | None:
@@ -157,9 +159,9 @@ def _how_to_go_on(directory: Path, trainer: pl.Trainer, stand: Stand | None) -> 
 
 def calibrate(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
     """Calibrates every machine that has scales against the network of a checkpoint, or on held-out images alone."""
-    network: NetworkDenoiser | None = None
+    network: ScheduledDenoiser | None = None
     trained_on: str | None = None
-    if cfg.checkpoint is not None:
+    if names_network(cfg):
         network, parts, trained_on = _network_and_parts(cfg)
     data = parts.data
     _load(data)
@@ -222,9 +224,9 @@ def _warn_of(lines: Iterable[str]) -> None:
 def sample(cfg: DictConfig, directory: Path, parts: Parts) -> Samples:
     """Draws samples from a network or a machine, and measures the consistency of a machine's."""
     device = find_device(cfg.device)
-    network: NetworkDenoiser | None = None
+    network: ScheduledDenoiser | None = None
     trained_on: str | None = None
-    if cfg.checkpoint is not None:
+    if names_network(cfg):
         network, parts, trained_on = _network_and_parts(cfg)
     data = parts.data
     _load(data)
@@ -251,9 +253,9 @@ def sample(cfg: DictConfig, directory: Path, parts: Parts) -> Samples:
     return drawn
 
 
-def _network_and_parts(cfg: DictConfig) -> tuple[NetworkDenoiser, Parts, str | None]:
-    """The network of `checkpoint`, and what `cfg`, completed by the run that made it, names; and the checksum of the
-    images it was trained on, see `find_network`."""
+def _network_and_parts(cfg: DictConfig) -> tuple[ScheduledDenoiser, Parts, str | None]:
+    """The network of `checkpoint` or `network`, and what `cfg`, completed by the run that made it, names; and the
+    checksum of the images it was trained on, see `find_network`."""
     network, trained_on = find_network(cfg)
     parts = check(cfg, network)  # again, for the sections are those of the checkpoint now
     _warn_of(parts.doubts)

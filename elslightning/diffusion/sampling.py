@@ -9,6 +9,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.doorway import doorway
 from elslightning.diffusion.prediction import eps_from_x0
 from elslightning.diffusion.schedule import Schedule, add_noise
 from elslightning.diffusion.shapes import Images, Labels, Progress, no_progress
@@ -73,6 +74,7 @@ def reverse_process(
         x_t = following
 
 
+@doorway(denoiser="denoiser", schedule="schedule", images="noise")
 def ddim(
     denoiser: Denoiser,
     noise: Images,
@@ -107,6 +109,7 @@ def ddim(
     return Trajectory(torch.stack(alpha_bars), torch.stack(states), torch.stack(means))
 
 
+@doorway(denoiser="denoiser", schedule="schedule", images="noise")
 def sample(
     denoiser: Denoiser,
     noise: Images,

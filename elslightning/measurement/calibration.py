@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.doorway import doorway
 from elslightning.diffusion.prediction import eps_from_x0
 from elslightning.diffusion.sampling import Step, reverse_process
 from elslightning.diffusion.schedule import Schedule
@@ -295,6 +296,7 @@ def capped(patch_sizes: Sequence[int], cap: int | None) -> list[int]:
     return kept
 
 
+@doorway(denoiser="network", schedule="schedule", images="noise")
 def calibrate(
     network: Denoiser,
     machine: Sweepable | SettingsSweepable,

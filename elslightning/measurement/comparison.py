@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.doorway import doorway
 from elslightning.diffusion.sampling import sample
 from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import Bank, Images, Labels, Progress, no_progress
@@ -210,6 +211,7 @@ def _median(values: Float[Tensor, " pairs"]) -> dict[str, float]:
     return dict(zip(("median", "low", "high"), median_interval(values), strict=True))
 
 
+@doorway(denoiser="network", schedule="schedule", images="noise")
 def compare(
     network: Denoiser,
     machines: Mapping[str, Denoiser],

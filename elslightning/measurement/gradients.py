@@ -7,6 +7,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.doorway import doorway
 from elslightning.diffusion.prediction import x0_from_eps
 from elslightning.diffusion.sampling import reverse_process
 from elslightning.diffusion.schedule import Schedule
@@ -71,6 +72,7 @@ def effective_size(gradient: Float[Tensor, "steps height width"], share: float) 
     return 1 + 2 * (within < share * within[:, -1:]).sum(dim=1)
 
 
+@doorway(denoiser="network", schedule="schedule", images="noise")
 def gradient_field(
     network: Denoiser,
     schedule: Schedule,

@@ -1,4 +1,4 @@
-"""NetworkDenoiser: a backbone that predicts eps, v or x0, seen as a posterior mean."""
+"""Trained networks seen as posterior means: `NetworkDenoiser` for backbones that predict eps, v or x0."""
 
 import torch
 from torch import nn
@@ -10,40 +10,63 @@ from elslightning.diffusion.shapes import AlphaBar, Images, Labels
 from elslightning.system.errors import InputError
 
 
-class NetworkDenoiser(Denoiser):
-    """A backbone together with the schedule that gives it its times.
+class ScheduledDenoiser(Denoiser):
+    """A trained network together with the schedule that gives it its times.
 
     At more noise than its schedule has, it is asked at its last time, as if x_t had the noise of that: next to nothing
     is left of the image in either.
 
     Args:
-        backbone: `backbone(x_t, t, labels) -> predicted`, with attributes `channels`, `conditional` and
-            `receptive_field`, and `prediction`, which names what it returns: "eps", "v" or "x0"; "eps" where it has
-            none.
-        schedule: maps alpha_bar to the backbone's time in [0, 1].
+        schedule: along whose grid it is sampled, unless another is named.
 
-    Raises:
-        InputError: for another prediction.
+    Attributes:
+        receptive_field: side of the window of x_t that one pixel of the output depends on; None if that is the whole
+            image, or not known.
     """
 
-    def __init__(self, backbone: nn.Module, schedule: Schedule) -> None:
+    receptive_field: int | None = None
+
+    def __init__(self, schedule: Schedule) -> None:
         super().__init__()
-        self.backbone = backbone
         self.schedule = schedule
-        self.conditional = bool(backbone.conditional)
-        self.image_shape = (int(backbone.channels), None, None)  # type: ignore[arg-type]
-        self.prediction = str(getattr(backbone, "prediction", "eps"))
-        check_prediction(self.prediction)
 
     @property
     def least_alpha_bar(self) -> float:
         """The signal power of its noisiest time, t = 1."""
         return float(self.schedule.alpha_bar(torch.ones((), dtype=torch.float64, device="cpu")))
 
-    @property
-    def receptive_field(self) -> int | None:
-        """Side of the window of x_t that one pixel of the output depends on; None if that is the whole image."""
-        return self.backbone.receptive_field  # type: ignore[return-value]
+    def _known(self, alpha_bar: AlphaBar) -> AlphaBar:
+        """The noise levels at which it is asked: those of its schedule."""
+        # A little less than the last: the last digit of alpha_bar depends on how many are computed at once.
+        return alpha_bar.clamp(min=self.least_alpha_bar * (1 - 1e-9))
+
+
+class NetworkDenoiser(ScheduledDenoiser):
+    """A backbone of ours, or one made like them, together with the schedule that gives it its times.
+
+    Args:
+        backbone: `backbone(x_t, t, labels) -> predicted`, with an attribute `channels`, and where it is not what is
+            assumed, `conditional` (False), `receptive_field` (None), and `prediction`, which names what it returns:
+            "eps", "v" or "x0" ("eps").
+        schedule: maps alpha_bar to the backbone's time in [0, 1].
+
+    Raises:
+        InputError: for a backbone that does not say its channels, and another prediction.
+    """
+
+    def __init__(self, backbone: nn.Module, schedule: Schedule) -> None:
+        super().__init__(schedule)
+        if not hasattr(backbone, "channels"):
+            raise InputError(
+                f"{type(backbone).__name__} has no attribute channels, which says how many its images have: a backbone "
+                "is called as (x_t, t, labels); els.ModuleDenoiser(module, ...) takes any other module"
+            )
+        self.backbone = backbone
+        self.receptive_field = getattr(backbone, "receptive_field", None)
+        self.conditional = bool(getattr(backbone, "conditional", False))
+        self.image_shape = (int(backbone.channels), None, None)  # type: ignore[arg-type]
+        self.prediction = str(getattr(backbone, "prediction", "eps"))
+        check_prediction(self.prediction)
 
     def predict(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None = None) -> Images:
         """The backbone's own prediction; arguments and errors as in `Denoiser.forward`."""
@@ -63,11 +86,6 @@ class NetworkDenoiser(Denoiser):
         """The posterior mean that the prediction implies, as in `Denoiser.forward`."""
         predicted = self.predict(x_t, alpha_bar, labels)
         return convert(x_t, predicted, self._known(alpha_bar), self.prediction, "x0")
-
-    def _known(self, alpha_bar: AlphaBar) -> AlphaBar:
-        """The noise levels at which it is asked: those of its schedule."""
-        # A little less than the last: the last digit of alpha_bar depends on how many are computed at once.
-        return alpha_bar.clamp(min=self.least_alpha_bar * (1 - 1e-9))
 
 
 class EpsDenoiser(NetworkDenoiser):

@@ -1,7 +1,7 @@
 """Trained networks on disk: read without executing anything, and built again from what the file says."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,12 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from elslightning.networks import NetworkDenoiser
+from elslightning.networks import NetworkDenoiser, ScheduledDenoiser
+from elslightning.networks.diffusers_folder import is_diffusers
+from elslightning.networks.official import read_official
+from elslightning.runs.brought import DiffusersNetwork, inherited_from
 from elslightning.runs.layout import CHECKPOINT
-from elslightning.runs.targets import build, own
+from elslightning.runs.targets import build, own, trusting
 from elslightning.system.errors import InputError
 from elslightning.system.tensorfiles import SUFFIX, read_tensors
 from elslightning.system.torchfiles import check_loadable
@@ -20,6 +23,7 @@ from elslightning.system.torchfiles import check_loadable
 CHECKPOINT_FORMAT = 1
 # Of the names of a network's weights in a checkpoint.
 PREFIX = "denoiser."
+_OFFICIAL = (".pt", ".pth")  # of files of the paper's code
 
 
 def build_network(config: Mapping[str, Any]) -> NetworkDenoiser:
@@ -28,12 +32,14 @@ def build_network(config: Mapping[str, Any]) -> NetworkDenoiser:
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The file that `path` names: itself, or `checkpoints/last.ckpt` of a run directory.
+    """The file that `path` names: itself, or `checkpoints/last.ckpt` of a run directory; or the folder of diffusers.
 
     Raises:
         InputError: if there is none.
     """
     path = Path(path)
+    if path.is_dir() and not (path / CHECKPOINT).is_file() and is_diffusers(path):
+        return path.resolve()
     found = path / CHECKPOINT if path.is_dir() else path
     if not found.is_file():
         raise InputError(f"checkpoint={path}: there is no file {found}")
@@ -103,10 +109,24 @@ def _from_tensors(path: Path) -> dict[str, Any]:
     }
 
 
-def open_network(path: str | Path) -> tuple[NetworkDenoiser, dict[str, Any]]:
-    """The trained network of a checkpoint, and the configuration of the run that made it.
+def configuration_of(path: str | Path) -> dict[str, Any]:
+    """What a run that works with this network takes from it: the configuration of the run that made it, or of a network
+    from elsewhere what is known; errors as of `open_network`, but for those of the network itself."""
+    found = find_checkpoint(path)
+    if found.is_dir():
+        return inherited_from(DiffusersNetwork(found))
+    official = _read_official(found)
+    return read_checkpoint(found)["elslightning"]["config"] if official is None else official[1]
+
+
+def open_network(path: str | Path) -> tuple[ScheduledDenoiser, dict[str, Any]]:
+    """The trained network that a path names, and the configuration of the run that made it, as far as that is known.
 
     With weight averaging, these are the averaged weights. The global random number generator is left as it was.
+
+    Args:
+        path: a run directory, a checkpoint, exported weights (.safetensors), a file of the paper's code (.pt), or a
+            folder of diffusers.
 
     Raises:
         InputError: also if the weights do not fit the network that the checkpoint names.
@@ -115,9 +135,28 @@ def open_network(path: str | Path) -> tuple[NetworkDenoiser, dict[str, Any]]:
     return network, mark["config"]
 
 
-def open_trained(path: str | Path) -> tuple[NetworkDenoiser, dict[str, Any]]:
+def open_trained(path: str | Path) -> tuple[ScheduledDenoiser, dict[str, Any]]:
     """As `open_network`, with all that the checkpoint says of itself: `config`, and perhaps `data_sha256`, the checksum
     of the images that the network was trained on."""
+    found = find_checkpoint(path)
+    if found.is_dir():
+        return DiffusersNetwork(found).open(), {"config": configuration_of(found)}
+    official = _read_official(found)
+    return _open_own(path) if official is None else (official[0], {"config": official[1]})
+
+
+def _read_official(path: Path) -> tuple[ScheduledDenoiser, dict[str, Any]] | None:
+    """The network of a file of the paper's code; None for one of ours, and of another name."""
+    if path.suffix not in _OFFICIAL:
+        return None
+    try:
+        read_checkpoint(path)
+    except InputError:
+        return read_official(path)
+    return None
+
+
+def _open_own(path: str | Path) -> tuple[NetworkDenoiser, dict[str, Any]]:
     content = read_checkpoint(path)
     config = content["elslightning"]["config"]
     try:
@@ -145,9 +184,25 @@ def open_trained(path: str | Path) -> tuple[NetworkDenoiser, dict[str, Any]]:
     return network.eval(), content["elslightning"]
 
 
-def load_network(path: str | Path) -> NetworkDenoiser:
-    """The trained network of a checkpoint file or run directory, in evaluation mode; see `open_network`."""
-    return open_network(path)[0]
+def load_network(path: str | Path, *, trust: Iterable[str] = ()) -> ScheduledDenoiser:
+    """The one door to trained networks on disk, which come in evaluation mode on the CPU.
+
+    >>> load_network("outputs/nowhere")
+    Traceback (most recent call last):
+    ...
+    elslightning.system.errors.InputError: checkpoint=outputs/nowhere: there is no file outputs/nowhere
+
+    Args:
+        path: as of `open_network`.
+        trust: modules whose code may run, such as `["mynet"]`, for a checkpoint of a class of one's own.
+
+    Raises:
+        InputError: in one line, as `open_network`.
+    """
+    if not isinstance(path, str | Path):
+        raise InputError(f"load_network takes the path of a network, not a {type(path).__name__}")
+    with trusting(trust):
+        return open_network(path)[0]
 
 
 def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
@@ -170,12 +225,12 @@ class Checkpoint:
     Called like the machines' classes, as `checkpoint(images, labels)`; of the images only the device counts.
 
     Args:
-        path: a checkpoint file or the directory of a finished run.
+        path: whatever `load_network` opens.
     """
 
     path: str | Path | None = None
 
-    def __call__(self, images: Tensor, labels: Tensor | None = None) -> NetworkDenoiser:
+    def __call__(self, images: Tensor, labels: Tensor | None = None) -> ScheduledDenoiser:
         """The network, in evaluation mode, on the device of the images.
 
         Raises:
@@ -183,4 +238,4 @@ class Checkpoint:
         """
         if not isinstance(self.path, str | Path):
             raise InputError(f"machines=[checkpoint] needs machines.checkpoint.path=PATH, not {self.path!r}")
-        return load_network(self.path).to(images.device)
+        return open_network(self.path)[0].to(images.device)

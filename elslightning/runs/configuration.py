@@ -87,7 +87,9 @@ def inheritance(cfg: DictConfig) -> dict[str, Any]:
     config = OmegaConf.create(primitives(cfg, INHERITED))
     make_full(config)
     config.data.pop("download", None)  # whoever gets the checkpoint is asked anew
-    return primitives(config)
+    # For the record: whoever opens it is asked again.
+    trust = {"trust": list(cfg.trust)} if cfg.get("trust") else {}
+    return primitives(config) | trust
 
 
 def inherit(cfg: DictConfig, inherited: Mapping[str, Any], overrides: Iterable[str]) -> None:

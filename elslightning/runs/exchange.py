@@ -61,6 +61,8 @@ def export(path: str | Path, output: str | Path | None = None) -> Path:
             cannot be written.
     """
     network, config = open_network(path)
+    if not config["denoiser"]:
+        raise InputError(f"{path} holds a network of diffusers, whose weights are safetensors already")
     output = find_checkpoint(path).with_suffix(SUFFIX) if output is None else Path(output)
     if output.suffix != SUFFIX:
         raise InputError(f"output={output} must end in {SUFFIX}")

@@ -19,8 +19,9 @@ from elslightning.diffusion.schedule import CosineSchedule, Schedule
 from elslightning.machines.parameters import ParameterTable
 from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.settings import ComparisonSettings
-from elslightning.networks import NetworkDenoiser
-from elslightning.runs.checkpoints import find_checkpoint, open_network, read_checkpoint
+from elslightning.networks import ScheduledDenoiser
+from elslightning.runs.brought import Brought, inherited_from
+from elslightning.runs.checkpoints import configuration_of, find_checkpoint, open_network
 from elslightning.runs.configuration import INHERITED, inherit, primitives
 from elslightning.runs.layout import CONFIG, SUMMARY
 from elslightning.runs.provenance import data_of
@@ -46,7 +47,7 @@ class Experiment:
         skip: so many first times are left out of the machines' process.
     """
 
-    network: NetworkDenoiser | None
+    network: ScheduledDenoiser | None
     machines: dict[str, Denoiser]
     schedule: Schedule
     bank: Tensor
@@ -80,10 +81,27 @@ def open_run(directory: str | Path) -> Run:
     return replace(run, config=_complete(run))
 
 
+def brought_by(run: Run) -> Brought | None:
+    """The network of the section `network` of a run, to be opened; None where it has none.
+
+    Raises:
+        InputError: if the section names something else.
+    """
+    section = _sections(run, "network").get("network")
+    if not section:
+        return None
+    brought = build(section) if isinstance(section, dict) and "_target_" in section else None
+    if not isinstance(brought, Brought):
+        raise InputError(f"the section network of {run.directory} names no network")
+    return brought
+
+
 def _complete(run: Run) -> DictConfig:
     path = checkpoint_of(run)
     try:
-        content = {} if path is None else read_checkpoint(path)["elslightning"]["config"]
+        brought = brought_by(run)
+        content = {} if path is None else configuration_of(path)
+        content = content if brought is None else inherited_from(brought)
     except InputError:
         return run.config
     config = OmegaConf.create({str(key): value for key, value in run.config.items_ex(resolve=False)})
@@ -141,7 +159,10 @@ def _sections(run: Run, *names: str) -> dict[str, Any]:
     return own(sections, place)
 
 
-def _network(run: Run) -> NetworkDenoiser | None:
+def _network(run: Run) -> ScheduledDenoiser | None:
+    brought = brought_by(run)
+    if brought is not None:
+        return brought.open()
     path = checkpoint_of(run)
     if path is None:
         return None

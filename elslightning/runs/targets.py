@@ -1,13 +1,19 @@
-"""What a configuration may build: classes by name, out of a list, and never a function that a file names."""
+"""What a configuration may build: classes by name, out of a list, and what the user trusts besides."""
 
+import dataclasses
+import inspect
 import itertools
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf.errors import OmegaConfBaseException
 
+from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.schedules import SCHEDULES
 from elslightning.machines.registry import MACHINES
 from elslightning.system.errors import InputError
@@ -17,9 +23,15 @@ BUILDABLE = frozenset(
         "CalibrationSettings",
         "Checkpoint",
         "ComparisonSettings",
+        "DiffusersNetwork",
+        "DiffusersUNet",
         "ImageDataModule",
+        "LevelsSchedule",
+        "ModuleNetwork",
+        "RegisteredNetwork",
         "ResNet",
         "UNet",
+        "UnitSchedule",
         *(machine.__name__ for machine in MACHINES.values()),
         *(schedule.__name__ for schedule in SCHEDULES.values()),
     }
@@ -27,6 +39,90 @@ BUILDABLE = frozenset(
 """Classes, and no function: all that the configuration in a file may name. It may be a stranger's, and Hydra would call
 whatever it says."""
 _OWN = "elslightning."
+# What nobody can mean: of these, a file could have anything done.
+_NEVER = {
+    *sys.stdlib_module_names,
+    "elslightning",
+    "hydra",
+    "lightning",
+    "numpy",
+    "omegaconf",
+    "pytorch_lightning",
+    "torch",
+}
+_trusted: ContextVar[tuple[str, ...]] = ContextVar("trusted", default=())
+
+
+@contextmanager
+def trusting(modules: Iterable[str]) -> Iterator[None]:
+    """Within the block, what these modules define is built where a file or a configuration names it.
+
+    Args:
+        modules: their names, such as `mynet`, which stands for all within it.
+
+    Raises:
+        InputError: for what is no name of a module, and modules with which a file could have anything done.
+    """
+    names = _names(modules)
+    token = _trusted.set((*_trusted.get(), *names))
+    try:
+        yield
+    finally:
+        _trusted.reset(token)
+
+
+def _names(modules: Any) -> list[str]:
+    """The modules that are trusted, as they were listed."""
+    if isinstance(modules, str) or not isinstance(modules, Iterable):
+        raise InputError(f"trust must be a list of modules, such as trust=[mynet], not {modules!r}")
+    names = list(modules)
+    for name in names:
+        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
+            raise InputError(f"trust={name} is not the name of a module")
+        if name.partition(".")[0] in _NEVER:
+            raise InputError(f"trust=[{name}]: a file could have anything done with it; name your own module")
+    return names
+
+
+def trusted_object(address: Any, place: str) -> Any:
+    """The class or function of this address, which a trusted module defines itself.
+
+    Raises:
+        InputError: with the words that would allow it, if its module is not trusted; if it cannot be imported; and for
+            what the module only imports: `mynet.os.system` is not its own.
+    """
+    name = str(address)
+    if not any(name.startswith(f"{module}.") for module in _trusted.get()):
+        top = name.partition(".")[0]
+        if "." not in name or top in _NEVER or not top.isidentifier():
+            raise InputError(f"{place} names {name}, which is not a class of elslightning's that a file may name")
+        raise InputError(
+            f"{place} names {name}, which is not a class of elslightning's; if you know that code and trust it, add "
+            f"trust=[{top}]"
+        )
+    try:
+        found = get_object(name)
+    except Exception as error:  # importing runs its code, which may raise anything
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise InputError(
+            f"{place} names {name}, which cannot be imported ({reason}): is the folder of its module in PYTHONPATH?"
+        ) from error
+    home = f"{getattr(found, '__module__', None)}."
+    own = any(home.startswith(f"{module}.") for module in _trusted.get())
+    if not own or not (inspect.isclass(found) or inspect.isfunction(found)):
+        raise InputError(f"{place} names {name}, which is no class or function that a trusted module defines")
+    return found
+
+
+def section_of(schedule: Schedule) -> dict[str, Any]:
+    """The section of a configuration that builds a schedule."""
+    assert dataclasses.is_dataclass(schedule)
+    values = {field.name: getattr(schedule, field.name) for field in dataclasses.fields(schedule)}
+    plain = {
+        name: section_of(value) if isinstance(value, Schedule) else list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+    }
+    return {"_target_": f"{_OWN}{type(schedule).__name__}", **plain}
 
 
 _MOST = 100_000
@@ -44,8 +140,9 @@ def own(config: Any, place: str) -> Any:
         place: where it stands, for errors.
 
     Raises:
-        InputError: unless every `_target_` is one of `BUILDABLE`; for Hydra's other special keys, but for `_partial_`;
-            and for interpolations: what `${oc.create:...}` makes may name anything; and for one without an end.
+        InputError: unless every `_target_` is one of `BUILDABLE` or trusted (see `trusting`); for Hydra's other special
+            keys, but for `_partial_`; for interpolations: what `${oc.create:...}` makes may name anything; and for a
+            configuration without an end.
     """
     return _own(config, place, itertools.count(), place)
 
@@ -66,7 +163,8 @@ def _own(config: Any, place: str, counter: Iterator[int], whole: str) -> Any:
             address = str(value)
             name = address.rpartition(".")[2]
             if not address.startswith(_OWN) or name not in BUILDABLE:
-                raise InputError(f"{place} names {value}, which is not a class of elslightning's")
+                trusted_object(value, place)
+                continue
             found[key] = _OWN + name
         elif str(key).startswith("_") and key != "_partial_":
             raise InputError(f"{place} has the key {key}, which a checkpoint may not have")

@@ -70,6 +70,7 @@ def resumed(cfg: DictConfig, directory: Path) -> tuple[DictConfig, Stand]:
     saved = OmegaConf.create(at_present(OmegaConf.to_container(saved, resolve=False)))
     make_full(saved, started_in(directory))
     keys = keys_of(sys.argv[2:])
+    saved.trust = cfg.trust
     if "data.root" in keys:
         saved.data.root = cfg.data.root
     if any(key.split(".")[0] == "logger" for key in keys):

@@ -81,7 +81,7 @@ def resumed(interrupted, before):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["seed=1"], "only trainer.max_epochs, data.root and logger.* can be set, not seed"),
+        (["seed=1"], "only trainer.max_epochs, data.root, logger.* and trust can be set, not seed"),
         (["~callbacks.ema"], "not callbacks.ema"),
         (["hydra.run.dir=other"], "not hydra.run.dir"),
         (["--multirun"], "--multirun does not go with it"),

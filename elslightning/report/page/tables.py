@@ -195,8 +195,11 @@ def facts(run: Run) -> Table:
         PADDINGS.get(run.setting("denoiser.padding_mode")),
         {True: "class-conditional", False: "unconditional"}.get(run.setting("denoiser.conditional")),
     )
+    add("network from elsewhere", *_brought(run))
     formal = formal_receptive_field(run.config)
-    add("formal receptive field", None if formal is None else f"{formal}×{formal} pixels")
+    # Where the configuration holds no architecture, it is one of diffusers or another's.
+    whole = "the whole image, as far as is known: measured by gradients" if _sees_all(run) else None
+    add("formal receptive field", whole if formal is None else f"{formal}×{formal} pixels")
     epochs = run.setting("trainer.max_epochs")
     add("training", None if epochs is None else f"{epochs} epochs", _last_loss(run))
     add("steps", f"machines {run.steps}" if run.steps else None, *(f"network {steps}" for steps in run.network_steps))
@@ -212,6 +215,21 @@ def facts(run: Run) -> Table:
     add("device", record.get("gpu") or record.get("device"), _counted(record.get("processes"), "process", "processes"))
     add("started", record.get("started"))
     return table
+
+
+def _brought(run: Run) -> list[str]:
+    """The words of the section `network` that say what it is."""
+    kind = str(run.setting("network._target_") or "").rpartition(".")[2]
+    words = [run.setting(f"network.{key}") for key in ("path", "module", "interface", "prediction")]
+    return [kind, *(str(word) for word in words if word is not None)] if kind else []
+
+
+def _sees_all(run: Run) -> bool:
+    """Whether the network is one of whose receptive field nothing is known: of attention, or from elsewhere."""
+    field = run.setting("network.receptive_field")
+    section = run.setting("denoiser")
+    target = str(run.setting("denoiser._target_"))
+    return field is None and (section == {} or target.endswith(".DiffusersUNet"))
 
 
 def _counted(count: Any, one: str, many: str | None = None) -> str | None:
