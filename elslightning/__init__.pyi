@@ -37,11 +37,11 @@ from elslightning.machines.scales import ScaleTable as ScaleTable
 from elslightning.machines.smoothed import SmoothedScoreMachine as SmoothedScoreMachine
 from elslightning.machines.tempered import TemperedScoreMachine as TemperedScoreMachine
 from elslightning.machines.wiener import WienerScoreMachine as WienerScoreMachine
+from elslightning.measurement.agreement import median_interval as median_interval
 from elslightning.measurement.attribution import attribute as attribute
 from elslightning.measurement.attribution import attribute_process as attribute_process
 from elslightning.measurement.calibration import calibrate as calibrate
 from elslightning.measurement.comparison import compare as compare
-from elslightning.measurement.comparison import median_interval as median_interval
 from elslightning.measurement.consistency import consistency as consistency
 from elslightning.measurement.gradients import gradient_field as gradient_field
 from elslightning.measurement.measurement import Measurement as Measurement

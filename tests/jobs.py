@@ -8,7 +8,8 @@ import torch
 from omegaconf import OmegaConf
 
 from elslightning.machines.scales import ScaleTable, save_scales
-from elslightning.measurement.comparison import Comparison, agreement
+from elslightning.measurement.agreement import agreement
+from elslightning.measurement.comparison import Comparison
 from elslightning.runs.jobs import FINISHED, Job
 from elslightning.system.files import write_json
 

@@ -18,7 +18,7 @@ from elslightning.runs.belonging import check_one
 from elslightning.runs.brought import inherited_from
 from elslightning.runs.checkpoints import find_checkpoint, open_trained
 from elslightning.runs.configuration import inherit, keys_of, overrides_given, primitives
-from elslightning.runs.layout import CHECKPOINT, SCALES
+from elslightning.runs.layout import CHECKPOINT, METRICS, SCALES, read_losses
 from elslightning.runs.provenance import data_of
 from elslightning.runs.targets import build
 from elslightning.system.errors import InputError
@@ -42,9 +42,11 @@ def source(
         assert network is not None
         return network
     labels = labels_for(data, network.conditional if network is not None else cfg.conditional)
-    if cfg.source not in Measurement(machines).calibrated:
+    measurement = Measurement(machines)
+    if cfg.source not in measurement.calibrated:
         return machines[cfg.source](data.train_images, labels)
-    return machines[cfg.source](data.train_images, labels, scales=scales_of_source(cfg))
+    free = measurement.arguments(cfg.source, scales_of_source(cfg))
+    return machines[cfg.source](data.train_images, labels, **free)
 
 
 def scales_of_source(cfg: DictConfig) -> ParameterTable:
@@ -113,6 +115,14 @@ def find_network(cfg: DictConfig) -> tuple[ScheduledDenoiser, str | None]:
     if trained_on is None and not section:
         trained_on = data_of(find_checkpoint(cfg.checkpoint).parent.parent)
     return network, trained_on if isinstance(trained_on, str) and not others else None
+
+
+def losses_beside(checkpoint: str) -> dict[str, list[tuple[int, float]]]:
+    """The losses of the training that made a checkpoint, if it lies in the directory of that run; else none."""
+    folder = find_checkpoint(checkpoint).parent
+    if folder.name != Path(CHECKPOINT).parent.name:
+        return {}
+    return read_losses(folder.parent / METRICS)
 
 
 def find_scales(cfg: DictConfig) -> dict[str, ParameterTable] | None:

@@ -301,9 +301,10 @@ def _check_machines(
             if cfg.source in measurement.calibrated:
                 scales = scales_of_source(cfg)
                 if is_whole(cfg.steps, 1):
-                    scales.at(schedule.noise_levels(cfg.steps))
+                    scales.at(schedule.noise_levels(cfg.steps), next(iter(scales.columns)))
                 if side is not None:
-                    measurement.machines[cfg.source](torch.zeros(1, *shape), None, scales=scales)
+                    free = measurement.arguments(cfg.source, scales)
+                    measurement.machines[cfg.source](torch.zeros(1, *shape), None, **free)
             return
         given = scales_to_compare_with(cfg) if cfg.verb == "compare" else None
         if given is None or side is not None:

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from elslightning.cli.chosen import (
     find_device,
     find_network,
     labels_for,
+    losses_beside,
     names_network,
     sample_labels,
     scales_to_compare_with,
@@ -188,6 +190,7 @@ def compare(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
     device = find_device(cfg.device)
     record = _describe(cfg, data, device, trained_on)
     result = measurement.run(network.to(device), data.train_images, data.train_labels, network.schedule, Bars())
+    result = replace(result, losses=losses_beside(cfg.checkpoint))
     return _written(result, cfg, directory, record, measurement.comparison.schedule(network.schedule))
 
 

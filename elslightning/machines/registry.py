@@ -85,8 +85,8 @@ MACHINES: dict[str, type[Any]] = {entry.name: entry.machine for entry in ENTRIES
 """The machines' classes by name: called with images (N, channel, height, width), labels (N,) or None, and what they
 have beside these."""
 COLOURS = {entry.name: entry.colour for entry in ENTRIES}
-BASELINE = next(entry.name for entry in ENTRIES if entry.baseline)
-TRIVIAL = frozenset(entry.name for entry in ENTRIES if entry.trivial)
+BASELINE: str = next(entry.name for entry in ENTRIES if entry.baseline)
+TRIVIAL: frozenset[str] = frozenset(entry.name for entry in ENTRIES if entry.trivial)
 PEER = "checkpoint"
 """The name under which another network stands among the machines."""
 _LABELS = {entry.name: entry.label for entry in ENTRIES} | {PEER: "second network"}

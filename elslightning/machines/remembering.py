@@ -1,6 +1,6 @@
 """Machines that remember: what they were asked before, they do not work out again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TypeAlias
 
@@ -56,6 +56,20 @@ class Remembering(Denoiser):
                 return ask()
 
         return self.keep((x_t, alpha_bar, labels, sizes, self._identity), work_out)
+
+    def sweep_settings(
+        self,
+        x_t: Images,
+        alpha_bar: AlphaBar,
+        settings: Sequence[Mapping[str, float]],
+        labels: Labels | None = None,
+    ) -> Tensor:
+        """As `ScoreMachine.sweep_settings`, worked out or remembered."""
+        self.machine.check_inputs(x_t, alpha_bar, labels)
+        values = torch.stack([machine._setting_at(alpha_bar) for machine in self.machine._machines(settings)], dim=1)
+        return self._remembered(
+            x_t, alpha_bar, labels, values, lambda: self.machine.sweep_settings(x_t, alpha_bar, settings, labels)
+        )
 
     @cached_property
     def _identity(self) -> str:

@@ -1,9 +1,12 @@
-"""Calibration of the locality scale: the patch size with which a machine agrees best with a network, per step."""
+"""Calibration of what is free in a machine: the patch size, and all else, with which it agrees best with a network."""
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float64
@@ -16,8 +19,9 @@ from elslightning.diffusion.prediction import eps_from_x0
 from elslightning.diffusion.sampling import Step, reverse_process
 from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import AlphaBar, Images, Labels, Progress, no_progress
-from elslightning.machines.parameters import ParameterTable
+from elslightning.machines.parameters import PATCH_SIZE, ParameterTable
 from elslightning.machines.scales import ScaleTable
+from elslightning.machines.soft import RESPONSE
 from elslightning.system.errors import InputError
 from elslightning.system.processes import ALONE, Processes, all_or_none
 
@@ -28,6 +32,19 @@ class Sweepable(Protocol):
 
     def sweep(
         self, x_t: Images, alpha_bar: AlphaBar, patch_sizes: Sequence[int], labels: Labels | None = None
+    ) -> Tensor: ...
+
+    def select_labels(self, labels: Labels | None) -> Labels | None: ...
+
+    def reporting(self, on_progress: Callable[[float], None]) -> AbstractContextManager[None]: ...
+
+
+@runtime_checkable
+class SettingsSweepable(Protocol):
+    """The same of a machine in which more is free than the patch size."""
+
+    def sweep_settings(
+        self, x_t: Images, alpha_bar: AlphaBar, settings: Sequence[Mapping[str, float]], labels: Labels | None = None
     ) -> Tensor: ...
 
     def select_labels(self, labels: Labels | None) -> Labels | None: ...
@@ -68,23 +85,87 @@ the size of the best agreement averaged over samples. Ties go to the smaller siz
 """
 
 
+Setting: TypeAlias = Mapping[str, float]
+"""Values of what is free in a machine, by name, in the order in which they are varied."""
+
+
 @dataclass(frozen=True)
 class Calibration:
-    """Calibrated scales and their evidence.
+    """What is free in a machine, calibrated, and the evidence.
 
     Attributes:
-        scales: the patch size per noise level.
+        scales: what was calibrated, per noise level.
         alpha_bar: (steps,) noise levels, from t = 1 down to t = 1 / steps.
-        patch_sizes: the sizes tried.
-        agreement: (steps, patch size, sample), greater is better.
+        settings: those tried, in increasing order; see `sizes_only` where only the patch size is free.
+        agreement: (steps, setting, sample), greater is better; not a number where a setting was not tried at a step.
         objective: what agreement is.
     """
 
     scales: ParameterTable
     alpha_bar: Float64[Tensor, " steps"]
-    patch_sizes: tuple[int, ...]
-    agreement: Float[Tensor, "steps sizes samples"]
+    settings: tuple[Setting, ...]
+    agreement: Float[Tensor, "steps settings samples"]
     objective: str = "cosine"
+
+    @property
+    def patch_sizes(self) -> tuple[int, ...]:
+        """The patch sizes tried, in increasing order; none where the patch size is not free."""
+        return tuple(sorted({int(setting[PATCH_SIZE]) for setting in self.settings if PATCH_SIZE in setting}))
+
+    @property
+    def of_sizes(self) -> Float[Tensor, "steps sizes samples"]:
+        """The agreement of every patch size with the best others tried with it, by the median over samples."""
+        if len(self.patch_sizes) == len(self.settings):
+            return self.agreement
+        if not self.patch_sizes:
+            return self.agreement[:, :0]
+        medians = self.agreement.double().quantile(0.5, dim=2).nan_to_num(-math.inf)  # (step, setting)
+        parts = []
+        for size in self.patch_sizes:
+            places = torch.tensor([i for i, setting in enumerate(self.settings) if setting[PATCH_SIZE] == size])
+            best = places[medians[:, places].argmax(dim=1)]
+            parts.append(self.agreement[torch.arange(len(best)), best])
+        return torch.stack(parts, dim=1)
+
+
+def sizes_only(patch_sizes: Sequence[int]) -> tuple[Setting, ...]:
+    """Patch sizes as settings.
+
+    >>> sizes_only([3, 5])
+    ({'patch_size': 3}, {'patch_size': 5})
+    """
+    return tuple({PATCH_SIZE: size} for size in patch_sizes)
+
+
+def grid(candidates: Mapping[str, Sequence[float]]) -> list[Setting]:
+    """All settings of some candidates by parameter, the first parameter varying slowest.
+
+    >>> grid({"patch_size": [3, 5], "softness": [1.0, 2.0]})[1]
+    {'patch_size': 3, 'softness': 2.0}
+    """
+    return [dict(zip(candidates, values, strict=True)) for values in itertools.product(*candidates.values())]
+
+
+def settings_to_check(candidates: Mapping[str, Sequence[float]]) -> list[Setting]:
+    """Settings in which every candidate is found once: a machine that takes these takes all combinations."""
+    longest = max(map(len, candidates.values()))
+    return [{name: values[min(n, len(values) - 1)] for name, values in candidates.items()} for n in range(longest)]
+
+
+def chosen(agreement: Float[Tensor, "settings samples"], settings: Sequence[Setting], statistic: str) -> int:
+    """The place of the setting that a statistic takes.
+
+    Where one parameter is free the statistic is that of its values, see `STATISTICS`. Values of several belong
+    together, and have no median of their own: there "median" and "mean" take the setting of the greatest median or mean
+    agreement, and "mode" the one that is best for most samples. Ties go to the first.
+    """
+    if len(settings[0]) == 1:
+        values = torch.tensor([next(iter(setting.values())) for setting in settings], dtype=torch.float64)
+        return int((values == STATISTICS[statistic](agreement, values)).nonzero()[0, 0])
+    if statistic == "mode":
+        return int(agreement.argmax(dim=0).bincount(minlength=len(settings)).argmax())
+    scores = agreement.double()
+    return int((scores.mean(dim=1) if statistic == "mean" else scores.quantile(0.5, dim=1)).argmax())
 
 
 class State(NamedTuple):
@@ -97,46 +178,104 @@ class State(NamedTuple):
 
 
 def tune(
-    machine: Sweepable,
+    machine: Any,
     states: Iterator[State],
     objective: str,
     *,
     steps: int,
-    patch_sizes: Sequence[int],
+    candidates: Mapping[str, Sequence[float]],
     labels: Labels | None,
     statistic: str,
-    cap: int | None,
     what: str,
     progress: Progress,
     samples: int,
     processes: Processes,
 ) -> Calibration:
-    """The patch size with which `machine` agrees best, at every one of `steps` states of one noise level each.
+    """The setting with which `machine` agrees best, at every one of `steps` states of one noise level each.
+
+    Tried are all combinations of the candidates, but for responses: first all others with the least response, then,
+    with what was best of these, every response.
 
     Args:
         states, labels: of this process's share of all `samples`.
+        candidates: by parameter, in increasing order, see `candidates_of`.
 
     Other arguments as in `calibrate`.
 
     Raises:
-        InputError: for an unknown statistic, and patch sizes that are missing, not increasing, or all above `cap`.
+        InputError: for an unknown statistic.
     """
     if statistic not in STATISTICS:
         raise InputError(f"calibration.statistic must be one of {', '.join(STATISTICS)}, not {statistic!r}")
-    sizes = capped(patch_sizes, cap)
-    agreements: list[Tensor] = []
-    alpha_bars: list[Tensor] = []
-    with all_or_none(processes.group):
-        for state in states:
-            with machine.reporting(lambda fraction: progress(what, len(agreements) + fraction, steps)):
-                means = machine.sweep(state.x_t, state.alpha_bar, sizes, machine.select_labels(labels))
-            agreements.append(torch.stack([state.agreement(x0) for x0 in means]).cpu())  # (size, sample)
-            alpha_bars.append(state.alpha_bar[0].cpu())
-            progress(what, len(agreements), steps)
-    levels = torch.stack(alpha_bars)
-    agreement = processes.join(torch.stack(agreements), samples, dim=2)
-    best = [STATISTICS[statistic](of_step, torch.tensor(sizes)) for of_step in agreement]
-    return Calibration(ScaleTable(levels, torch.stack(best)), levels, tuple(sizes), agreement, objective)
+    responses = list(candidates.get(RESPONSE, ()))
+    first = grid(dict(candidates) | ({RESPONSE: responses[:1]} if responses else {}))
+    found: list[dict[tuple[float, ...], Tensor]] = []
+    taken, alpha_bars = [], []
+
+    def ask(state: State, settings: Sequence[Setting], done: float, share: float) -> Tensor:
+        with machine.reporting(lambda fraction: progress(what, len(found) + done + share * fraction, steps)):
+            means = _swept(machine, state, settings, machine.select_labels(labels))
+        return torch.stack([state.agreement(x0) for x0 in means]).cpu()  # (setting, sample)
+
+    for _ in range(max(steps, 1)):  # whoever makes the states refuses none
+        with all_or_none(processes.group):
+            state = next(states)
+            part = ask(state, first, 0.0, 0.5 if responses[1:] else 1.0)
+        tried, agreement = list(first), processes.join(part, samples, dim=1)
+        if responses[1:]:
+            best = tried[chosen(agreement, tried, statistic)]
+            second: list[Setting] = [{**best, RESPONSE: response} for response in responses[1:]]
+            with all_or_none(processes.group):
+                part = ask(state, second, 0.5, 0.5)
+            tried, agreement = tried + second, torch.cat([agreement, processes.join(part, samples, dim=1)])
+        taken.append(tried[chosen(agreement, tried, statistic)])
+        found.append({tuple(setting.values()): one for setting, one in zip(tried, agreement, strict=True)})
+        alpha_bars.append(state.alpha_bar[0].cpu())
+        progress(what, len(found), steps)
+    levels, settings = torch.stack(alpha_bars), sorted({values for step in found for values in step})
+    unknown = torch.full_like(next(iter(found[0].values())), math.nan)
+    evidence = torch.stack([torch.stack([step.get(values, unknown) for values in settings]) for step in found])
+    kinds = {PATCH_SIZE: torch.int64}
+    columns = {
+        name: torch.tensor([setting[name] for setting in taken], dtype=kinds.get(name, torch.float64))
+        for name in candidates
+    }
+    names = tuple(dict(zip(candidates, values, strict=True)) for values in settings)
+    return Calibration(table_of(levels, columns), levels, names, evidence, objective)
+
+
+def _swept(machine: Any, state: State, settings: Sequence[Setting], labels: Labels | None) -> Tensor:
+    if set(settings[0]) == {PATCH_SIZE}:
+        sizes = [int(setting[PATCH_SIZE]) for setting in settings]
+        swept: Tensor = machine.sweep(state.x_t, state.alpha_bar, sizes, labels)
+    else:
+        swept = machine.sweep_settings(state.x_t, state.alpha_bar, settings, labels)
+    return swept
+
+
+def table_of(levels: Tensor, columns: Mapping[str, Tensor]) -> ParameterTable:
+    """A table of these columns: with patch sizes a `ScaleTable`."""
+    if PATCH_SIZE not in columns:
+        return ParameterTable(levels, columns)
+    further = {name: column for name, column in columns.items() if name != PATCH_SIZE}
+    return ScaleTable(levels, columns[PATCH_SIZE], further)
+
+
+def candidates_of(
+    patch_sizes: Sequence[int] | None, further: Mapping[str, Sequence[float]], cap: int | None
+) -> dict[str, list[float]]:
+    """What to try by parameter, the patch sizes first, if there are any, and not above the cap.
+
+    Raises:
+        InputError: for nothing to try, patch sizes as in `capped`, and values that are not increasing.
+    """
+    sizes: dict[str, list[float]] = {} if patch_sizes is None else {PATCH_SIZE: [*capped(patch_sizes, cap)]}
+    for name, values in further.items():
+        if not values or list(values) != sorted(set(values)):
+            raise InputError(f"calibration.{name} must be increasing, not {list(values)}")
+    if not sizes and not further:
+        raise InputError("calibration needs patch sizes, or values of another parameter")
+    return {**sizes, **{name: list(values) for name, values in further.items()}}
 
 
 def capped(patch_sizes: Sequence[int], cap: int | None) -> list[int]:
@@ -160,16 +299,17 @@ def capped(patch_sizes: Sequence[int], cap: int | None) -> list[int]:
 @doorway(denoiser="network", schedule="schedule", images="noise")
 def calibrate(
     network: Denoiser,
-    machine: Sweepable,
+    machine: Sweepable | SettingsSweepable,
     schedule: Schedule,
     *,
     steps: int,
-    patch_sizes: Sequence[int],
+    patch_sizes: Sequence[int] | None,
     noise: Images,
     labels: Labels | None = None,
     objective: str = "cosine",
     statistic: str = "median",
     cap: int | None = None,
+    further: Mapping[str, Sequence[float]] = MappingProxyType({}),
     what: str = "calibrating",
     progress: Progress = no_progress,
     processes: Processes = ALONE,
@@ -184,12 +324,13 @@ def calibrate(
         machine: a local machine; its own scales are not used.
         schedule: gives the noise levels.
         steps: steps of the reverse process; one scale each.
-        patch_sizes: odd sizes to try, in increasing order.
+        patch_sizes: odd sizes to try, in increasing order; None where the patch size is not free.
         noise: (samples, channel, height, width), where the process starts.
         labels: (samples,) int64, handed to whoever is conditional.
         objective: "cosine" or "mse", between the two eps.
         statistic: "median" (the lower one of an even number), "mode" or "mean", see `STATISTICS`.
         cap: the greatest patch size to try; None sets no limit.
+        further: values to try of what else is free in the machine, by name, in increasing order; see `tune`.
         what: what `progress` is told is being done.
         progress: told of every step.
         processes: each takes a share of the samples, and all get the same result.
@@ -206,10 +347,9 @@ def calibrate(
         (_state(step, len(mine), objective) for step in reverse_process(network, mine, schedule, steps, labels)),
         objective,
         steps=steps,
-        patch_sizes=patch_sizes,
+        candidates=candidates_of(patch_sizes, further, cap),
         labels=labels,
         statistic=statistic,
-        cap=cap,
         what=what,
         progress=progress,
         samples=len(noise),

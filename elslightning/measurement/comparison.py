@@ -9,79 +9,28 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.doorway import doorway
 from elslightning.diffusion.sampling import sample
 from elslightning.diffusion.schedule import Schedule
-from elslightning.diffusion.shapes import Images, Labels, Progress, no_progress
-from elslightning.machines.registry import BASELINE
+from elslightning.diffusion.shapes import Bank, Images, Labels, Progress, no_progress
+from elslightning.machines.registry import BASELINE, TRIVIAL, the_theory
+from elslightning.measurement.agreement import MEASURES, agreement, median_interval
 from elslightning.measurement.consistency import consistency
+from elslightning.measurement.handover import hand_over
+from elslightning.measurement.novelty import MEMORISED, nearest_ratio, outside
+from elslightning.measurement.table import summary_table
+from elslightning.measurement.trivial import KNOWN, beyond_trivial
 from elslightning.system.errors import InputError
 from elslightning.system.processes import ALONE, Processes, all_or_none
 
-MEASURES = ("pearson_r", "pearson_r2", "r2_score", "cosine", "mse")
+FURTHER = ("beyond_trivial", "nearest_ratio", "network_nearest_ratio", "network_outside")
+"""Columns of comparison.csv that runs of 0.1 do not have; None where a measure does not apply."""
 NETWORK = "network"
-
-_DRAWN = 2**20
-"""Values that are resampled at once, in bootstraps."""
 
 _Source = tuple[str, int]
 """Who made a sample, and in how many steps."""
-
-
-def agreement(prediction: Images, truth: Images) -> dict[str, Float[Tensor, " batch"]]:
-    """Five measures of agreement per pair, over all channels and pixels, in float64.
-
-    `pearson_r` is what the paper's evaluation computes and its tables call r²; `pearson_r2` is its square;
-    `r2_score` is the coefficient of determination with `truth` (the network) as truth; `cosine` does not
-    subtract means; `mse` is the mean squared error. An image without variance predicts nothing and has no
-    direction: its `pearson_r` is 0, and `r2_score` is 0 where the truth has none.
-
-    Args:
-        prediction, truth: (batch, channel, height, width).
-
-    >>> import torch
-    >>> a = torch.tensor([0.0, 1.0, 2.0, 3.0]).reshape(1, 1, 2, 2)
-    >>> {name: round(value.item(), 3) for name, value in agreement(2 * a, a).items()}
-    {'pearson_r': 1.0, 'pearson_r2': 1.0, 'r2_score': -1.8, 'cosine': 1.0, 'mse': 3.5}
-    """
-    a, b = prediction.double().flatten(1).cpu(), truth.double().flatten(1).cpu()
-    centred_a, centred_b = a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True)
-    r = cosine_similarity(centred_a, centred_b, dim=1)
-    squared_error = (a - b).square()
-    varies = b.amax(dim=1) > b.amin(dim=1)
-    r2_score = torch.where(varies, 1 - squared_error.sum(dim=1) / centred_b.square().sum(dim=1), 0.0)
-    values = (r, r.square(), r2_score, cosine_similarity(a, b, dim=1), squared_error.mean(dim=1))
-    return dict(zip(MEASURES, values, strict=True))
-
-
-def median_interval(
-    values: Float[Tensor, " pairs"], *, level: float = 0.95, resamples: int = 4000, seed: int = 0
-) -> tuple[float, float, float]:
-    """The median and its bootstrap percentile interval, as (median, low, high).
-
-    The median of an even number of values is the mean of the middle two. Resamples are drawn one after the other, so
-    many at once that memory does not depend on the number of values, which changes no number.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    at_once = max(1, _DRAWN // len(values))
-    medians = torch.cat(
-        [_medians(values, min(at_once, resamples - n), generator) for n in range(0, resamples, at_once)]
-    )
-    tail = (1 - level) / 2
-    return (
-        float(values.quantile(0.5)),
-        float(medians.quantile(tail)),
-        float(medians.quantile(1 - tail)),
-    )
-
-
-def _medians(values: Float[Tensor, " pairs"], count: int, generator: torch.Generator) -> Float[Tensor, " count"]:
-    """The medians of so many resamples."""
-    draws = torch.randint(len(values), (count, len(values)), generator=generator)
-    return values[draws].quantile(0.5, dim=1)
 
 
 @dataclass(frozen=True)
@@ -98,6 +47,7 @@ class Comparison:
         peers: samples of other networks that stood among the machines, by name and number of steps.
         consistency: dictionaries with the columns of `consistency.csv`: a row per machine, sample of its own or of
             the network, and number of steps that the sample took.
+        handover: dictionaries with the columns of `handover.csv`, see `elslightning.measurement.handover`.
     """
 
     rows: list[dict[str, Any]]
@@ -106,6 +56,7 @@ class Comparison:
     labels: Tensor | None
     peers: dict[str, dict[int, Tensor]] = field(default_factory=dict)
     consistency: list[dict[str, Any]] = field(default_factory=list)
+    handover: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
@@ -127,21 +78,35 @@ class Comparison:
         return self.peers[name][network_steps] if name in self.peers else self.machines[name]
 
     def values(self, machine: str, network_steps: int, measure: str = "pearson_r") -> Float[Tensor, " pairs"]:
-        """One measure for all pairs, in their order, float64."""
+        """One measure for all pairs, in their order, float64; empty where it does not apply."""
         rows = [row for row in self.rows if (row["machine"], row["network_steps"]) == (machine, network_steps)]
-        return torch.tensor([row[measure] for row in sorted(rows, key=lambda row: row["pair"])], dtype=torch.float64)
+        found = [row[measure] for row in sorted(rows, key=lambda row: row["pair"]) if row[measure] is not None]
+        return torch.tensor(found, dtype=torch.float64)
+
+    @property
+    def further(self) -> bool:
+        """Whether the columns `FURTHER` were measured, which runs of 0.1 have not."""
+        return bool(self.rows) and all(column in self.rows[0] for column in FURTHER)
 
     def summary(self) -> dict[str, Any]:
         """Per machine and number of network steps: medians with intervals, and shares.
 
         `{"pairs", "steps", "machines": {machine: {network_steps: {measure: {"median", "low", "high"},
-        "beats_is", "share_of_ceiling", "consistency", "network_consistency"}}}}`; the intervals are 95 % bootstrap
-        intervals over pairs. What does not apply is None; so is `steps`, that of the machines, if there are none.
+        "beats_is", "share_of_ceiling", "consistency", "network_consistency", "beyond_trivial": {…},
+        "beyond_share_of_ceiling", "difference": {…}, "memorised"}}}, "network": {network_steps: {"outside",
+        "memorised"}}, "handover": {machine: {steps: {…}}}}`; the intervals are 95 % bootstrap intervals over pairs.
+        What does not apply is None; so is `steps`, that of the machines, if there are none. Of rows without the columns
+        `FURTHER` there is nothing from `beyond_trivial` on.
 
         - `beats_is`: the share of pairs with a greater `pearson_r` than the ideal score machine.
         - `share_of_ceiling`: see `share_of_ceiling`.
         - `consistency`, `network_consistency`: the median share of pixels of the machine's samples, and of the
           network's, that are consistent with the machine; see `elslightning.measurement.consistency`.
+        - `beyond_trivial`: see `elslightning.measurement.trivial`; `beyond_share_of_ceiling` as `share_of_ceiling`.
+        - `difference`: see `difference`.
+        - `memorised`: the share of samples that are training images again; see `elslightning.measurement.novelty`.
+        - `outside`: the share of the values of the network's samples that lie outside of [-1, 1], see there.
+        - `handover`: the Pearson r of samples that the machine went on with after so many steps of the network.
         """
         return copy.deepcopy(self._summary)
 
@@ -151,18 +116,63 @@ class Comparison:
         for machine in self.names:
             machines[machine] = {}
             for steps in self.network_steps:
-                entry: dict[str, Any] = {}
-                for measure in MEASURES:
-                    median, low, high = median_interval(self.values(machine, steps, measure))
-                    entry[measure] = {"median": median, "low": low, "high": high}
+                entry: dict[str, Any] = {m: _median(self.values(machine, steps, m)) for m in MEASURES}
                 entry["beats_is"] = self.share_beating_baseline(machine, steps)
                 entry["share_of_ceiling"] = self.share_of_ceiling(machine, steps)
                 entry["consistency"] = self.median_consistency(machine)
                 entry["network_consistency"] = self.median_consistency(machine, steps)
+                if self.further:
+                    beyond = self.values(machine, steps, "beyond_trivial")
+                    entry["beyond_trivial"] = _median(beyond) if len(beyond) else None
+                    entry["beyond_share_of_ceiling"] = self.share_of_ceiling(machine, steps, "beyond_trivial")
+                    apart = self.difference(machine, steps)
+                    entry["difference"] = None if apart is None else _median(apart)
+                    entry["memorised"] = self._memorised(machine, steps, "nearest_ratio")
                 machines[machine][str(steps)] = entry
         pairs = len({row["pair"] for row in self.rows})
         taken = next((row["steps"] for row in self.rows if row["machine"] not in self.peers), None)
-        return {"pairs": pairs, "steps": taken, "machines": machines}
+        found = {"pairs": pairs, "steps": taken, "machines": machines}
+        if self.further:
+            found["network"] = {
+                str(steps): {
+                    "outside": float(self.values(self.names[0], steps, "network_outside").mean()),
+                    "memorised": self._memorised(self.names[0], steps, "network_nearest_ratio"),
+                }
+                for steps in self.network_steps
+            }
+        if self.handover:
+            found["handover"] = {
+                name: {str(after): _median(r) for after, r in self.handed_over(name).items()}
+                for name in dict.fromkeys(row["machine"] for row in self.handover)
+            }
+        return found
+
+    @property
+    def reference(self) -> str:
+        """The one that differences are taken to: the theory, see `the_theory`, or the first network."""
+        return the_theory(self.theories) or self.names[0]
+
+    def difference(self, machine: str, network_steps: int) -> Float[Tensor, " pairs"] | None:
+        """By how much a machine's Pearson r exceeds that of `reference`, pair by pair; None for that itself.
+
+        They share their noises, and what makes a pair hard makes it hard for all: the median of the differences tells
+        machines apart whose intervals overlap.
+        """
+        if machine == self.reference:
+            return None
+        return self.values(machine, network_steps) - self.values(self.reference, network_steps)
+
+    def handed_over(self, machine: str) -> dict[int, Float[Tensor, " pairs"]]:
+        """The Pearson r of every pair by the number of steps after which a machine has taken over from the network."""
+        found: dict[int, list[float]] = {}
+        for row in sorted(self.handover, key=lambda row: (row["after"], row["pair"])):
+            if row["machine"] == machine:
+                found.setdefault(row["after"], []).append(row["pearson_r"])
+        return {after: torch.tensor(r, dtype=torch.float64) for after, r in found.items()}
+
+    def _memorised(self, machine: str, network_steps: int, column: str) -> float | None:
+        ratios = self.values(machine, network_steps, column)
+        return float((ratios < MEMORISED).double().mean()) if len(ratios) else None
 
     def share_beating_baseline(self, machine: str, network_steps: int) -> float | None:
         """The share of pairs on which a machine's Pearson r exceeds that of IS."""
@@ -171,13 +181,14 @@ class Comparison:
         better = self.values(machine, network_steps) > self.values(BASELINE, network_steps)
         return float(better.double().mean())
 
-    def share_of_ceiling(self, machine: str, network_steps: int) -> float | None:
-        """A machine's median Pearson r, over that of the best other network: how much of what can be predicted at
+    def share_of_ceiling(self, machine: str, network_steps: int, measure: str = "pearson_r") -> float | None:
+        """A machine's median of a measure, over that of the best other network: how much of what can be predicted at
         all it predicts. None for a network, and without one of a positive median."""
-        ceiling = max((float(self.values(peer, network_steps).quantile(0.5)) for peer in self.peers), default=0.0)
+        found = {peer: self.values(peer, network_steps, measure) for peer in self.peers}
+        ceiling = max((float(values.quantile(0.5)) for values in found.values() if len(values)), default=0.0)
         if machine in self.peers or ceiling <= 0:
             return None
-        return float(self.values(machine, network_steps).quantile(0.5)) / ceiling
+        return float(self.values(machine, network_steps, measure).quantile(0.5)) / ceiling
 
     def median_consistency(self, machine: str, network_steps: int | None = None) -> float | None:
         """The median over pairs of the share of pixels that are consistent with a machine: of its own samples, or of
@@ -191,24 +202,13 @@ class Comparison:
         return float(shares.quantile(0.5)) if rows else None
 
     def table(self) -> str:
-        """The summary as text: machine, network steps, median r with its interval, r², share beating IS, consistency,
-        and the share of the ceiling if there is one."""
-        titles = ["machine", "network steps", "median r", "95 % interval", "r²", "beats IS", "consistent", "of ceiling"]
-        cells = [titles]
-        for machine, by_steps in self.summary()["machines"].items():
-            for steps, entry in by_steps.items():
-                r, r2 = entry["pearson_r"], entry["pearson_r2"]
-                numbers = [f"{r['median']:.3f}", f"{r['low']:.3f} … {r['high']:.3f}", f"{r2['median']:.3f}"]
-                shares = [_percent(entry["beats_is"], 0), _percent(entry["consistency"], 1)]
-                cells.append([machine, steps, *numbers, *shares, _percent(entry["share_of_ceiling"], 1)])
-        columns = list(zip(*cells, strict=True))[: None if self.peers else -1]
-        first, *others = [[cell.rjust(max(map(len, column)) + 2) for cell in column] for column in columns]
-        first = [cell.strip().ljust(len(cell)) for cell in first]
-        return "\n".join(map("".join, zip(first, *others, strict=True)))
+        """The summary as text, see `summary_table`."""
+        return summary_table(self.summary(), self.reference)
 
 
-def _percent(share: float | None, digits: int) -> str:
-    return "–" if share is None else f"{share:.{digits}%}"
+def _median(values: Float[Tensor, " pairs"]) -> dict[str, float]:
+    """The median and its interval, as a summary holds them."""
+    return dict(zip(("median", "low", "high"), median_interval(values), strict=True))
 
 
 @doorway(denoiser="network", schedule="schedule", images="noise")
@@ -223,6 +223,8 @@ def compare(
     labels: Labels | None = None,
     skip: int = 0,
     batch_size: int = 64,
+    bank: Bank | None = None,
+    handover: Sequence[int] = (),
     progress: Progress = no_progress,
     processes: Processes = ALONE,
 ) -> Comparison:
@@ -241,6 +243,9 @@ def compare(
         labels: (pairs,) int64, handed to whoever is conditional.
         skip: so many of the first times are left out of the machines' process, see `ddim`.
         batch_size: pairs sampled at once.
+        bank: (N, channel, height, width) all training images, of which samples may be copies; None leaves out whether.
+        handover: numbers of steps, below `steps`, after which the theory takes over from the network; see
+            `elslightning.measurement.handover`.
         progress: told of every step.
         processes: each takes a share of the pairs, and all get the same result.
 
@@ -273,6 +278,7 @@ def compare(
         shares = {
             (name, *source): found
             for name, machine in theory.items()
+            if name not in TRIVIAL  # which have no patches that a pixel could be the centre of
             for source, found in _consistencies(
                 name,
                 machine,
@@ -281,6 +287,10 @@ def compare(
                 progress,
             )
         }
+        heir = the_theory(theory)
+        handed: dict[int, Tensor] = {}
+        if handover and heir is not None:
+            handed = hand_over(network, theory[heir], heir, start, schedule, steps, handover, classes, **options)
 
     def whole(part: Tensor) -> Tensor:
         return processes.join(part, len(noise))
@@ -289,22 +299,37 @@ def compare(
     predictions = {name: whole(part) for name, part in predictions.items()}
     peers = {name: {count: whole(part) for count, part in parts.items()} for name, parts in peers.items()}
     comparison = Comparison([], truths, predictions, labels, peers)
+    trivial = [predictions[name] for name in KNOWN if name in predictions]
+    everyone = [*truths.values(), *predictions.values(), *(part for parts in peers.values() for part in parts.values())]
+    nearest = {} if bank is None else {id(images): nearest_ratio(images, bank) for images in everyone}
     for name in (*predictions, *peers):
         for count, truth in truths.items():
             columns = {"machine": name, "steps": count if name in peers else steps, "network_steps": count}
-            comparison.rows.extend(_rows(labels, columns, agreement(comparison.samples(name, count), truth)))
+            images = comparison.samples(name, count)
+            further = (
+                beyond_trivial(images, truth, trivial) if len(trivial) == len(KNOWN) else None,
+                nearest.get(id(images)),
+                nearest.get(id(truth)),
+                outside(truth),
+            )
+            measured = agreement(images, truth) | dict(zip(FURTHER, further, strict=True))
+            comparison.rows.extend(_rows(labels, columns, measured))
     for (name, source, taken), found in shares.items():
         columns = {"machine": name, "source": source, "steps": taken}
         comparison.consistency.extend(_rows(labels, columns, {"consistency": whole(found)}))
+    for after, r in handed.items():
+        columns = {"machine": heir, "steps": steps, "after": after}
+        comparison.handover.extend(_rows(labels, columns, {"pearson_r": whole(r)}))
     return comparison
 
 
 def _rows(
-    labels: Labels | None, columns: Mapping[str, Any], measures: Mapping[str, Float[Tensor, " pairs"]]
+    labels: Labels | None, columns: Mapping[str, Any], measures: Mapping[str, Float[Tensor, " pairs"] | None]
 ) -> Iterator[dict[str, Any]]:
     """A row per pair: its number and label, `columns` that all share, and what was measured of it."""
-    values = list(zip(*(measured.tolist() for measured in measures.values()), strict=True))
-    classes = [None] * len(values) if labels is None else labels.tolist()
+    pairs = max(len(measured) for measured in measures.values() if measured is not None)
+    values = zip(*([None] * pairs if one is None else one.tolist() for one in measures.values()), strict=True)
+    classes = [None] * pairs if labels is None else labels.tolist()
     for pair, (label, measured) in enumerate(zip(classes, values, strict=True)):
         yield {"pair": pair, "label": label, **columns, **dict(zip(measures, measured, strict=True))}
 

@@ -1,39 +1,49 @@
 """What a reader should know before believing the numbers of a measurement, in plain words."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 from torch import Tensor
 
-from elslightning.machines.registry import display_name
-from elslightning.measurement.comparison import median_interval
+from elslightning.machines.parameters import PATCH_SIZE
+from elslightning.machines.registry import TRIVIAL, display_name
+from elslightning.measurement.agreement import MEASURES, median_interval
+from elslightning.measurement.alarms import alarms
+from elslightning.measurement.calibration import Calibration
 from elslightning.measurement.result import Result
 
 FEW_PAIRS = 30
 """Below this, the interval of a median rests on a handful of values around it."""
+ENDS = {
+    PATCH_SIZE: (1,),
+    "softness": (math.inf,),
+    "response": (0.0,),
+    "threshold": (0.0, 1.0),
+    "smoothing": (0.0,),
+}
+"""Values of parameters beyond which there is nothing."""
 
 
 def doubts(result: Result, steps: int | None = None, theories: Sequence[str] | None = None) -> list[str]:
-    """All that is doubtful about a result, each in one line: few pairs, scales at the edge of the list that was tried,
-    and machines whose intervals overlap.
+    """All that is doubtful about a result, each in one line: first what turns its headline over, see `alarms`; then few
+    pairs, scales at the edge of the list that was tried, and machines whose intervals overlap.
 
     Args:
         result: of a measurement.
         steps: the number of network steps to hold machines against; the first one if not given.
         theories: the machines to hold against each other; all if not given.
     """
-    found = [
-        line
-        for machine, calibration in result.calibrations.items()
-        for line in _at_the_edge(machine, calibration.scales.patch_size.tolist(), calibration.patch_sizes)
-    ]
+    found = [line for machine, calibration in result.calibrations.items() for line in _edges(machine, calibration)]
     if (comparison := result.comparison) is None:
-        return found
+        return [*alarms({}, result.losses), *found]
     against = comparison.network_steps[0] if steps is None else steps
     named = comparison.theories if theories is None else theories
     values = {machine: comparison.values(machine, against) for machine in named}
     pairs = len({row["pair"] for row in comparison.rows})
-    return [*_too_few(pairs), *found, *_overlapping(values, against)]
+    whole = all(measure in row for row in comparison.rows for measure in MEASURES)
+    told = alarms(comparison.summary() if whole else {}, result.losses)
+    return [*told, *_too_few(pairs), *found, *_overlapping(values, against)]
 
 
 def _too_few(pairs: int) -> Iterator[str]:
@@ -45,22 +55,34 @@ def _too_few(pairs: int) -> Iterator[str]:
         )
 
 
-def _at_the_edge(machine: str, sizes: Sequence[int], tried: Sequence[int]) -> Iterator[str]:
-    """Names the patch sizes of a machine at an end of those that were tried: beyond it might be better ones.
+def _edges(machine: str, calibration: Calibration) -> Iterator[str]:
+    """The same for everything that is free in a machine, see `_at_the_edge`."""
+    for name in [name for name in calibration.settings[0] if name in calibration.scales.columns]:
+        tried = sorted({setting[name] for setting in calibration.settings})
+        yield from _at_the_edge(machine, calibration.scales.columns[name].tolist(), tried, name)
+
+
+def _at_the_edge(
+    machine: str, values: Sequence[float], tried: Sequence[float], parameter: str = PATCH_SIZE
+) -> Iterator[str]:
+    """Names the values of a machine's free parameter at an end of those that were tried: beyond might be better ones.
 
     Args:
         machine: its name.
-        sizes: the calibrated patch sizes, one per noise level.
+        values: the calibrated ones, one per noise level.
         tried: those that were tried, in increasing order.
+        parameter: its name.
     """
     if len(tried) < 2:
         return
+    title = "Scale" if parameter == PATCH_SIZE else parameter.capitalize()
+    key, what = (f"{parameter}s", "patch size") if parameter == PATCH_SIZE else (parameter, parameter)
     for edge, kind, beyond in ((tried[-1], "greatest", "a greater one"), (tried[0], "smallest", "a smaller one")):
-        count = sizes.count(edge)
-        if count and edge != 1:  # there is nothing smaller
+        count = values.count(edge)
+        if count and edge not in ENDS.get(parameter, ()):
             yield (
-                f"Scale at the edge: {display_name(machine)} takes the {kind} patch size tried, {edge}, at {count} "
-                f"of {len(sizes)} noise levels. Perhaps {beyond} would agree better (calibration.patch_sizes)."
+                f"{title} at the edge: {display_name(machine)} takes the {kind} {what} tried, {edge:g}, at {count} "
+                f"of {len(values)} noise levels. Perhaps {beyond} would agree better (calibration.{key})."
             )
 
 
@@ -72,6 +94,8 @@ def _overlapping(values: Mapping[str, Tensor], steps: int) -> Iterator[str]:
         steps: of the network.
     """
     for a, b in combinations(values, 2):
+        if {a, b} <= TRIVIAL:  # none of them is a theory
+            continue
         (_, low_a, high_a), (_, low_b, high_b) = median_interval(values[a]), median_interval(values[b])
         if low_a > high_b or low_b > high_a:
             continue

@@ -1,6 +1,7 @@
 """Calibration without a network: the patch size with which a machine denoises held-out images best, per noise level."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -8,7 +9,14 @@ from torch import Tensor
 from elslightning.data import Split
 from elslightning.diffusion.schedule import Schedule, add_noise
 from elslightning.diffusion.shapes import Images, Labels, Progress, no_progress
-from elslightning.measurement.calibration import Calibration, State, Sweepable, tune
+from elslightning.measurement.calibration import (
+    Calibration,
+    SettingsSweepable,
+    State,
+    Sweepable,
+    candidates_of,
+    tune,
+)
 from elslightning.system.errors import InputError
 from elslightning.system.processes import ALONE, Processes
 
@@ -16,16 +24,17 @@ HELDOUT = "heldout"
 
 
 def heldout(
-    machine: Sweepable,
+    machine: Sweepable | SettingsSweepable,
     schedule: Schedule,
     *,
     steps: int,
-    patch_sizes: Sequence[int],
+    patch_sizes: Sequence[int] | None,
     images: Images,
     noise: Images,
     labels: Labels | None = None,
     statistic: str = "mean",
     cap: int | None = None,
+    further: Mapping[str, Sequence[float]] = MappingProxyType({}),
     what: str = "calibrating",
     progress: Progress = no_progress,
     processes: Processes = ALONE,
@@ -45,12 +54,13 @@ def heldout(
             image that it holds is recalled best by the widest window.
         schedule: gives the noise levels.
         steps: number of noise levels, those of a reverse process of as many steps.
-        patch_sizes: odd sizes to try, in increasing order.
+        patch_sizes: odd sizes to try, in increasing order; None where the patch size is not free.
         images: (samples, channel, height, width) clean held-out images, in [-1, 1].
         noise: like `images`, standard normal.
         labels: (samples,) int64 classes of the images, used if the machine is conditional.
         statistic: "mean", "median" or "mode", see `elslightning.measurement.calibration.STATISTICS`.
         cap: the greatest patch size to try; None sets no limit.
+        further: values to try of what else is free in the machine, by name, in increasing order.
         what: what `progress` is told is being done.
         progress: told of every noise level.
         processes: each takes a share of the images, and all get the same result.
@@ -79,10 +89,9 @@ def heldout(
         states(),
         HELDOUT,
         steps=steps,
-        patch_sizes=patch_sizes,
+        candidates=candidates_of(patch_sizes, further, cap),
         labels=None if labels is None else processes.share(labels),
         statistic=statistic,
-        cap=cap,
         what=what,
         progress=progress,
         samples=samples,

@@ -17,9 +17,9 @@ from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import Progress, no_progress
 from elslightning.machines.doorway import check_bank
 from elslightning.machines.machine import ScoreMachine
-from elslightning.machines.parameters import ParameterTable
+from elslightning.machines.parameters import PATCH_SIZE, ParameterTable
 from elslightning.machines.remembering import remembering
-from elslightning.measurement.calibration import Calibration, calibrate, capped
+from elslightning.measurement.calibration import Calibration, calibrate, candidates_of, settings_to_check
 from elslightning.measurement.comparison import compare
 from elslightning.measurement.gradients import gradient_field
 from elslightning.measurement.heldout import HELDOUT, draw, heldout
@@ -72,8 +72,33 @@ class Measurement:
 
     @property
     def calibrated(self) -> list[str]:
-        """The machines that have scales."""
-        return [name for name, factory in self.machines.items() if "scales" in inspect.signature(factory).parameters]
+        """The machines that have something free which calibration finds: scales, or another parameter."""
+        return [name for name in self.machines if self._takes_scales(name) or self._open(name)]
+
+    def _takes_scales(self, name: str) -> bool:
+        return "scales" in inspect.signature(self.machines[name]).parameters
+
+    def _open(self, name: str) -> list[str]:
+        """What is free in a machine beside the patch size, and was not given to it."""
+        factory = self.machines[name]
+        free = getattr(factory.func if isinstance(factory, partial) else factory, "free", ())
+        takes = inspect.signature(factory).parameters
+        return [one for one in free if one in takes and takes[one].default in (None, inspect.Parameter.empty)]
+
+    def _further(self, name: str) -> dict[str, list[float]]:
+        """What calibration tries of that."""
+        return {one: values for one, values in self.calibration.further.items() if one in self._open(name)}
+
+    def _patch_sizes(self, name: str) -> Sequence[int] | None:
+        """The patch sizes that calibration tries of a machine; None if it has none."""
+        return self.calibration.patch_sizes if self._takes_scales(name) else None
+
+    def arguments(self, name: str, given: ParameterTable | Mapping[str, float]) -> dict[str, Any]:
+        """How a machine is told what is free in it, by a table or by a single setting."""
+        if isinstance(given, ParameterTable):
+            return {"scales": given} if self._takes_scales(name) else dict.fromkeys(self._open(name), given)
+        names = {PATCH_SIZE: "scales"}
+        return {names.get(parameter, parameter): value for parameter, value in given.items()}
 
     def check(self, network: Denoiser | None, images: Tensor, labels: Tensor | None, schedule: Schedule) -> None:
         """Finds out, before any long work, what calibration and comparison could stumble over.
@@ -113,17 +138,18 @@ class Measurement:
         tried = self.scales is None and self.calibrated
         if tried:
             schedule.grid(self.calibration.steps)
-        sizes = capped(self.calibration.patch_sizes, self._cap(network)) if tried else []
+        cap = self._cap(network) if tried else None
         problems: list[str] = []
         for name in self.calibrated:
             try:
                 if self.scales is None:
-                    for size in sizes:
-                        self.machines[name](images, None, scales=size)
+                    candidates = candidates_of(self._patch_sizes(name), self._further(name), cap)
+                    for setting in settings_to_check(candidates):
+                        self.machines[name](images, None, **self.arguments(name, setting))
                 else:
                     table = self._scales_of(name, self.scales)
-                    table.at(schedule.noise_levels(self.comparison.steps))
-                    self.machines[name](images, None, scales=table)
+                    table.at(schedule.noise_levels(self.comparison.steps), next(iter(table.columns)))
+                    self.machines[name](images, None, **self.arguments(name, table))
             except InputError as error:
                 problems += error.problems
         raise_for(*problems)
@@ -186,10 +212,11 @@ class Measurement:
         bank = self._bank(images, labels, device, processes)
         calibrations = {
             name: find(
-                self._build(name, bank, scales=settings.patch_sizes[0]),
+                self._build(name, bank, **self.arguments(name, self._first(name))),
                 schedule,
                 steps=settings.steps,
-                patch_sizes=settings.patch_sizes,
+                patch_sizes=self._patch_sizes(name),
+                further=self._further(name),
                 noise=noise,
                 labels=classes,
                 statistic=settings.statistic,
@@ -261,6 +288,8 @@ class Measurement:
             labels=classes,
             skip=settings.skip,
             batch_size=settings.batch_size,
+            bank=images,
+            handover=[after for after in settings.handover or () if after < settings.steps],
             progress=progress,
             processes=processes,
         )
@@ -298,7 +327,7 @@ class Measurement:
             levels = self.comparison.schedule(schedule).noise_levels(self.comparison.steps)
             scales = {name: table.late(levels) for name, table in scales.items()}
         bank = self._bank(images, labels, device or images.device, processes)
-        options = {name: {"scales": self._scales_of(name, scales)} for name in self.calibrated}
+        options = {name: self.arguments(name, self._scales_of(name, scales)) for name in self.calibrated}
         return {name: self._build(name, bank, **options.get(name, {})) for name in self.machines}
 
     def _bank(self, images: Tensor, labels: Tensor | None, device: torch.device, processes: Processes) -> Bank:
@@ -321,6 +350,12 @@ class Measurement:
         if self.keep is not None and isinstance(machine, ScoreMachine) and machine.process_group is None:
             return remembering(machine, self.keep)
         return machine
+
+    def _first(self, name: str) -> dict[str, float]:
+        """The first setting that calibration tries of a machine."""
+        return {
+            key: values[0] for key, values in candidates_of(self._patch_sizes(name), self._further(name), None).items()
+        }
 
     def _scales_of(self, name: str, scales: Mapping[str, ParameterTable]) -> ParameterTable:
         if name not in scales:

@@ -1,27 +1,42 @@
 """What a measurement found: scalars to log, figures, and the files of a run directory."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from elslightning.diffusion.pixels import as_bytes
-from elslightning.machines.parameters import ParameterTable
+from elslightning.machines.parameters import PATCH_SIZE, ParameterTable
+from elslightning.measurement.agreement import MEASURES, median_interval
+from elslightning.measurement.alarms import alarms
 from elslightning.measurement.calibration import Calibration
-from elslightning.measurement.comparison import MEASURES, NETWORK, Comparison, median_interval
+from elslightning.measurement.comparison import NETWORK, Comparison
 from elslightning.measurement.gradients import GradientField
+
+SHARES = (
+    "beats_is",
+    "share_of_ceiling",
+    "consistency",
+    "network_consistency",
+    "beyond_share_of_ceiling",
+    "memorised",
+)
+"""The shares of a summary that are logged."""
+_NAMES = {PATCH_SIZE: "patch sizes"}
 
 
 @dataclass(frozen=True)
 class Result:
     """What a measurement found: calibrations and scales by machine, and, if there were any, the comparison and the
-    network's own receptive field."""
+    network's own receptive field; and the losses of its training by name, (optimizer step, value) each, as far as they
+    are known."""
 
     calibrations: dict[str, Calibration]
     scales: dict[str, ParameterTable]
     comparison: Comparison | None = None
     gradients: GradientField | None = None
+    losses: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
 
     def scalars(self) -> dict[str, float]:
         """Scalars to log: `val/<machine>/pearson_r_median` and the like, for the first number of network steps;
@@ -30,7 +45,9 @@ class Result:
             return {}
         scalars = summary_scalars(self.comparison.summary())
         for machine, table in self.scales.items():
-            scalars[f"val/{machine}/patch_size_mean"] = float(table.patch_size.double().mean())
+            for name, column in table.columns.items():
+                if bool(column.isfinite().all()):
+                    scalars[f"val/{machine}/{name}_mean"] = float(column.double().mean())
         return scalars
 
     def lines(self) -> dict[str, list[tuple[float, float]]]:
@@ -38,6 +55,7 @@ class Result:
         return {
             machine: [(float(step), float(size)) for step, size in enumerate(table.patch_size.tolist(), start=1)]
             for machine, table in self.scales.items()
+            if PATCH_SIZE in table.columns
         }
 
     def pair_table(self, seed: int) -> list[dict[str, Any]]:
@@ -65,12 +83,15 @@ class Result:
         return medians[0] if medians else None
 
     def text(self) -> str:
-        """What a run prints: the table of the comparison, or else what calibration found."""
+        """What a run prints: the table of the comparison and, before it, what turns its headline over; or else what
+        calibration found."""
         if self.comparison is not None:
-            return f"\n{self.comparison.table()}\n"
+            said = "".join(f"{line}\n\n" for line in alarms(self.comparison.summary(), self.losses))
+            return f"\n{said}{self.comparison.table()}\n"
         lines = [
-            f"{name}: patch sizes from noise to image: {table.patch_size.flip(0).tolist()}"
+            f"{name}: {_NAMES.get(parameter, parameter)} from noise to image: {column.flip(0).tolist()}"
             for name, table in self.scales.items()
+            for parameter, column in table.columns.items()
         ]
         if self.gradients is not None:
             sizes = self.gradients.size(0.9).tolist()
@@ -87,9 +108,15 @@ def summary_scalars(summary: Mapping[str, Any]) -> dict[str, float]:
             scalars[f"{prefix}/pearson_r_median"] = entry["pearson_r"]["median"]
             scalars[f"{prefix}/pearson_r_low"] = entry["pearson_r"]["low"]
             scalars[f"{prefix}/pearson_r_high"] = entry["pearson_r"]["high"]
-            for share in ("beats_is", "share_of_ceiling", "consistency", "network_consistency"):
-                if entry[share] is not None:
+            for measure in ("beyond_trivial", "difference"):
+                if entry.get(measure) is not None:
+                    scalars[f"{prefix}/{measure}_median"] = entry[measure]["median"]
+            for share in SHARES:
+                if entry.get(share) is not None:
                     scalars[f"{prefix}/{share}"] = entry[share]
+    for position, (steps, entry) in enumerate(summary.get("network", {}).items()):
+        prefix = "val/network" if position == 0 else f"val/network/steps_{steps}"
+        scalars |= {f"{prefix}/{share}": value for share, value in entry.items() if value is not None}
     return scalars
 
 

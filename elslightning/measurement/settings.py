@@ -1,15 +1,20 @@
 """The settings of calibration and comparison, checked before anything is done with them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.schedules import SCHEDULES
+from elslightning.machines.parameters import check_parameter
 from elslightning.measurement.calibration import OBJECTIVES, STATISTICS, capped
 from elslightning.measurement.heldout import HELDOUT
 from elslightning.system.checks import is_whole, one_of, raise_for, whole
+from elslightning.system.errors import InputError
 
+FURTHER = ("softness", "response", "threshold", "temperature", "smoothing")
+"""What may be free in a machine beside the patch size, and has candidates here."""
 NETWORK = "network"
 OFFICIAL = "official"
 
@@ -26,6 +31,9 @@ class CalibrationSettings:
         statistic: "median", "mode" or "mean"; None takes the paper's median, and the mean for "heldout".
         max_patch_size: leave out greater sizes; "network" stands for the network's receptive field, None for no limit.
         gradient_samples: noises over which the network's own receptive field is measured; 0 leaves that out.
+        softness, response, threshold, temperature, smoothing: values to try of what else is free in a machine,
+            increasing, in machines that were not given it; None leaves it to the machine, and as a value stands for
+            infinity. Responses are tried last, see `elslightning.measurement.calibration.tune`.
 
     Raises:
         InputError: for a value that cannot work, naming it.
@@ -38,6 +46,11 @@ class CalibrationSettings:
     statistic: str | None = None
     max_patch_size: int | str | None = None
     gradient_samples: int = 8
+    softness: Sequence[float | None] | None = None
+    response: Sequence[float | None] | None = None
+    threshold: Sequence[float | None] | None = None
+    temperature: Sequence[float | None] | None = None
+    smoothing: Sequence[float | None] | None = None
 
     def __post_init__(self) -> None:
         if self.statistic is None:
@@ -61,9 +74,41 @@ class CalibrationSettings:
                 )
         elif self.max_patch_size is not None:
             problems += whole("calibration.max_patch_size", self.max_patch_size, 1)
+        for name in FURTHER:
+            problems += _candidate_problems(name, getattr(self, name))
         raise_for(*problems)
         if is_whole(self.max_patch_size):
             capped(self.patch_sizes, self.max_patch_size)  # type: ignore[arg-type]
+
+    @property
+    def further(self) -> dict[str, list[float]]:
+        """The values to try of what may be free in a machine beside the patch size, by name."""
+        given = {name: _listed(getattr(self, name)) for name in FURTHER}
+        return {name: list(map(_value, values)) for name, values in given.items() if values}
+
+
+def _value(value: float | None) -> float:
+    """A value to try: None stands for infinity, as in files of scales."""
+    return math.inf if value is None else float(value)
+
+
+def _candidate_problems(name: str, values: Any) -> list[str]:
+    """What is wrong with the values to try of a parameter; nothing of None."""
+    if values is None:
+        return []
+    listed = _listed(values)
+    numbers = all(
+        value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in listed or ()
+    )
+    if not listed or not numbers or (tried := list(map(_value, listed))) != sorted(set(tried)):
+        shown = repr(values) if listed is None else listed
+        return [f"calibration.{name} must be increasing numbers, not {shown}"]
+    try:
+        for value in tried:
+            check_parameter(name, value)
+    except InputError as error:
+        return [f"calibration.{problem}" for problem in error.problems]
+    return []
 
 
 @dataclass(frozen=True)
@@ -81,6 +126,8 @@ class ComparisonSettings:
         grid: name of the schedule on whose grid of noise levels all is done, calibration included, out of
             `elslightning.diffusion.schedules.SCHEDULES`; None takes the schedule of the network. Samples that are not
             compared (`elslightning sample`) go along the network's own.
+        handover: numbers of steps, increasing, after which the theory takes over from the network; those that are not
+            below `steps` are left out, as is all of it with None or an empty list.
 
     Raises:
         InputError: for a value that cannot work, naming it.
@@ -93,6 +140,7 @@ class ComparisonSettings:
     batch_size: int = 64
     compatibility: str | None = None
     grid: str | None = None
+    handover: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         problems: list[str] = []
@@ -113,6 +161,10 @@ class ComparisonSettings:
         problems += whole("comparison.batch_size", self.batch_size, 1)
         if self.every_n_epochs is not None:
             problems += whole("comparison.every_n_epochs", self.every_n_epochs, 1)
+        after = [] if self.handover is None else _listed(self.handover)
+        if after is None or not all(is_whole(k, 0) for k in after) or after != sorted(set(after)):
+            shown = repr(self.handover) if after is None else after
+            problems.append(f"comparison.handover must be increasing numbers of steps, at least 0, not {shown}")
         raise_for(*problems)
 
     def schedule(self, own: Schedule) -> Schedule:

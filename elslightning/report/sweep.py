@@ -160,8 +160,10 @@ def _found(directory: Path) -> dict[str, Any]:
         found |= summary_scalars(summary) if "machines" in summary else {}
     if (directory / SCALES).is_file():
         for name, table in load_scales(directory / SCALES).items():
-            found[f"val/{name}/patch_size_mean"] = float(table.patch_size.double().mean())
-            found[f"val/{name}/patch_sizes"] = " ".join(map(str, table.patch_size.tolist()))
+            for parameter, column in table.columns.items():
+                if bool(column.isfinite().all()):
+                    found[f"val/{name}/{parameter}_mean"] = float(column.double().mean())
+                found[f"val/{name}/{parameter}s"] = " ".join(map(str, column.tolist()))
     if sizes := [row["x0_size_90"] for row in read_table(directory / RECEPTIVE_FIELD)]:
         found["val/network/patch_size_mean"] = sum(sizes) / len(sizes)
     return found

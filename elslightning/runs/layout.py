@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from elslightning.machines.parameters import ParameterTable
+from elslightning.machines.parameters import PATCH_SIZE, ParameterTable
 from elslightning.measurement.calibration import Calibration
 from elslightning.measurement.comparison import NETWORK, Comparison
 from elslightning.measurement.gradients import SHARES, GradientField, effective_size
@@ -34,6 +34,7 @@ RECEPTIVE_FIELD = "receptive_field.csv"
 GRADIENTS = "receptive_field.npz"
 COMPARISON = "comparison.csv"
 CONSISTENCY = "consistency.csv"
+HANDOVER = "handover.csv"
 SUMMARY = "summary.json"
 SAMPLES = "samples.npz"
 FIGURES = "figures"
@@ -63,6 +64,10 @@ class ComparisonRow(TypedDict):
     r2_score: NotRequired[float]
     cosine: NotRequired[float]
     mse: NotRequired[float]
+    beyond_trivial: NotRequired[float | None]
+    nearest_ratio: NotRequired[float | None]
+    network_nearest_ratio: NotRequired[float | None]
+    network_outside: NotRequired[float]
 
 
 class ConsistencyRow(TypedDict):
@@ -76,15 +81,34 @@ class ConsistencyRow(TypedDict):
     consistency: float
 
 
+class HandoverRow(TypedDict):
+    """handover.csv: agreement when a machine goes on after so many steps of the network, see `hand_over`."""
+
+    pair: int
+    label: NotRequired[int | None]
+    machine: str
+    steps: int
+    after: int
+    pearson_r: float
+
+
 class CalibrationRow(TypedDict):
-    """calibration.csv: how well a patch size agrees at a step, which count down from the number of steps to 1."""
+    """calibration.csv: how well a setting agrees at a step, which count down from the number of steps to 1.
+
+    What is not free in a machine is empty, and so is an infinite value.
+    """
 
     machine: str
     step: int
     alpha_bar: float
-    patch_size: int
+    patch_size: int | None
     sample: int
     agreement: float
+    softness: NotRequired[float | None]
+    response: NotRequired[float | None]
+    threshold: NotRequired[float | None]
+    temperature: NotRequired[float | None]
+    smoothing: NotRequired[float | None]
 
 
 class ReceptiveFieldRow(TypedDict):
@@ -103,6 +127,7 @@ class ReceptiveFieldRow(TypedDict):
 TABLES: dict[str, Any] = {
     COMPARISON: ComparisonRow,
     CONSISTENCY: ConsistencyRow,
+    HANDOVER: HandoverRow,
     CALIBRATION: CalibrationRow,
     RECEPTIVE_FIELD: ReceptiveFieldRow,
 }
@@ -193,7 +218,7 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
     return found
 
 
-# A comparison: comparison.csv, consistency.csv, samples.npz.
+# A comparison: comparison.csv, consistency.csv, handover.csv, samples.npz.
 
 
 def sample_arrays(comparison: Comparison) -> dict[str, Tensor]:
@@ -203,7 +228,9 @@ def sample_arrays(comparison: Comparison) -> dict[str, Tensor]:
     return images | comparison.machines
 
 
-def as_comparison(rows: list[Row], consistency: list[Row], arrays: Mapping[str, Tensor]) -> Comparison:
+def as_comparison(
+    rows: list[Row], consistency: list[Row], handover: list[Row], arrays: Mapping[str, Tensor]
+) -> Comparison:
     """The comparison of these rows; of images, those that are there."""
     names = dict.fromkeys(row["machine"] for row in rows)
     counts = dict.fromkeys(row["network_steps"] for row in rows)
@@ -215,7 +242,7 @@ def as_comparison(rows: list[Row], consistency: list[Row], arrays: Mapping[str, 
     peers = {name: taken for name in names if name not in machines and (taken := of_network(name))}
     labels = [row.get("label") for row in first_rows(rows)]
     known = torch.tensor(labels) if labels and None not in labels else None
-    return Comparison(rows, of_network(NETWORK), machines, known, peers, consistency)
+    return Comparison(rows, of_network(NETWORK), machines, known, peers, consistency, handover)
 
 
 def first_rows(rows: Iterable[Row]) -> list[Row]:
@@ -239,13 +266,22 @@ def check_images(path: Path, arrays: Mapping[str, Tensor]) -> None:
 
 
 def calibration_rows(calibrations: Mapping[str, Calibration]) -> Iterator[Row]:
-    """The rows of calibration.csv, by machine, step, patch size and sample."""
+    """The rows of calibration.csv, by machine, step, setting and sample; columns for what is free in any machine."""
+    free = {name for found in calibrations.values() for setting in found.settings for name in setting}
+    further = [name for name in CalibrationRow.__annotations__ if name in free and name != PATCH_SIZE]
     for machine, found in calibrations.items():
         for index, alpha_bar in enumerate(found.alpha_bar.tolist()):
             place = {"machine": machine, "step": len(found.alpha_bar) - index, "alpha_bar": alpha_bar}
-            for size, values in zip(found.patch_sizes, found.agreement[index].tolist(), strict=True):
+            for setting, values in zip(found.settings, found.agreement[index].tolist(), strict=True):
+                others = {name: _finite(setting.get(name)) for name in further}
                 for sample, value in enumerate(values):
-                    yield place | {"patch_size": size, "sample": sample, "agreement": value}
+                    if not math.isnan(value):
+                        size = {PATCH_SIZE: setting.get(PATCH_SIZE)}
+                        yield place | size | {"sample": sample, "agreement": value} | others
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value == math.inf else value
 
 
 def as_calibrations(
@@ -254,21 +290,39 @@ def as_calibrations(
     """The calibrations of these rows, by machine; of a machine without scales there is none.
 
     Raises:
-        InputError: naming the file, unless every patch size of a machine has every sample at every step.
+        InputError: naming the file, unless every setting that was tried at a step has every sample; where only the
+            patch size is free, every one at every step.
     """
-    by_machine: dict[str, dict[tuple[int, int, int], Row]] = {}
+    by_machine: dict[str, list[Row]] = {}
     for row in rows:
-        by_machine.setdefault(row["machine"], {})[row["step"], row["patch_size"], row["sample"]] = row
+        by_machine.setdefault(row["machine"], []).append(row)
     found = {}
-    for machine, cells in by_machine.items():
-        steps, sizes, samples = (sorted({place[axis] for place in cells}) for axis in range(3))
-        if len(cells) != len(steps) * len(sizes) * len(samples):
+    for machine, own in by_machine.items():
+        columns = scales[machine].columns if machine in scales else ()
+        free = [name for name in CalibrationRow.__annotations__ if name in columns and name in own[0]] or [PATCH_SIZE]
+        if PATCH_SIZE in free and any(row[PATCH_SIZE] is None for row in own):
+            raise InputError(f"{path} is damaged: it lacks a patch size of {machine}")
+        cells: dict[tuple[int, tuple[float, ...], int], Row] = {}
+        for row in own:
+            values = tuple(math.inf if row.get(name) is None else row[name] for name in free)
+            cells[row["step"], values, row["sample"]] = row
+        steps = sorted({step for step, _, _ in cells})
+        settings = sorted({setting for _, setting, _ in cells})
+        samples = sorted({sample for _, _, sample in cells})
+        tried = {(step, setting) for step, setting, _ in cells}
+        whole = free != [PATCH_SIZE] or len(tried) == len(steps) * len(settings)
+        if not whole or len(cells) != len(tried) * len(samples):
             raise InputError(f"{path} is damaged: it lacks the agreement of {machine} at some step, size or sample")
-        values = [[[cells[t, p, s]["agreement"] for s in samples] for p in sizes] for t in reversed(steps)]
-        levels = [cells[t, sizes[0], samples[0]]["alpha_bar"] for t in reversed(steps)]
+        nothing = {"agreement": math.nan}
+        evidence = [
+            [[cells.get((step, setting, sample), nothing)["agreement"] for sample in samples] for setting in settings]
+            for step in reversed(steps)
+        ]
+        levels = [next(row["alpha_bar"] for row in own if row["step"] == step) for step in reversed(steps)]
         if machine in scales:
-            tensors = torch.tensor(levels, dtype=torch.float64), torch.tensor(values, dtype=torch.float64)
-            found[machine] = Calibration(scales[machine], tensors[0], tuple(sizes), tensors[1], objective)
+            tensors = torch.tensor(levels, dtype=torch.float64), torch.tensor(evidence, dtype=torch.float64)
+            named = tuple(dict(zip(free, values, strict=True)) for values in settings)
+            found[machine] = Calibration(scales[machine], tensors[0], named, tensors[1], objective)
     return found
 
 

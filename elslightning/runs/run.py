@@ -12,8 +12,9 @@ from torch import Tensor
 from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.registry import the_theory
 from elslightning.machines.scales import load_scales
+from elslightning.measurement.agreement import MEASURES
 from elslightning.measurement.calibration import Calibration
-from elslightning.measurement.comparison import MEASURES, NETWORK, Comparison
+from elslightning.measurement.comparison import NETWORK, Comparison
 from elslightning.measurement.gradients import GradientField
 from elslightning.measurement.result import Result
 from elslightning.runs import layout
@@ -22,6 +23,11 @@ from elslightning.runs.configuration import setting
 from elslightning.runs.layout import MOST, Row
 from elslightning.system.errors import InputError
 from elslightning.system.files import read_config, read_json
+
+INTERVAL = ("median", "low", "high")
+"""What a summary says of a measure."""
+MEDIANS = ("beyond_trivial", "difference")
+"""Measures beside `MEASURES` of which a summary says that, if they apply."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Run:
     @property
     def result(self) -> Result:
         """What the run found, as `elslightning.runs.writing.write` wrote it."""
-        return Result(self.calibrations, self.scales, self.comparison, self.gradients)
+        return Result(self.calibrations, self.scales, self.comparison, self.gradients, self.losses)
 
     @property
     def machines(self) -> list[str]:
@@ -202,7 +208,7 @@ def read_overrides(directory: Path) -> list[str] | None:
 def _comparison(directory: Path, arrays: Mapping[str, Tensor]) -> tuple[dict[str, Any], Comparison | None]:
     """The summary, and the comparison it belongs to; one without the other counts for nothing."""
     rows = layout.read_table(directory / layout.COMPARISON)
-    consistency = layout.read_table(directory / layout.CONSISTENCY)
+    consistency, handover = (layout.read_table(directory / name) for name in (layout.CONSISTENCY, layout.HANDOVER))
     summary = _summary(directory / layout.SUMMARY)
     if not rows and "source" not in summary:
         return {}, None
@@ -210,7 +216,7 @@ def _comparison(directory: Path, arrays: Mapping[str, Tensor]) -> tuple[dict[str
     summarised = {(name, steps) for name, part in summary.get("machines", {}).items() for steps in part}
     if summary and compared != summarised:
         raise InputError(f"{directory / layout.SUMMARY} and {layout.COMPARISON} are not of the same comparison")
-    return summary, layout.as_comparison(rows, consistency, arrays) if rows and summary else None
+    return summary, layout.as_comparison(rows, consistency, handover, arrays) if rows and summary else None
 
 
 def _summary(path: Path) -> dict[str, Any]:
@@ -229,16 +235,24 @@ def _summary(path: Path) -> dict[str, Any]:
 def _is_summary_of_samples(content: dict[str, Any]) -> bool:
     """Whether this is what `elslightning.measurement.result.Samples.write` writes; the consistency may be missing."""
     known = "consistency" in content
-    shares = [_dict(content["consistency"]).get(part) for part in ("median", "low", "high")] if known else []
+    shares = [_dict(content["consistency"]).get(part) for part in INTERVAL] if known else []
     return "machines" not in content and all(_is_number(share) for share in shares)
 
 
 def _is_summary(content: dict[str, Any]) -> bool:
     """Whether this is what `elslightning.measurement.comparison.Comparison.summary` gives."""
+    network, handover = content.get("network", {}), content.get("handover", {})
+    if not isinstance(network, dict) or not isinstance(handover, dict):
+        return False
     entries = [entry for by_steps in content["machines"].values() for entry in _values(by_steps)]
-    measures = [_dict(entry).get(measure) for entry in entries for measure in MEASURES]
-    numbers = [_dict(measure).get(part) for measure in measures for part in ("median", "low", "high")]
-    shares = [share for entry in entries for name, share in _dict(entry).items() if name not in MEASURES]
+    medians = [_dict(entry).get(measure) for entry in entries for measure in MEASURES]
+    named = [(name, part) for entry in entries for name, part in _dict(entry).items() if name not in MEASURES]
+    medians += [part for name, part in named if name in MEDIANS and part is not None]
+    medians += [part for by_steps in handover.values() for part in _values(by_steps)]
+    numbers = [_dict(median).get(part) for median in medians for part in INTERVAL]
+    numbers += [_dict(part).get("outside") for part in network.values()]
+    shares = [part for name, part in named if name not in MEDIANS]
+    shares += [_dict(part).get("memorised") for part in network.values()]
     counts = [content.get("pairs"), content.get("steps", 0) or 0]
     return (
         bool(entries)

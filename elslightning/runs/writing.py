@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from elslightning.machines.scales import save_scales
-from elslightning.measurement.comparison import median_interval
+from elslightning.measurement.agreement import median_interval
+from elslightning.measurement.doubts import doubts
 from elslightning.measurement.result import Result, Samples
 from elslightning.runs import layout
 from elslightning.runs.belonging import FILES, checksum
@@ -19,8 +20,8 @@ def write(found: Result | Samples, directory: str | Path) -> list[Path]:
     """Writes what a run found; returns the paths.
 
     Of a measurement, what there is of scales.json, calibration.csv, receptive_field.csv and .npz, comparison.csv,
-    consistency.csv, summary.json and samples.npz. Of samples, samples.npz (arrays samples, labels), and for those of a
-    machine summary.json.
+    consistency.csv, handover.csv, summary.json and samples.npz. Of samples, samples.npz (arrays samples, labels), and
+    for those of a machine summary.json.
 
     All are written before the first takes its name, and a summary, with the checksums of the others, takes it first: of
     a process that is killed in between, or of a full disk, no files stay that could be taken for those of one run.
@@ -64,10 +65,19 @@ def _of_result(result: Result) -> Mapping[str, Any]:
         files[layout.COMPARISON] = result.comparison.rows
         if result.comparison.consistency:
             files[layout.CONSISTENCY] = result.comparison.consistency
-        files[layout.SUMMARY] = result.comparison.summary()
+        if result.comparison.handover:
+            files[layout.HANDOVER] = result.comparison.handover
+        files[layout.SUMMARY] = _summary(result)
         if images := layout.sample_arrays(result.comparison):
             files[layout.SAMPLES] = images
     return files
+
+
+def _summary(result: Result) -> Mapping[str, Any]:
+    """The summary and what is doubtful about it; the doubts of runs of 0.1 stay where they were, in its output."""
+    assert result.comparison is not None
+    said = {"doubts": doubts(result)} if result.comparison.further else {}
+    return result.comparison.summary() | said
 
 
 def _of_samples(drawn: Samples) -> Mapping[str, Any]:

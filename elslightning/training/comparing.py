@@ -1,6 +1,7 @@
 """ELSComparison: the measurement as a validation callback."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -142,6 +143,7 @@ class ELSComparison(pl.Callback):
                     processes=place.processes,
                     checked=True,
                 )
+            result = replace(result, losses={name: list(points) for name, points in self._history.items()})
         finally:
             task.denoiser.train(training)
             if bars is not None:

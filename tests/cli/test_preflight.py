@@ -108,7 +108,7 @@ REFUSED = {
     ),
     "label": (["sample", "source=is", "label=3"], "label=3, but is is unconditional"),
     "text for a label": (["sample", "source=is", "conditional=true", "label=cat"], "label must be a whole number"),
-    "scales": (["compare", "checkpoint=x", "scales=missing.json"], "cannot read missing.json"),
+    "scales": (["compare", "checkpoint=x", "scales=missing.json"], "/missing.json: No such file"),
     "interpolation": (["train", "denoiser.width=${data.depth}"], "depth"),
     "unknown grid": (["train", "comparison.grid=straight"], "comparison.grid must be one of cosine, "),
     "more steps of the network than its schedule has": (

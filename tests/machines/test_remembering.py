@@ -31,6 +31,14 @@ class TestRemembering(DenoiserContract):
     def build(self, name):
         return lambda images, labels: remembering(MACHINES[name](images, labels, scales=3), Memory())
 
+    def test_noise_level_matters(self, name, denoiser, x_t, labels):
+        """But for the mean, which depends on neither the noise nor the noisy image."""
+        if name != "mean":
+            super().test_noise_level_matters(denoiser, x_t, labels)
+            return
+        others = denoiser(x_t + 1, self.ALPHA_BAR / 2, labels)
+        torch.testing.assert_close(denoiser(x_t, self.ALPHA_BAR, labels), others, rtol=0, atol=0)
+
 
 @pytest.fixture
 def asked(monkeypatch):

@@ -11,9 +11,12 @@ from torch.testing import assert_close
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.sampling import sample
 from elslightning.diffusion.schedule import CosineSchedule
-from elslightning.measurement import comparison as comparison_module
-from elslightning.measurement.comparison import MEASURES, Comparison, agreement, compare, median_interval
+from elslightning.measurement import agreement as agreement_module
+from elslightning.measurement.agreement import MEASURES, agreement, median_interval
+from elslightning.measurement.comparison import FURTHER, Comparison, compare
 from elslightning.measurement.consistency import consistency
+from elslightning.measurement.novelty import nearest_ratio
+from elslightning.measurement.trivial import beyond_trivial
 from elslightning.system.errors import InputError
 from elslightning.testing import random_images, random_noise
 
@@ -161,7 +164,7 @@ def test_machine_agrees_with_itself(comparison):
 def test_a_row_per_machine_network_steps_and_pair(comparison):
     expected = [(name, count, pair) for name in ("bbels", "ls", "is") for count in (3, 5) for pair in range(4)]
     assert [(row["machine"], row["network_steps"], row["pair"]) for row in comparison.rows] == expected
-    columns = ["pair", "label", "machine", "steps", "network_steps", *MEASURES]
+    columns = ["pair", "label", "machine", "steps", "network_steps", *MEASURES, *FURTHER]
     assert all(list(row) == columns for row in comparison.rows)
     assert {row["steps"] for row in comparison.rows} == {3}
     assert {row["label"] for row in comparison.rows} == {None}
@@ -201,7 +204,9 @@ def test_summary_has_medians_intervals_and_shares(comparison):
     for name, by_steps in summary["machines"].items():
         assert list(by_steps) == ["3", "5"]
         for steps, entry in by_steps.items():
-            assert list(entry) == [*MEASURES, "beats_is", "share_of_ceiling", "consistency", "network_consistency"]
+            further = ["beyond_trivial", "beyond_share_of_ceiling", "difference", "memorised"]
+            shares = ["beats_is", "share_of_ceiling", "consistency", "network_consistency"]
+            assert list(entry) == [*MEASURES, *shares, *further]
             for measure in MEASURES:
                 median, low, high = median_interval(comparison.values(name, int(steps), measure))
                 assert entry[measure] == {"median": median, "low": low, "high": high}
@@ -238,6 +243,73 @@ def test_table_has_a_line_per_machine_and_network_steps(comparison):
     for line in lines:
         name, steps, median = line.split()[:3]
         assert float(median) == pytest.approx(comparison.values(name, int(steps)).quantile(0.5).item(), abs=6e-4)
+
+
+@pytest.fixture
+def complete(images, machines, noise):
+    """A comparison with the trivial machines, whose samples may be training images."""
+    chosen = machines | {name: MACHINES[name](images) for name in ("wiener", "mean")}
+    return compare(machines["ls"], chosen, SCHEDULE, steps=3, network_steps=3, noise=noise, bank=images)
+
+
+def test_beyond_the_trivial_needs_all_trivial_machines(comparison, complete):
+    assert all(row["beyond_trivial"] is None for row in comparison.rows)
+    known = [complete.machines[name] for name in ("mean", "wiener", "is")]
+    for name, by_steps in complete.summary()["machines"].items():
+        expected = beyond_trivial(complete.machines[name], complete.network[3], known)
+        assert_close(complete.values(name, 3, "beyond_trivial"), expected)
+        assert by_steps["3"]["beyond_trivial"]["median"] == pytest.approx(expected.quantile(0.5).item())
+    assert complete.values("ls", 3, "beyond_trivial").min() > 1 - 1e-9
+    for name in ("is", "wiener", "mean"):
+        assert complete.values(name, 3, "beyond_trivial").tolist() == [0.0] * 4
+
+
+def test_differences_are_taken_to_the_theory_pair_by_pair(complete):
+    assert complete.reference == "bbels"
+    entries = {name: by_steps["3"]["difference"] for name, by_steps in complete.summary()["machines"].items()}
+    assert entries.pop("bbels") is None
+    for name, entry in entries.items():
+        median, low, high = median_interval(complete.values(name, 3) - complete.values("bbels", 3))
+        assert entry == {"median": median, "low": low, "high": high}
+
+
+def test_memorised_is_the_share_of_samples_that_are_training_images_again(comparison, complete, images):
+    assert {entry["3"]["memorised"] for entry in comparison.summary()["machines"].values()} == {None}
+    summary = complete.summary()
+    for name, by_steps in summary["machines"].items():
+        ratios = nearest_ratio(complete.machines[name], images)
+        assert by_steps["3"]["memorised"] == (ratios < 1 / 3).double().mean().item()
+    assert summary["network"]["3"]["memorised"] == summary["machines"]["ls"]["3"]["memorised"]
+    assert summary["network"]["3"]["outside"] == 0
+
+
+def test_trivial_machines_have_no_patches_to_be_consistent_with(complete):
+    assert {row["machine"] for row in complete.consistency} == {"bbels", "ls", "is"}
+
+
+def test_the_table_shows_what_r_alone_does_not(complete):
+    heading, *lines = complete.table().splitlines()
+    for title in ("R²", "beyond trivial", "r - r of bbels", "memorised"):
+        assert title in heading
+    summary = complete.summary()["machines"]
+    for line in lines:
+        entry = summary[line.split()[0]]["3"]
+        assert f" {entry['r2_score']['median']:.3f}  " in line
+        assert f"  {entry['beyond_trivial']['median']:.3f}  " in line
+        assert entry["difference"] is None or f"  {entry['difference']['median']:+.3f} (" in line
+    assert len({len(line) for line in (heading, *lines)}) == 1
+
+
+def test_the_share_of_what_is_beyond_the_trivial_is_that_of_the_best_network():
+    rows = [
+        {"pair": pair, "machine": name, "network_steps": 20, "beyond_trivial": value}
+        for name, values in {"a": [0.2, 0.3, 0.6, 0.6], "b": [0.3, 0.6, 0.9, 0.9]}.items()
+        for pair, value in enumerate(values)
+    ]
+    image = torch.zeros(4, 1, 1, 1)
+    found = Comparison(rows, {20: image}, {"a": image}, None, {"b": {20: image}})
+    assert found.share_of_ceiling("a", 20, "beyond_trivial") == pytest.approx(0.45 / 0.75)
+    assert found.share_of_ceiling("b", 20, "beyond_trivial") is None
 
 
 def test_equal_numbers_of_network_steps_count_once(machines, noise):
@@ -395,8 +467,8 @@ def test_the_interval_of_many_values_is_found_in_parts_that_change_no_number(mon
         return drawing(high, size, **options)
 
     monkeypatch.setattr(torch, "randint", randint)
-    for most in (comparison_module._DRAWN, 1000):
-        monkeypatch.setattr(comparison_module, "_DRAWN", most)
+    for most in (agreement_module._DRAWN, 1000):
+        monkeypatch.setattr(agreement_module, "_DRAWN", most)
         asked.clear()
         assert median_interval(values, level=0.95) == pytest.approx(whole, rel=0, abs=0)
         assert max(asked) <= most

@@ -5,8 +5,9 @@ import torch
 from tiny import TRAIN, cli
 
 from elslightning.machines.scales import ScaleTable
-from elslightning.measurement.calibration import Calibration
-from elslightning.measurement.comparison import MEASURES, Comparison
+from elslightning.measurement.agreement import MEASURES
+from elslightning.measurement.calibration import Calibration, sizes_only
+from elslightning.measurement.comparison import Comparison
 from elslightning.measurement.doubts import FEW_PAIRS, doubts
 from elslightning.measurement.result import Result
 
@@ -30,7 +31,7 @@ def calibrated(tried: list[int], taken: list[int]) -> Result:
     levels = [0.9 - 0.1 * k for k in range(len(taken))]
     table = ScaleTable(levels, taken)
     agreement = torch.zeros(len(taken), len(tried), 1)
-    found = Calibration(table, torch.tensor(levels, dtype=torch.float64), tuple(tried), agreement)
+    found = Calibration(table, torch.tensor(levels, dtype=torch.float64), sizes_only(tried), agreement)
     return Result({"bbels": found}, {"bbels": table})
 
 

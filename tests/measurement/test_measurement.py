@@ -16,6 +16,7 @@ from elslightning.machines import BoundaryBrokenScoreMachine, IdealScoreMachine,
 from elslightning.machines.scales import ScaleTable, load_scales
 from elslightning.measurement.calibration import STATISTICS
 from elslightning.measurement.comparison import compare
+from elslightning.measurement.doubts import doubts
 from elslightning.measurement.gradients import gradient_field
 from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.result import Result
@@ -112,6 +113,8 @@ def test_the_statistic_is_the_papers_or_the_one_that_finds_the_best_denoiser_unl
         ({"network_steps": []}, "comparison.network_steps must name at least one number"),
         ({"network_steps": [20, -5]}, "comparison.network_steps must be a whole number, at least 1, not -5"),
         ({"num_pairs": 0}, "comparison.num_pairs must be a whole number, at least 1, not 0"),
+        ({"handover": [2, 1]}, r"comparison.handover must be increasing numbers of steps, at least 0, not \[2, 1\]"),
+        ({"handover": [-1]}, r"comparison.handover must be increasing numbers of steps, at least 0, not \[-1\]"),
         ({"batch_size": 0}, "comparison.batch_size must be a whole number, at least 1, not 0"),
         ({"every_n_epochs": 0}, "comparison.every_n_epochs must be a whole number, at least 1, not 0"),
         ({"compatibility": "paper"}, "comparison.compatibility must be null or official, not 'paper'"),
@@ -421,7 +424,9 @@ def test_written_files_hold_the_result(result, tmp_path):
     assert {name: table.to_dict() for name, table in tables.items()} == {
         name: table.to_dict() for name, table in result.scales.items()
     }
-    assert json.loads((tmp_path / "summary.json").read_text()) == result.comparison.summary()
+    assert json.loads((tmp_path / "summary.json").read_text()) == result.comparison.summary() | {
+        "doubts": doubts(result)
+    }
     with (tmp_path / "receptive_field.csv").open(newline="") as file:
         sizes = [int(row["x0_size_90"]) for row in csv.DictReader(file)]
     assert sizes == result.gradients.size(0.9).tolist()

@@ -11,7 +11,7 @@ from PIL import Image
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines import BoundaryBrokenScoreMachine, IdealScoreMachine, LocalScoreMachine
 from elslightning.machines.scales import ScaleTable
-from elslightning.measurement.calibration import Calibration, calibrate
+from elslightning.measurement.calibration import Calibration, calibrate, sizes_only
 from elslightning.measurement.comparison import Comparison, compare
 from elslightning.measurement.gradients import GradientField, effective_size
 from elslightning.report import figures
@@ -361,7 +361,7 @@ def test_what_is_left_is_drawn_where_there_is_evidence_and_without_logarithms_wh
         ("mse", "mean squared error of the two ε", "linear"),
         ("heldout", "mean squared error on held-out images", "linear"),
     ):
-        found = {"ls": Calibration(table, levels, (3, 5), whole, objective)}
+        found = {"ls": Calibration(table, levels, sizes_only((3, 5)), whole, objective)}
         _, bottom = figures.patch_size({"ls": table}, SCHEDULE, calibrations=found).axes
         assert (bottom.get_ylabel(), bottom.get_yscale()) == (label, scale)
 

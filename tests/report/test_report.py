@@ -24,7 +24,7 @@ from elslightning.measurement.comparison import Comparison
 from elslightning.measurement.doubts import FEW_PAIRS
 from elslightning.measurement.mosaic import memorisation
 from elslightning.report import figures
-from elslightning.report.page.cautions import cautions, falling
+from elslightning.report.page.cautions import cautions
 from elslightning.report.page.explorer import explore
 from elslightning.report.page.markdown import escape
 from elslightning.report.page.page import write_report
@@ -440,7 +440,6 @@ def test_a_network_that_still_improves_is_warned_of(opened):
     for curve, warned in ((np.exp(-steps / 50), True), (0.1 + np.exp(-steps / 10), False), (steps[:3] / 1.0, False)):
         losses = {"val/loss": list(zip(range(100), (1 + 0 * curve + curve - 1).tolist(), strict=False))}
         assert ("Not converged" in said(replace(opened, losses=losses))) is warned
-    assert falling([1.0] * 5) is None
 
 
 def test_machines_that_cannot_be_told_apart_are_warned_of(opened):

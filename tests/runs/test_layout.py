@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import tempfile
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -15,8 +16,10 @@ from tiny import snapshot
 from torch import Tensor
 
 from elslightning.machines.scales import ScaleTable
-from elslightning.measurement.calibration import Calibration
-from elslightning.measurement.comparison import Comparison, agreement
+from elslightning.measurement.agreement import agreement
+from elslightning.measurement.calibration import Calibration, sizes_only
+from elslightning.measurement.comparison import FURTHER, Comparison
+from elslightning.measurement.doubts import doubts
 from elslightning.measurement.gradients import GradientField
 from elslightning.measurement.result import Result, Samples
 from elslightning.runs import layout
@@ -55,7 +58,7 @@ def results(draw) -> Result:
         evidence = torch.randn(
             steps, len(sizes), 2, generator=generator, dtype=draw(st.sampled_from([torch.float32, torch.float64]))
         )
-        calibrations = {name: Calibration(scales[name], noise_levels, sizes, evidence) for name in machines}
+        calibrations = {name: Calibration(scales[name], noise_levels, sizes_only(sizes), evidence) for name in machines}
     gradients = None
     if draw(st.booleans()):
         formal = draw(st.sampled_from([None, 7]))
@@ -80,6 +83,8 @@ def comparisons(draw, machines, generator) -> Comparison:
     samples = {name: torch.randn(pairs, *shape, generator=generator) for name in machines}
     comparison = Comparison([], network, samples, labels, peers)
     classes = [None] * pairs if labels is None else labels.tolist()
+    further = draw(st.booleans())  # what runs of 0.1 do not have
+    beyond = dict.fromkeys(FURTHER, draw(st.none() | st.just(0.25))) | {"network_outside": 0.5}
     for name in (*machines, *peers):
         for count in counts:
             measured = {
@@ -88,7 +93,8 @@ def comparisons(draw, machines, generator) -> Comparison:
             for pair, label in enumerate(classes):
                 steps = count if name in peers else 5
                 place = {"pair": pair, "label": label, "machine": name, "steps": steps, "network_steps": count}
-                comparison.rows.append(place | {key: column[pair] for key, column in measured.items()})
+                values = {key: column[pair] for key, column in measured.items()}
+                comparison.rows.append(place | values | (beyond if further else {}))
     if draw(st.booleans()):
         comparison.consistency.extend(
             {"pair": pair, "label": label, "machine": machines[0], "source": source, "steps": 5, "consistency": share}
@@ -96,6 +102,12 @@ def comparisons(draw, machines, generator) -> Comparison:
             for (pair, label), share in zip(
                 enumerate(classes), torch.rand(pairs, generator=generator).double().tolist(), strict=True
             )
+        )
+    if draw(st.booleans()):
+        comparison.handover.extend(
+            {"pair": pair, "label": label, "machine": machines[0], "steps": 5, "after": after, "pearson_r": 0.5}
+            for after in (0, 2)
+            for pair, label in enumerate(classes)
         )
     return comparison
 
@@ -111,7 +123,8 @@ def test_reading_is_the_inverse_of_writing(data):
         (first / ".hydra" / "config.yaml").write_text("verb: train\n")
         run = read_run(first)
         assert same(run.result, result)
-        assert result.comparison is None or run.summary == result.comparison.summary()
+        said = {"doubts": doubts(result)} if result.comparison is not None and result.comparison.further else {}
+        assert result.comparison is None or run.summary == result.comparison.summary() | said
         write(run.result, second)
         assert snapshot(second) == {name: content for name, content in snapshot(first).items() if ".hydra" not in name}
 
@@ -133,11 +146,14 @@ def test_samples_are_read_as_they_were_written(tmp_path, labels, shares):
 
 
 def a_result() -> Result:
-    table = ScaleTable([0.9, 0.1], [3, 5])
-    calibration = Calibration(table, levels(0.1, 0.9), (3, 5), torch.rand(2, 2, 3))
+    others = {"softness": math.inf, "response": 0.5, "threshold": 0.1, "temperature": 2.0, "smoothing": 0.0}
+    table = ScaleTable([0.9, 0.1], [3, 5], {name: [value] * 2 for name, value in others.items()})
+    settings = tuple({"patch_size": size} | others for size in (3, 5))
+    calibration = Calibration(table, levels(0.1, 0.9), settings, torch.rand(2, 2, 3))
     image = torch.rand(2, 1, 3, 3)
     row = {"label": None, "machine": "ls", "steps": 2, "network_steps": 2}
     values = {"pearson_r": 0.5, "pearson_r2": 0.25, "r2_score": 0.1, "cosine": 0.5, "mse": 0.3}
+    values |= dict.fromkeys(FURTHER, 0.25)
     share = {"label": None, "machine": "ls", "source": "ls", "steps": 2, "consistency": 0.5}
     comparison = Comparison(
         [{"pair": pair} | row | values for pair in range(2)],
@@ -145,6 +161,10 @@ def a_result() -> Result:
         {"ls": image},
         None,
         consistency=[{"pair": pair} | share for pair in range(2)],
+        handover=[
+            {"pair": pair, "label": None, "machine": "ls", "steps": 2, "after": 1, "pearson_r": 0.5}
+            for pair in range(2)
+        ],
     )
     field = GradientField(levels(0.1, 0.9), torch.rand(2, 3, 3), torch.rand(2, 3, 3))
     return Result({"ls": calibration}, {"ls": table}, comparison, field)
@@ -195,9 +215,9 @@ def test_a_comparison_whose_images_are_gone_keeps_its_numbers(tmp_path):
     write(result, tmp_path)
     (tmp_path / layout.SAMPLES).unlink()
     run = read_run(tmp_path)
-    assert (
-        run.comparison.summary() == result.comparison.summary() == json.loads((tmp_path / "summary.json").read_text())
-    )
+    written = json.loads((tmp_path / "summary.json").read_text())
+    assert written.pop("doubts") == doubts(result)
+    assert run.comparison.summary() == result.comparison.summary() == written
     assert (run.comparison.theories, run.comparison.network_steps) == (["ls"], [2])
     assert (run.samples, run.images("ls", 2), run.network_images(2)) == ({}, None, None)
     assert layout.SAMPLES not in {path.name for path in write(run.result, tmp_path / "again")}

@@ -34,7 +34,8 @@ def copied(trained, tmp_path):
 
 def test_a_run_is_read_as_it_was_written(trained):
     run = read_run(trained)
-    assert (run.machines, run.theories, run.theory) == (["bbels", "ls", "is"], ["bbels", "ls", "is"], "bbels")
+    machines = ["bbels", "ls", "is", "wiener", "mean"]
+    assert (run.machines, run.theories, run.theory) == (machines, machines, "bbels")
     assert (run.network_steps, run.steps, run.reference_steps) == ([3, 2], 2, 2)
     summary = json.loads((trained / "summary.json").read_text())
     for name in run.machines:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -33,17 +34,18 @@ MEDIAN = "val/bbels/pearson_r_median"
 VALUES = (0.2, 0.9, 0.4, 0.3, 0.1, 0.05)
 
 
+@dataclass(frozen=True)
 class Reported(Result):
     """A result with one scalar."""
+
+    value: float = 0.0
 
     def scalars(self):
         return {MEDIAN: self.value}
 
 
 def reported(value: float) -> Reported:
-    result = Reported({}, {})
-    object.__setattr__(result, "value", value)
-    return result
+    return Reported({}, {}, value=value)
 
 
 class Counted(Measurement):

@@ -18,7 +18,7 @@ from PIL import Image
 from tiny import PAIRS, TRAIN, cli, train
 
 from elslightning.machines.scales import load_scales
-from elslightning.measurement.comparison import MEASURES
+from elslightning.measurement.agreement import MEASURES
 from elslightning.training.loggers import build_loggers, log_config, log_file, log_lines, log_table, mode_problems
 
 WANDB = ["logger=wandb", "machines=[bbels,is]"]

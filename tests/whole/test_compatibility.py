@@ -56,6 +56,12 @@ def tables(text: str) -> list[tuple[str, ...]]:
     return [(title.strip(), *re.findall(r"-?\d+(?:\.\d+)?", " ".join(cells))) for title, *cells in lines]
 
 
+def holds(row: tuple[str, ...], earlier: tuple[str, ...]) -> bool:
+    """Whether a row has the title and all the numbers of an earlier one, in their order; it may have more."""
+    rest = iter(row[1:])
+    return row[0] == earlier[0] and all(number in rest for number in earlier[1:])
+
+
 @pytest.mark.parametrize("name", ["run", "compared", "sweep/0", "sweep/1"])
 def test_what_was_read_is_written_byte_for_byte(earlier, tmp_path, name):
     before = snapshot(earlier / name)
@@ -76,7 +82,7 @@ def test_reports_have_the_same_numbers(earlier, name):
     assert "report: " in done("report", name)
     after = tables((earlier / name / "report.md").read_text())
     assert len(before) > 20
-    assert [row for row in before if row not in after] == []
+    assert [row for row in before if not any(holds(other, row) for other in after)] == []
     assert "There is no explorer" not in (earlier / name / "report.md").read_text()
 
 
@@ -84,11 +90,13 @@ def test_reports_have_the_same_numbers(earlier, name):
 def test_a_network_is_compared_as_it_was(earlier, checkpoint):
     given = ["data=digits", "data.train_size=40", "data.val_size=10", "comparison.num_pairs=4", "report=false"]
     # What an exported network does not know of the run that it is from.
-    rest = ["scales=run/scales.json", "comparison.steps=2", "comparison.network_steps=2"]
+    rest = ["scales=run/scales.json", "comparison.steps=2", "comparison.network_steps=2", "machines=[bbels,ls,is]"]
     rest = rest if checkpoint.endswith(".safetensors") else []
     done("compare", f"checkpoint={checkpoint}", *given, *rest, "hydra.run.dir=new")
     for name in ("comparison.csv", "consistency.csv"):
-        assert values(rows(earlier / "new" / name)) == numbers(rows(earlier / "compared" / name))
+        before = rows(earlier / "compared" / name)
+        after = [{column: row[column] for column in before[0]} for row in rows(earlier / "new" / name)]
+        assert values(after) == numbers(before)
 
 
 def test_a_training_goes_on(earlier):

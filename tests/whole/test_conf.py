@@ -28,7 +28,8 @@ from elslightning.runs.checkpoints import open_network
 from elslightning.runs.targets import build
 
 MEASURES = ["pearson_r", "pearson_r2", "r2_score", "cosine", "mse"]
-COLUMNS = ["pair", "label", "machine", "steps", "network_steps", *MEASURES]
+FURTHER = ["beyond_trivial", "nearest_ratio", "network_nearest_ratio", "network_outside"]
+COLUMNS = ["pair", "label", "machine", "steps", "network_steps", *MEASURES, *FURTHER]
 
 
 def groups(verb: str) -> dict[str, Any]:
@@ -266,6 +267,7 @@ def test_an_experiment_leaves_every_file_of_a_run(run):
         *("run.json", "scales.json", "calibration.csv", "receptive_field.csv", "receptive_field.npz"),
         *("comparison.csv", "consistency.csv", "summary.json", "metrics.csv", "samples.npz"),
         "checkpoints/last.ckpt",
+        *(("handover.csv", "figures/handover.png") if run.config.comparison.handover else ()),
     }
 
 
@@ -318,7 +320,7 @@ def test_the_share_that_beats_is_is_that_of_the_rows(run):
 
 def test_scales_cover_the_calibrated_steps_with_sizes_that_were_tried(run):
     tables = load_scales(run.directory / "scales.json")
-    assert list(tables) == [name for name in run.machines if name != "is"]
+    assert list(tables) == [name for name in run.machines if name not in ("is", "wiener", "mean")]
     for table in tables.values():
         assert len(table) == run.config.calibration.steps
         assert set(table.patch_size.tolist()) <= set(run.config.calibration.patch_sizes)

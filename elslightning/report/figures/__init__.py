@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from elslightning.diffusion.schedule import Schedule
 from elslightning.machines.registry import BASELINE, display_name, the_theory
 from elslightning.measurement.result import Result
-from elslightning.report.figures.curves import losses, trajectory
+from elslightning.report.figures.curves import handover, losses, trajectory
 from elslightning.report.figures.images import black_white, class_grids, first_samples, image_rows, pairs
 from elslightning.report.figures.patches import patch_size, receptive_field, scales
 from elslightning.report.figures.points import consistency, scatter, side_by_side
@@ -29,6 +29,7 @@ __all__ = [
     "consistency",
     "display_name",
     "first_samples",
+    "handover",
     "image_rows",
     "losses",
     "of_result",
@@ -61,6 +62,8 @@ def of_result(result: Result, schedule: Schedule) -> dict[str, Figure]:
         drawn["pairs"] = pairs(result.comparison, theory, count=12)
         if BASELINE in result.comparison.names and theory != BASELINE:
             drawn["scatter"] = scatter(result.comparison)
+        if result.comparison.handover:
+            drawn["handover"] = handover(result.comparison)
     return drawn
 
 

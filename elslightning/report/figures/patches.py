@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from elslightning.diffusion.schedule import Schedule
-from elslightning.machines.parameters import ParameterTable
+from elslightning.machines.parameters import PATCH_SIZE, ParameterTable
 from elslightning.machines.registry import display_name
 from elslightning.measurement.calibration import Calibration
 from elslightning.measurement.gradients import SHARES, GradientField, effective_size
@@ -61,10 +61,10 @@ def patch_size(
         field: the network's gradients, if they are known.
         style: how it looks.
     """
+    calibrations = _sized(calibrations or {})
     figure, (top, *others) = _stack(style, 2 if calibrations else 1)
     _windows(top, tables, schedule, field, style)
     for axes in others:
-        assert calibrations
         _left_over(axes, calibrations, schedule, style)
     _finish(figure, style)
     return figure
@@ -84,7 +84,7 @@ def scales(
 
     Arguments as in `patch_size`.
     """
-    known = calibrations or {}
+    known = _sized(calibrations or {})
     figure, (top, *others) = _stack(style, 1 + len(known))
     _windows(top, tables, schedule, field, style)
     for axes, (name, calibration) in zip(others, known.items(), strict=True):
@@ -125,6 +125,7 @@ def receptive_field(
     grid = figure.add_gridspec(len(ratios), len(steps), height_ratios=ratios)
     maps = np.array([[figure.add_subplot(grid[line, place]) for place in range(len(steps))] for line in range(2)])
     table, times = None if machine is None else tables[machine], schedule.time(field.alpha_bar)
+    table = table if table is not None and PATCH_SIZE in table.columns else None
     for line, gradients in zip(maps, (field.gradient, field.x0_gradient), strict=True):
         framed = effective_size(gradients, 0.9).tolist()
         for axes, step in zip(line, steps, strict=True):
@@ -156,6 +157,11 @@ def receptive_field(
     return figure
 
 
+def _sized(calibrations: Mapping[str, Calibration]) -> dict[str, Calibration]:
+    """Those of machines that have patch sizes."""
+    return {name: found for name, found in calibrations.items() if found.patch_sizes}
+
+
 def _stack(style: Style, count: int) -> tuple[Figure, list[Axes]]:
     """Panels above each other that share their time axis."""
     figure = new_figure(style, style.column, style.column * (0.2 + 0.4 * count))
@@ -182,6 +188,7 @@ def _windows(
 ) -> None:
     """The machines' patch sizes, the windows that hold shares of the gradient of the network's x0, and the window that
     its architecture allows, unless it is far beyond."""
+    tables = {name: table for name, table in tables.items() if PATCH_SIZE in table.columns}
     for (name, table), look in zip(tables.items(), _look(tables, style).values(), strict=True):
         t = schedule.time(table.alpha_bar)
         axes.step(t, table.patch_size, where="mid", label=display_name(name), **look)
@@ -200,7 +207,7 @@ def _windows(
 
 def _differences(axes: Axes, name: str, calibration: Calibration, schedule: Schedule, style: Style) -> None:
     """How much worse every patch size tried agrees than the best one of the same noise level."""
-    median = calibration.agreement.double().quantile(0.5, dim=2)  # (step, size)
+    median = calibration.of_sizes.double().quantile(0.5, dim=2).nan_to_num(-math.inf)  # (step, size)
     worse = median.amax(dim=1, keepdim=True) - median
     t = schedule.time(calibration.alpha_bar)
     shades = colormaps["cividis"](np.linspace(0.3, 0.85, len(calibration.patch_sizes)))
@@ -246,7 +253,7 @@ def _left_over(axes: Axes, calibrations: Mapping[str, Calibration], schedule: Sc
         taken = _taken(calibration, schedule)
         if not taken:
             continue
-        at = torch.stack([calibration.agreement[step, place] for step, place in taken.items()])
+        at = torch.stack([calibration.of_sizes[step, place] for step, place in taken.items()])
         low, middle, high = most - at.double().quantile(torch.tensor([0.75, 0.5, 0.25], dtype=torch.float64), dim=1)
         t = schedule.time(calibration.alpha_bar[list(taken)])
         axes.fill_between(t, low, high, color=looks[name]["color"], alpha=0.18, linewidth=0)

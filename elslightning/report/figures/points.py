@@ -9,7 +9,8 @@ import torch
 from matplotlib.figure import Figure
 
 from elslightning.machines.registry import BASELINE, display_name
-from elslightning.measurement.comparison import NETWORK, Comparison, median_interval
+from elslightning.measurement.agreement import median_interval
+from elslightning.measurement.comparison import NETWORK, Comparison
 from elslightning.report.figures.style import MARKERS, SCREEN, Style, new_figure, percent, plain, styled
 
 COLUMNS = 3

@@ -14,8 +14,8 @@ from elslightning.diffusion.pixels import to_bytes
 from elslightning.diffusion.sampling import Trajectory, ddim
 from elslightning.diffusion.shapes import Progress, no_progress
 from elslightning.machines.registry import display_name
+from elslightning.measurement.agreement import agreement
 from elslightning.measurement.attribution import Attribution, attribute
-from elslightning.measurement.comparison import agreement
 from elslightning.report.page.payload import entropy_bytes, kept_images, network_images, pack, source_arrays
 from elslightning.report.page.plan import TOP, candidate_count, middle, plan, ranks
 from elslightning.runs.experiment import Experiment

@@ -43,6 +43,7 @@ def document(title: str, lead: str, sections: Sequence[Section]) -> str:
     parts = [f"# {escape(title)}", escape(lead)]
     for section in sections:
         body = [escape(section.missing)] if section.missing else []
+        body += ["\n".join(f"- **{escape(item)}**" for item in section.alarms)] if section.alarms else []
         body += [escape(text) for text in section.texts if section.tables or section.details]
         body += ["\n".join(f"- {escape(item)}" for item in section.points)] if section.points else []
         body += [table(content) for content in (*section.tables, *section.details)]

@@ -8,6 +8,7 @@ import numpy as np
 
 from elslightning.diffusion.schedule import Schedule
 from elslightning.machines.registry import BASELINE, display_name
+from elslightning.measurement.alarms import alarms, not_images
 from elslightning.report import figures
 from elslightning.report.page import tables
 from elslightning.report.page.cautions import cautions
@@ -42,6 +43,7 @@ class Section:
         id, title: of the section.
         missing: why it is not there.
         texts: paragraphs.
+        alarms: of a list that stands before everything else.
         points: of a list.
         tables, details: tables, shown and folded.
         pairs: what the gallery shows.
@@ -53,6 +55,7 @@ class Section:
     title: str
     missing: str = ""
     texts: Sequence[str] = ()
+    alarms: Sequence[str] = ()
     points: Sequence[str] = ()
     tables: Sequence[Table] = ()
     details: Sequence[Table] = ()
@@ -67,7 +70,7 @@ def lead(run: Run) -> str:
     if theory is None or steps is None:
         return "A run without a comparison."
     entry = run.summary["machines"][theory][str(steps)]["pearson_r"]
-    text = (
+    text = "".join(f"{line} " for line in not_images(run.summary)) + (
         f"{display_name(theory)}, which was never trained, predicts the images of this network with a median Pearson r "
         f"of {entry['median']:.3f} ({tables.interval(entry)}, {run.summary['pairs']} pairs, {steps} network steps)"
     )
@@ -98,6 +101,7 @@ def sections(run: Run, explorer: Explorer | None, complaint: str, mosaics: Table
         _scatter(run),
         _scales(run, schedule),
         _trajectory(explorer, schedule),
+        *_handover(run),
         _mosaics(mosaics, complaint),
         _consistency(run),
         _training(run),
@@ -108,7 +112,7 @@ def sections(run: Run, explorer: Explorer | None, complaint: str, mosaics: Table
 def _headline(run: Run) -> Section:
     if not run.summary:
         return Section("result", "Result", "The run has no comparison.csv and summary.json: nothing was compared.")
-    paper = published(run.setting)
+    paper, first = published(run.setting), alarms(run.summary, run.losses)
     texts = []
     if paper is not None:
         texts.append(
@@ -119,7 +123,8 @@ def _headline(run: Run) -> Section:
         "result",
         "Result",
         texts=texts,
-        points=cautions(run),
+        alarms=first,
+        points=[line for line in cautions(run) if line not in first],
         tables=[tables.headline(run)],
         details=[tables.measures(run)],
     )
@@ -245,6 +250,24 @@ def _trajectory(explorer: Explorer | None, schedule: Schedule | str) -> Section:
     caption = "Thick: medians; thin: single pairs."
     chart = Chart(svg, caption, "Agreement against time; the medians are in the table below.")
     return Section("way", title, texts=[text], charts=[chart], details=[table])
+
+
+def _handover(run: Run) -> list[Section]:
+    """Only of a run that asked for it."""
+    if run.comparison is None or not run.comparison.handover:
+        return []
+    text = (
+        "The theory takes over from the network after some of its steps, at the network's own state, and its sample is "
+        "held against the network's. What r gains over the start at the noise was lost in the steps before."
+    )
+    table = Table("Median r of the samples.", ["machine", "network steps before", "median r", "95 % interval"])
+    for name, by_steps in run.summary.get("handover", {}).items():
+        for after, entry in by_steps.items():
+            cells = [after, tables.number(entry["median"]), tables.interval(entry)]
+            table.rows.append([display_name(name), *cells])
+    svg = figures.svg(figures.handover, run.comparison)
+    chart = Chart(svg, "Thick: medians with 95 % intervals; thin: single pairs.", "The medians are in the table.")
+    return [Section("handover", "Hand-over", texts=[text], charts=[chart], tables=[table])]
 
 
 def _consistency(run: Run) -> Section:

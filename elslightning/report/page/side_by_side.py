@@ -6,13 +6,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from elslightning.machines.parameters import PATCH_SIZE
 from elslightning.machines.registry import display_name
+from elslightning.measurement.table import ABSENT
 from elslightning.report import figures
 from elslightning.report.page import tables
 from elslightning.report.page.markdown import document
 from elslightning.report.page.page import render
 from elslightning.report.page.sections import Chart, Section
-from elslightning.report.page.tables import ABSENT, Table
+from elslightning.report.page.tables import Table
 from elslightning.runs.experiment import open_run
 from elslightning.runs.run import Run
 from elslightning.system.errors import InputError
@@ -98,8 +100,9 @@ def _scales(runs: Sequence[Run], names: Sequence[str]) -> Table:
     table = Table("Patch sizes in pixels, from noise to image.", ["run", "machine", "patch size per step"], words=True)
     for run, name in zip(runs, names, strict=True):
         for machine, scales in run.scales.items():
-            sizes = tables.sizes(scales.patch_size.flip(0).tolist())
-            table.rows.append([name, display_name(machine), sizes])
+            for parameter, column in scales.columns.items():
+                title = display_name(machine) if parameter == PATCH_SIZE else f"{display_name(machine)}: {parameter}"
+                table.rows.append([name, title, tables.sizes(column.flip(0).tolist())])
     return table
 
 

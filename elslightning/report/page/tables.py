@@ -1,19 +1,21 @@
 """The tables of a report: the same in HTML and in Markdown."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from elslightning.machines.parameters import PATCH_SIZE
 from elslightning.machines.registry import display_name
 from elslightning.measurement.comparison import NETWORK
+from elslightning.measurement.table import ABSENT, difference, median
 from elslightning.report.figures.style import percent
 from elslightning.report.page.published import published
 from elslightning.runs.experiment import formal_receptive_field, parameter_count
 from elslightning.runs.run import Run
 
-ABSENT = "–"
 PADDINGS = {"zeros": "zero padding", "circular": "circular padding"}
 
 
@@ -51,17 +53,36 @@ def interval(entry: dict[str, float]) -> str:
     return f"{entry['low']:.3f} … {entry['high']:.3f}"
 
 
-def sizes(values: Sequence[int]) -> str:
-    """Patch sizes in a row."""
-    return " ".join(map(str, values))
+def sizes(values: Sequence[float]) -> str:
+    """Patch sizes, or values of another parameter, in a row.
+
+    >>> sizes([3, 0.75, float("inf")])
+    '3 0.75 ∞'
+    """
+    return " ".join("∞" if math.isinf(value) else f"{value:g}" for value in values)
 
 
 def headline(run: Run) -> Table:
     """The medians, beside the paper's where it has a row of the kind."""
     paper = published(run.setting)
-    head = ["machine", "network steps", "median r", "95 % interval", "r²", "beats IS", "consistent", "of ceiling"]
+    shares = ["beats IS", "consistent", "memorised", "of ceiling", "beyond: of ceiling"]
+    reference = "" if run.comparison is None else display_name(run.comparison.reference)
     caption = f"Median Pearson r with the network over {run.summary['pairs']} pairs, with bootstrap 95 % intervals."
-    table = Table(caption, [*head, "paper"], strong=2)
+    recalled = {steps: entry.get("memorised") for steps, entry in run.summary.get("network", {}).items()}
+    if any(value is not None for value in recalled.values()):
+        found = ", ".join(f"{share(value)} ({steps} steps)" for steps, value in recalled.items())
+        caption += f" Of the network's own samples are memorised: {found}."
+    titles = [
+        "machine",
+        "network steps",
+        "median r",
+        "95 % interval",
+        "r²",
+        "R²",
+        "beyond trivial",
+        f"r - r of {reference}",
+    ]
+    table = Table(caption, [*titles, *shares, "paper"], strong=2)
     for machine, by_steps in run.summary["machines"].items():
         for steps, entry in by_steps.items():
             theirs = None if paper is None or not steps.isdecimal() else paper.median(machine, int(steps))
@@ -72,9 +93,14 @@ def headline(run: Run) -> Table:
                     number(entry["pearson_r"]["median"]),
                     interval(entry["pearson_r"]),
                     number(entry["pearson_r2"]["median"]),
+                    number(entry["r2_score"]["median"]),
+                    median(entry.get("beyond_trivial")),
+                    difference(entry.get("difference")),
                     share(entry.get("beats_is")),
                     share(entry.get("consistency"), 1),
+                    share(entry.get("memorised")),
                     share(entry.get("share_of_ceiling")),
+                    share(entry.get("beyond_share_of_ceiling")),
                     number(theirs, 2),
                 ]
             )
@@ -104,7 +130,9 @@ def scale_table(run: Run) -> Table:
     """Patch sizes, from noise to image, and the network's own windows beside them."""
     table = Table("Patch sizes in pixels, from noise to image.", ["", "patch size per step"], words=True)
     for machine, scales in run.scales.items():
-        table.rows.append([display_name(machine), sizes(scales.patch_size.flip(0).tolist())])
+        for name, column in scales.columns.items():
+            title = display_name(machine) if name == PATCH_SIZE else f"{display_name(machine)}: {name}"
+            table.rows.append([title, sizes(column.flip(0).tolist())])
     field_rows = sorted(run.receptive_field, key=lambda row: -row["step"])
     for percentage in (50, 90, 99) if field_rows else ():
         values = [int(row[f"x0_size_{percentage}"]) for row in field_rows]

@@ -1,0 +1,65 @@
+"""Agreement of two images, measure by measure, and the median over pairs with its interval."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from elslightning.diffusion.shapes import Images
+
+MEASURES = ("pearson_r", "pearson_r2", "r2_score", "cosine", "mse")
+_DRAWN = 2**20
+"""Values that are resampled at once, in bootstraps."""
+
+
+def agreement(prediction: Images, truth: Images) -> dict[str, Float[Tensor, " batch"]]:
+    """Five measures of agreement per pair, over all channels and pixels, in float64.
+
+    `pearson_r` is what the paper's evaluation computes and its tables call r²; `pearson_r2` is its square;
+    `r2_score` is the coefficient of determination with `truth` (the network) as truth; `cosine` does not
+    subtract means; `mse` is the mean squared error. An image without variance predicts nothing and has no
+    direction: its `pearson_r` is 0, and `r2_score` is 0 where the truth has none.
+
+    Args:
+        prediction, truth: (batch, channel, height, width).
+
+    >>> import torch
+    >>> a = torch.tensor([0.0, 1.0, 2.0, 3.0]).reshape(1, 1, 2, 2)
+    >>> {name: round(value.item(), 3) for name, value in agreement(2 * a, a).items()}
+    {'pearson_r': 1.0, 'pearson_r2': 1.0, 'r2_score': -1.8, 'cosine': 1.0, 'mse': 3.5}
+    """
+    a, b = prediction.double().flatten(1).cpu(), truth.double().flatten(1).cpu()
+    centred_a, centred_b = a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True)
+    r = cosine_similarity(centred_a, centred_b, dim=1)
+    squared_error = (a - b).square()
+    varies = b.amax(dim=1) > b.amin(dim=1)
+    r2_score = torch.where(varies, 1 - squared_error.sum(dim=1) / centred_b.square().sum(dim=1), 0.0)
+    values = (r, r.square(), r2_score, cosine_similarity(a, b, dim=1), squared_error.mean(dim=1))
+    return dict(zip(MEASURES, values, strict=True))
+
+
+def median_interval(
+    values: Float[Tensor, " pairs"], *, level: float = 0.95, resamples: int = 4000, seed: int = 0
+) -> tuple[float, float, float]:
+    """The median and its bootstrap percentile interval, as (median, low, high).
+
+    The median of an even number of values is the mean of the middle two. Resamples are drawn one after the other, so
+    many at once that memory does not depend on the number of values, which changes no number.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    at_once = max(1, _DRAWN // len(values))
+    medians = torch.cat(
+        [_medians(values, min(at_once, resamples - n), generator) for n in range(0, resamples, at_once)]
+    )
+    tail = (1 - level) / 2
+    return (
+        float(values.quantile(0.5)),
+        float(medians.quantile(tail)),
+        float(medians.quantile(1 - tail)),
+    )
+
+
+def _medians(values: Float[Tensor, " pairs"], count: int, generator: torch.Generator) -> Float[Tensor, " count"]:
+    """The medians of so many resamples."""
+    draws = torch.randint(len(values), (count, len(values)), generator=generator)
+    return values[draws].quantile(0.5, dim=1)
