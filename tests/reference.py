@@ -134,8 +134,8 @@ def translates(images: Tensor) -> Tensor:
 def gaussian_posterior_mean(x_t: Tensor, alpha_bar: float, images: Tensor) -> Tensor:
     """`wiener` for one image: of a Gaussian with the mean and the covariance of the images.
 
-    From the products of images with each other, for near alpha_bar = 1 the covariance, which has null directions, cannot
-    be inverted to enough digits.
+    From the products of images with each other: near alpha_bar = 1 the covariance, which has null directions, cannot be
+    inverted to enough digits.
     """
     data, signal = images.double().flatten(1), alpha_bar**0.5
     mean = data.mean(dim=0)
