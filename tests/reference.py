@@ -132,10 +132,17 @@ def translates(images: Tensor) -> Tensor:
 
 
 def gaussian_posterior_mean(x_t: Tensor, alpha_bar: float, images: Tensor) -> Tensor:
-    """`wiener` for one image: of a Gaussian with the mean and the covariance of the images."""
-    mean, query = images.double().mean(dim=0).flatten(), x_t.double().flatten()
-    filtered = wiener_matrix(alpha_bar, images) @ (query - alpha_bar**0.5 * mean)
-    return (mean + filtered / alpha_bar**0.5).reshape(x_t.shape)
+    """`wiener` for one image: of a Gaussian with the mean and the covariance of the images.
+
+    From the products of images with each other: near alpha_bar = 1 the covariance, which has null directions, cannot be
+    inverted to enough digits.
+    """
+    data, signal = images.double().flatten(1), alpha_bar**0.5
+    mean = data.mean(dim=0)
+    centred = (data - mean) / len(data) ** 0.5  # the covariance is centred.T @ centred
+    noisy = alpha_bar * centred @ centred.T + (1 - alpha_bar) * torch.eye(len(data), dtype=torch.float64)
+    offset = x_t.double().flatten() - signal * mean
+    return (mean + signal * torch.linalg.solve(noisy, centred @ offset) @ centred).reshape(x_t.shape)
 
 
 def smoothed_posterior_mean(

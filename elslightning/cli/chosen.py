@@ -117,8 +117,10 @@ def find_network(cfg: DictConfig) -> tuple[ScheduledDenoiser, str | None]:
     return network, trained_on if isinstance(trained_on, str) and not others else None
 
 
-def losses_beside(checkpoint: str) -> dict[str, list[tuple[int, float]]]:
+def losses_beside(checkpoint: str | None) -> dict[str, list[tuple[int, float]]]:
     """The losses of the training that made a checkpoint, if it lies in the directory of that run; else none."""
+    if checkpoint is None:  # a network from elsewhere
+        return {}
     folder = find_checkpoint(checkpoint).parent
     if folder.name != Path(CHECKPOINT).parent.name:
         return {}

@@ -250,7 +250,7 @@ def test_bytes_are_the_images_they_stand_for():
 def test_bad_input_is_refused():
     images = random_images(3, 1, 5, 6).float()
     machine = LocalScoreMachine(images, scales=3)
-    with pytest.raises(InputError, match="not EpsDenoiser"):
+    with pytest.raises(InputError, match="not NetworkDenoiser"):
         memorisation(resnet(images, None), images)
     with pytest.raises(InputError, match="takes images of 1 x 5 x 6"):
         memorisation(machine, images[..., 1:])

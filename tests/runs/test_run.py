@@ -52,7 +52,8 @@ def test_a_run_is_read_as_it_was_written(trained):
         np.testing.assert_array_equal(run.network_images(3), arrays["network_3"])
     assert run.network_images(4) is None
     assert run.labels() == [None] * PAIRS
-    assert run.comparison.summary() | {"files": summary["files"]} == run.summary == summary
+    beside = {name: summary[name] for name in ("doubts", "files")}
+    assert run.comparison.summary() | beside == run.summary == summary
     assert run.setting("denoiser.num_classes") == 10  # an interpolation
     assert run.setting("nothing.of.this") is None
 
@@ -69,7 +70,7 @@ def test_other_networks_are_no_theories(copied):
     config = copied / ".hydra" / "config.yaml"
     config.write_text(config.read_text().replace("elslightning.BoundaryBrokenScoreMachine", "elslightning.Checkpoint"))
     run = read_run(copied)
-    assert (run.theories, run.theory) == (["ls", "is"], "ls")
+    assert (run.theories, run.theory) == (["ls", "is", "wiener", "mean"], "ls")
 
 
 def test_a_run_that_did_little_has_little(tmp_path):

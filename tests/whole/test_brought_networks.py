@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 import diffusers
+import numpy as np
 import papers
 import pytest
 import torch
@@ -90,8 +91,19 @@ def test_what_diffusers_saves_is_compared_as_the_run_that_trained_it(trained, fo
     done("compare", f"checkpoint={trained}", *words, f"hydra.run.dir={tmp_path / 'ours'}")
     words += [*DATA, "report=true"]
     done("compare", "network=diffusers", f"network.path={folder}", *words, f"hydra.run.dir={tmp_path / 'theirs'}")
-    for name in ("comparison.csv", "scales.json", "summary.json", "calibration.csv", "receptive_field.csv"):
-        assert (tmp_path / "ours" / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes(), name
+    runs = tmp_path / "ours", tmp_path / "theirs"
+    for name in ("comparison.csv", "scales.json", "calibration.csv", "receptive_field.csv", "samples.npz"):
+        assert (runs[0] / name).read_bytes() == (runs[1] / name).read_bytes(), name
+    # Its gradients go another way from v to eps, so that their last digits differ, and with them their checksum.
+    ours, theirs = (json.loads((run / "summary.json").read_text()) | {"files": None} for run in runs)
+    # Only the run knows the losses of its training, and doubts them.
+    (of_losses,) = [doubt for doubt in ours["doubts"] if doubt not in theirs["doubts"]]
+    assert of_losses.startswith("Whether the network has converged")
+    ours["doubts"].remove(of_losses)
+    assert ours == theirs
+    ours, theirs = (np.load(run / "receptive_field.npz") for run in runs)
+    for name in ours:
+        np.testing.assert_allclose(theirs[name], ours[name], rtol=1e-4, atol=1e-5)
     page = (tmp_path / "theirs" / "report.md").read_text()
     assert "the whole image" in page
     assert str(folder) in page
