@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from elslightning.diffusion.schedule import Schedule
-from elslightning.machines.parameters import LEVELS, PATCH_SIZE, ParameterTable
+from elslightning.machines.parameters import LEVELS, PATCH_SIZE, RANGES, ParameterTable
 from elslightning.system.errors import InputError
 from elslightning.system.files import read_json, write_json
 from elslightning.system.torchfiles import read_plain
@@ -104,5 +104,5 @@ def load_scales(path: str | Path) -> dict[str, ParameterTable]:
 
 
 def _table(content: Any, place: str) -> ParameterTable:
-    further = isinstance(content, Mapping) and len(content) > 1 and PATCH_SIZE not in content
+    further = isinstance(content, Mapping) and PATCH_SIZE not in content and not RANGES.keys().isdisjoint(content)
     return (ParameterTable if further else ScaleTable).from_dict(content, place)

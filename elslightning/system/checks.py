@@ -51,6 +51,6 @@ def one_of(key: str, value: Any, choices: Collection[str]) -> list[str]:
 
 
 def raise_for(*problems: str) -> None:
-    """Raises InputError with all problems, if there are any."""
+    """Raises InputError with all problems, each of them once, if there are any."""
     if problems:
-        raise InputError(*problems)
+        raise InputError(*dict.fromkeys(problems))

@@ -142,10 +142,14 @@ def test_patches_may_reach_beyond_the_border_where_it_is_zeros(tmp_path):
 @pytest.mark.usefixtures("_no_work")
 def test_several_places_are_named_together(tmp_path):
     found = problems(
-        "compare", "checkpoint=missing", "device=abacus", "comparison.num_pairs=0", f"hydra.run.dir={tmp_path}"
+        "compare",
+        f"checkpoint={tmp_path / 'missing'}",
+        "device=abacus",
+        "comparison.num_pairs=0",
+        f"hydra.run.dir={tmp_path}",
     )
     assert len(found) == 3
-    for text in ("device=abacus", "checkpoint=missing", "comparison.num_pairs"):
+    for text in ("device=abacus", f"checkpoint={tmp_path / 'missing'}", "comparison.num_pairs"):
         assert any(text in line for line in found)
 
 

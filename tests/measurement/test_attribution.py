@@ -174,7 +174,7 @@ def test_result_depends_neither_on_the_memory_nor_on_the_batch_nor_on_the_thread
     images, x_t = large()
     images, x_t, alpha_bar = images.to(dtype), x_t.to(dtype), levels(0.03, 0.5, 0.9, 0.5)
     whole, told = attribute(ATTRIBUTABLE[name](images, scales=TABLE), x_t, alpha_bar), []
-    tight = ATTRIBUTABLE[name](images, scales=TABLE, memory_budget=200_000 if name in LOCAL else 130_000)
+    tight = ATTRIBUTABLE[name](images, scales=TABLE, memory_budget=200_000 if name in LOCAL else 100_000)
     found = attribute(tight, x_t, alpha_bar, progress=lambda what, done, total: told.append(done / total))
     assert same(found, whole)
     assert told == sorted(told)

@@ -161,10 +161,10 @@ class Watched(DenoisingTask):
         self.seen.append((self.current_epoch, batch.indices.tolist()))
         return super().training_step(batch, batch_idx)
 
-    def _loss(self, batch: Any, t: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    def _predict(self, batch: Any, t: torch.Tensor, noise: torch.Tensor) -> Any:
         if self.training:
             self.times.append(t)
-        return super()._loss(batch, t, noise)
+        return super()._predict(batch, t, noise)
 
 
 class Counted(Measurement):
