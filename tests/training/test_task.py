@@ -280,7 +280,8 @@ def test_a_checkpoint_loads_as_weights_only_and_describes_itself_in_primitives(t
     fitter.fit(task, digits())
     fitter.save_checkpoint(tmp_path / "last.ckpt")
     content = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    assert content["elslightning"] == {"format": 1, "config": config}
+    known = {"format": 1, "config": config, "data_sha256": digits().checksum()}
+    assert content["elslightning"] == known
     assert_primitive(content["elslightning"])
     assert set(content["state_dict"]) == {f"denoiser.{name}" for name in task.denoiser.state_dict()}
 

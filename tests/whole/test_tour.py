@@ -25,7 +25,7 @@ print(json.dumps({
     "python": sys.executable,
     "summary": comparison.summary()["machines"],
     "skill": {name: values.median().item() for name, values in skill.items()},
-    "recalled": memorisation(machines["is"], drawn["is"]).pearson_r.min().item(),
+    "recalled": els.memorisation(machines["is"], drawn["is"]).pearson_r.min().item(),
     "sizes": scales["bbels"].patch_size.tolist(),
     "tiles": mosaic.tiles.tolist(),
 }))
