@@ -86,8 +86,9 @@ def cli(*arguments: str) -> Done:
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
-            # Hydra composes all once more, only to see whether a configuration names a mode; none of ours does.
-            patch.setattr(Hydra, "get_mode", lambda *arguments, **options: None)
+            # Hydra composes all once more, only to see whether a configuration names a mode; only our sweeps do.
+            if not any(word.startswith("+sweep=") for word in arguments):
+                patch.setattr(Hydra, "get_mode", lambda *arguments, **options: None)
             main()
     except SystemExit as stop:
         code = stop.code

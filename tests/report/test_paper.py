@@ -1,5 +1,6 @@
 """Publication figures: written for every run as PNG and PDF, true to its files, labelled, and legible."""
 
+import json
 import re
 
 import numpy as np
@@ -16,9 +17,11 @@ from elslightning.measurement.comparison import Comparison
 from elslightning.report import paper as publication
 from elslightning.report.figures import PRINT, class_grids, pairs, save_formats, scatter
 from elslightning.report.figures.patches import FLOOR
+from elslightning.runs.belonging import FILES
 from elslightning.runs.layout import calibration_rows
 from elslightning.runs.run import read_run
 from elslightning.system.errors import InputError
+from elslightning.system.files import write_json
 
 SCHEDULE = CosineSchedule()
 COMPARED = ["fig4a_receptive_field", "fig4b_patch_size", "fig5_pairs", "fig5_scatter", "fig10_grid"]
@@ -58,7 +61,7 @@ def pixels(picture) -> np.ndarray:
 
 
 def as_bytes(image: np.ndarray) -> np.ndarray:
-    return ((image.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
+    return ((image.astype(np.float64).clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
 
 
 def test_every_figure_of_a_run_is_written_as_png_and_pdf(trained, tmp_path):
@@ -295,6 +298,11 @@ def test_samples_of_another_run_are_not_drawn(trained, tmp_path, monkeypatch):
     directory = copy(trained, tmp_path)
     with np.load(trained / "samples.npz") as arrays:
         np.savez(directory / "samples.npz", **{name: array[:-1] for name, array in arrays.items()})
+    with pytest.raises(InputError, match=r"samples\.npz was not written with summary\.json"):
+        publication.write_figures(directory)
+    # Of a version that wrote no checksums, what does not fit is told by its shape.
+    summary = json.loads((directory / "summary.json").read_text())
+    write_json(directory / "summary.json", {name: content for name, content in summary.items() if name != FILES})
     left_out = publication.write_figures(directory).left_out
     assert "for the network, where there are 3 samples" in left_out["fig5_pairs"]
     assert "fig10_grid" in left_out

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from elslightning.system import progress
 from elslightning.system.progress import Bars
+from elslightning.training import bar as fitting
 from elslightning.training.bar import FitProgress
 from elslightning.training.task import DenoisingTask
 
@@ -28,7 +29,8 @@ def bars(monkeypatch):
             super().close()
             self.closed = True
 
-    monkeypatch.setattr(progress, "tqdm", Recorded)
+    for module in (progress, fitting):
+        monkeypatch.setattr(module, "tqdm", Recorded)
     return made
 
 

@@ -1,6 +1,7 @@
 """Disks that are full or cannot be written: one line says which and why, and what was there stays as it was."""
 
 import contextlib
+import gc
 import os
 import shutil
 import subprocess
@@ -43,6 +44,7 @@ def disk(mounted) -> Iterator[Path]:
     """It, empty and writable."""
     yield mounted
     mount("-o", "remount,rw", str(mounted))
+    gc.collect()  # a file that is removed while it is mapped keeps the file system from being remounted
     for path in mounted.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
