@@ -13,8 +13,9 @@ from elslightning.diffusion.sampling import reverse_process
 from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import AlphaBar, Images, Labels, Progress, no_progress
 from elslightning.machines.candidates import Candidates, candidates
+from elslightning.machines.chunks import Chunks
 from elslightning.machines.compiling import COMPILING
-from elslightning.machines.machine import Chunks, ScoreMachine
+from elslightning.machines.machine import ScoreMachine
 from elslightning.machines.memory import default_budget, fitting
 from elslightning.machines.patches import PatchMachine
 from elslightning.machines.ranking import Ranking, power_of, rank, ranking_bytes

@@ -8,7 +8,8 @@ from typing import Any
 from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.schedules import SCHEDULES
 from elslightning.machines.parameters import check_parameter
-from elslightning.measurement.calibration import OBJECTIVES, STATISTICS, capped
+from elslightning.measurement.calibration import OBJECTIVES
+from elslightning.measurement.candidates import STATISTICS, capped
 from elslightning.measurement.heldout import HELDOUT
 from elslightning.system.checks import is_whole, one_of, raise_for, whole
 from elslightning.system.errors import InputError
@@ -113,7 +114,7 @@ def _candidate_problems(name: str, values: Any) -> list[str]:
 
 @dataclass(frozen=True)
 class ComparisonSettings:
-    """How machines and network are compared; see `elslightning.measurement.comparison.compare`.
+    """How machines and network are compared; see `elslightning.measurement.comparing.compare`.
 
     Args:
         steps: steps of the machines' reverse process.

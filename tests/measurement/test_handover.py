@@ -9,7 +9,7 @@ from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.sampling import ddim
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.measurement.agreement import agreement
-from elslightning.measurement.comparison import compare
+from elslightning.measurement.comparing import compare
 from elslightning.measurement.handover import hand_over
 from elslightning.system.errors import InputError
 from elslightning.testing import random_images, random_noise

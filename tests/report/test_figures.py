@@ -11,8 +11,10 @@ from PIL import Image
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines import BoundaryBrokenScoreMachine, IdealScoreMachine, LocalScoreMachine
 from elslightning.machines.scales import ScaleTable
-from elslightning.measurement.calibration import Calibration, calibrate, sizes_only
-from elslightning.measurement.comparison import Comparison, compare
+from elslightning.measurement.calibration import Calibration, calibrate
+from elslightning.measurement.candidates import sizes_only
+from elslightning.measurement.comparing import compare
+from elslightning.measurement.comparison import Comparison
 from elslightning.measurement.gradients import GradientField, effective_size
 from elslightning.report import figures
 from elslightning.report.figures.patches import FLOOR

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from elslightning.machines.scales import ScaleTable
 from elslightning.measurement.agreement import agreement
-from elslightning.measurement.calibration import Calibration, sizes_only
+from elslightning.measurement.calibration import Calibration
+from elslightning.measurement.candidates import sizes_only
 from elslightning.measurement.comparison import FURTHER, Comparison
 from elslightning.measurement.doubts import doubts
 from elslightning.measurement.gradients import GradientField
