@@ -58,7 +58,7 @@ def pieces(length: int, side: int, margin: int, padding_mode: str) -> list[Piece
         raise InputError(f"a canvas of {length} pixels is smaller than the window of {window}")
     if side < window:
         raise InputError(
-            f"a window of {window} pixels leaves no interior of training images of {side}: a canvas of {length} needs one"
+            f"a window of {window} pixels leaves no interior of images of {side}; a canvas of {length} needs it"
         )
     inner, found = side - 2 * margin, []
     if padding_mode == "circular":
@@ -112,9 +112,9 @@ class Cut(NamedTuple):
 class Canvas(Denoiser):
     """A machine whose candidates lie at all locations, on a canvas of any size and aspect.
 
-    bbELS finds the candidates of a pixel by how its window overlaps the border, so a canvas has the corners and edges of
-    the training images and more, or less, of their interior; ELS makes a torus of it. Both are exact: the canvas is cut
-    into overlapping pieces of the training images' size, and of each piece those pixels are taken whose windows see
+    bbELS finds the candidates of a pixel by how its window overlaps the border, so a canvas has the corners and edges
+    of the training images and more, or less, of their interior; ELS makes a torus of it. Both are exact: the canvas is
+    cut into overlapping pieces of the training images' size, and of each piece those pixels are taken whose windows see
     what they see in the canvas. On a canvas of the training images' size it is the machine itself.
 
     Args:

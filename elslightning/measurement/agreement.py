@@ -66,9 +66,7 @@ def _percentiles(
     """The ends of the interval that holds a share `level` of a statistic of resamples."""
     generator = torch.Generator().manual_seed(seed)
     at_once = max(1, _DRAWN // len(values))
-    found = torch.cat(
-        [statistic(values, min(at_once, resamples - n), generator) for n in range(0, resamples, at_once)]
-    )
+    found = torch.cat([statistic(values, min(at_once, resamples - n), generator) for n in range(0, resamples, at_once)])
     tail = (1 - level) / 2
     return float(found.quantile(tail)), float(found.quantile(1 - tail))
 

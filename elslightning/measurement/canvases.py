@@ -33,9 +33,7 @@ def attribute_canvas(
     cut = canvas.cut(x_t.shape[2], x_t.shape[3], size)
     levels = alpha_bar.repeat(len(cut))
     classes = None if labels is None else labels.repeat(len(cut))
-    found = attribute(
-        canvas.machine, cut.apart(x_t), levels, classes, top=top, patch_size=size, progress=progress
-    )
+    found = attribute(canvas.machine, cut.apart(x_t), levels, classes, top=top, patch_size=size, progress=progress)
 
     def whole(parts: Tensor) -> Tensor:
         return cut.together(parts.movedim(-1, 1)).movedim(1, -1)

@@ -13,6 +13,8 @@ from elslightning.diffusion.shapes import Bank, Images, Labels
 
 MOST = 10_000
 """Training images that the classifier sees, the first."""
+STEPS = 1000
+"""Steps of its training, at most, but for ten epochs of many images."""
 
 
 class Classifier:
@@ -26,13 +28,13 @@ class Classifier:
         labels: (N,) int64.
         nothing: (M, channel, height, width), what belongs to no class.
         seed: of its weights.
-        epochs: of its training, at most.
     """
 
-    def __init__(self, images: Bank, labels: Labels, nothing: Tensor, *, seed: int = 0, epochs: int = 60) -> None:
+    def __init__(self, images: Bank, labels: Labels, nothing: Tensor, *, seed: int = 0) -> None:
         self._none = int(labels.max()) + 1
         shown = torch.cat([to_floats(images[:MOST].cpu()).float(), nothing.float()])
         classes = torch.cat([labels[:MOST].cpu(), torch.full((len(nothing),), self._none)])
+        epochs = max(10, STEPS * 200 // len(shown))  # in batches of 200
         self._network = MLPClassifier((128,), max_iter=epochs, random_state=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)

@@ -126,7 +126,9 @@ def mosaic(attribution: Attribution, *, circular: bool, around: tuple[int, ...] 
     down, right = row - torch.arange(height)[:, None], column - torch.arange(width)
     if circular:
         sides = around or (height, width)
-        down, right = ((offset + side // 2) % side - side // 2 for offset, side in zip((down, right), sides, strict=True))
+        down, right = (
+            (offset + side // 2) % side - side // 2 for offset, side in zip((down, right), sides, strict=True)
+        )
     tile = torch.from_numpy(_tiles(torch.stack([image, down, right], dim=-1).numpy()))
     return Mosaic(tile, image, down, right, attribution.weight[..., 0])
 

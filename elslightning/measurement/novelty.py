@@ -84,9 +84,9 @@ class Novelty:
     """How new some samples are, and how much they are like the training images.
 
     Attributes:
-        values: by measure, a number for each unit that it is averaged over: (samples,) for most; (training patches,) for
-            `patch_recall`, (training images,) for `coverage` and `recall`. What does not apply is missing: of samples of
-            another size than the training images all but what patches say, without labels `fidelity`.
+        values: by measure, a number for each unit that it is averaged over: (samples,) for most; (training patches,)
+            for `patch_recall`, (training images,) for `coverage` and `recall`. What does not apply is missing: of
+            samples of another size than the training images all but what patches say, without labels `fidelity`.
         nearest: (samples,) index of the training image with the greatest Pearson r; empty for another size.
         mosaic: of the samples.
 

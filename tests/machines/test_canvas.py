@@ -1,4 +1,4 @@
-"""Canvases: machines on images of other sizes than their training images, held against the definition, pixel by pixel."""
+"""Canvases: machines on images of other sizes than their training images, held against their definition."""
 
 import math
 
@@ -47,7 +47,9 @@ def test_it_is_the_machine_s_definition_on_another_size(name, patch_size, size):
     images, x_t = random_images(3, 2, 6, 7), random_noise(2, 2, *size)
     canvas = Canvas(MACHINES[name](images, scales=patch_size))
     mode = canvas.machine.padding_mode
-    wanted = [by_hand(one, level, images, patch_size // 2, mode) for one, level in zip(x_t, LEVELS.tolist(), strict=True)]
+    wanted = [
+        by_hand(one, level, images, patch_size // 2, mode) for one, level in zip(x_t, LEVELS.tolist(), strict=True)
+    ]
     assert torch.allclose(canvas(x_t, LEVELS), torch.stack(wanted), atol=1e-11)
 
 
@@ -89,7 +91,7 @@ def test_pieces_cover_every_pixel_once(margin, mode):
 
 REFUSED = {
     "smaller than the window": ("bbels", 5, (4, 6), "a canvas of 4 pixels is smaller than the window of 5"),
-    "no interior": ("bbels", 7, (9, 9), "a window of 7 pixels leaves no interior of training images of 6"),
+    "no interior": ("bbels", 7, (9, 9), "a window of 7 pixels leaves no interior of images of 6"),
     "bound to places": ("ls", 3, (9, 9), "none on a canvas of 9 x 9 beside images of 6 x 6"),
 }
 
