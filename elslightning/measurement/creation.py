@@ -192,7 +192,7 @@ class Studio:
 
         Args:
             creativity: settings of the dial, from 0 to 1.
-            count: samples of each.
+            count: samples of each; of controls half as many, but 8 where there are.
             heldout: (M, channel, height, width), images that are not in the bank.
             windows: factors of the windows; a machine without windows is sampled once. None of them: no family.
             followed: of so many samples of each setting the order parameter is measured on the way.
@@ -217,7 +217,7 @@ class Studio:
             family += [self.make(name, factor, stretched(table, factor, most), count, progress) for factor in windows]
         controls = [
             Made(name, None, images, self.reference.measure(images, progress=progress))
-            for name, images in self.reference.controls(heldout, count).items()
+            for name, images in self.reference.controls(heldout, max(8, count // 2)).items()
         ]
         scales = {name: self.scales[name] for name in self.factories.factories if name in self.scales}
         return Creation(self.source, self.steps, self.images.cpu(), dial, controls, family, scales)

@@ -39,6 +39,7 @@ SUMMARY = "summary.json"
 SAMPLES = "samples.npz"
 NOVELTY = "novelty.csv"
 ORDER = "order.csv"
+CREATIVITY = "creativity.csv"
 GALLERY = "gallery.html"
 FIGURES = "figures"
 REPORT = "report.html"
@@ -127,12 +128,23 @@ class ReceptiveFieldRow(TypedDict):
     eps_size_99: NotRequired[int]
 
 
+class CreativityRow(TypedDict):
+    """creativity.csv: a measure of the samples of the network or a machine, or of images, see `novelty.Novelty`."""
+
+    name: str
+    measure: str
+    mean: float
+    low: float
+    high: float
+
+
 TABLES: dict[str, Any] = {
     COMPARISON: ComparisonRow,
     CONSISTENCY: ConsistencyRow,
     HANDOVER: HandoverRow,
     CALIBRATION: CalibrationRow,
     RECEPTIVE_FIELD: ReceptiveFieldRow,
+    CREATIVITY: CreativityRow,
 }
 ALWAYS = (COMPARISON,)
 """Tables that have had their columns in every version; another that lacks one was written by an older version."""
@@ -173,6 +185,18 @@ def _value(name: str, text: str, kind: Any) -> Any:
     if abs(value) > MOST if kind is int else not math.isfinite(value):
         raise ValueError(f"{name} is {text}")
     return value
+
+
+def read_creativity(path: Path) -> dict[str, dict[str, Row]]:
+    """creativity.csv by name and measure; nothing if it is not there.
+
+    Raises:
+        InputError: naming the file, if it is damaged.
+    """
+    found: dict[str, dict[str, Row]] = {}
+    for row in read_table(path):
+        found.setdefault(row["name"], {})[row["measure"]] = row
+    return found
 
 
 def read_losses(path: Path) -> dict[str, list[tuple[int, float]]]:

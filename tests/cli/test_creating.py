@@ -15,7 +15,7 @@ TINY = [
     "data.train_size=40",
     "data.val_size=10",
     "num_samples=3",
-    "steps=3",
+    "steps=6",
     "followed=1",
     "calibration.steps=2",
     "calibration.num_samples=2",
@@ -67,7 +67,7 @@ def test_the_dial_goes_from_recall_to_what_is_new(run):
     rows = read_csv(directory / "novelty.csv")
     assert sum(row["name"] == "noise" for row in rows) == 3
     order = [row for row in read_csv(directory / "order.csv") if float(row["setting"]) == 0]
-    assert [int(row["step"]) for row in order] == [3, 2, 1]
+    assert [int(row["step"]) for row in order] == [6, 5, 4, 3, 2, 1]
     assert float(order[-1]["main_share"]) == 1
 
 

@@ -1,5 +1,7 @@
 """The dial: recall at one end, the given windows at the mark, texture at the other end."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -26,7 +28,7 @@ def test_the_ends_and_the_mark():
 
 def test_windows_shrink_as_the_dial_is_turned():
     settings = [turned(place / 20) for place in range(21)]
-    for before, after in zip(settings, settings[1:], strict=False):
+    for before, after in pairwise(settings):
         assert all(a >= b for a, b in zip(before, after, strict=True))
 
 

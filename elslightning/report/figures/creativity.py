@@ -1,6 +1,7 @@
 """The creativity map: novelty against fidelity; and the order parameter on the way from noise to image."""
 
 import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from elslightning.report.figures.style import (
     SCREEN,
     Style,
     legend,
+    letters,
     new_figure,
     plain,
     styled,
@@ -28,12 +30,13 @@ SHADES = ("bbels", "els", "ls", "es", "is")
 
 
 @styled
-def creativity_map(points: Sequence[Mapping[str, Any]], *, style: Style = SCREEN) -> Figure:
+def creativity_map(points: Sequence[Mapping[str, Any]], *, title: str = "", style: Style = SCREEN) -> Figure:
     """Novelty and fidelity of denoisers beside those of images, means with their 95 % bootstrap intervals.
 
     Args:
         points: each with `group`, whose points are joined in their order, or, for images, None; `label`; `colour`, a
             machine's name; `novelty` and one of `FIDELITY`, each with mean, low and high.
+        title: of the figure.
         style: how it looks.
     """
     upright = next((name for name in FIDELITY if all(name in point for point in points)), "patch_precision")
@@ -64,6 +67,8 @@ def creativity_map(points: Sequence[Mapping[str, Any]], *, style: Style = SCREEN
     axes.set_ylim(-0.04, 1.08)
     axes.set_xlabel("novelty: share of pixels not from the main training image")
     axes.set_ylabel(FIDELITY[upright])
+    if title:
+        figure.suptitle(textwrap.fill(title, letters(0.9 * style.column, style)), fontsize=style.type)
     if entries:
         legend(figure, entries, style, "outside lower center")
     return figure
