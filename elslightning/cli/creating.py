@@ -5,19 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
 from elslightning.cli.chosen import find_device, find_scales
 from elslightning.data import ImageDataModule, Split
 from elslightning.diffusion.schedule import Schedule
-from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.registry import MACHINES
 from elslightning.measurement.creation import DIALLED, Creation, Studio, check_canvas, fitting_sizes
+from elslightning.measurement.factories import Factories
 from elslightning.measurement.heldout import HELDOUT
 from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.novelty import Reference
-from elslightning.measurement.settings import CalibrationSettings
 from elslightning.report import figures
 from elslightning.report.figures.creativity import creativity_map
 from elslightning.report.page.gallery import map_points, write_gallery
@@ -67,18 +66,34 @@ def check_together(cfg: DictConfig, parts: Mapping[str, Any], side: int | None) 
     """Raises InputError for what the sections ask of each other, as far as the size of the images is known."""
     if side is None:
         return
-    shape = (side, side)
-    machines = list(parts["machines"])
-    check_canvas(machines[0], shape, (cfg.height or side, cfg.width or side))
-    calibration = _calibration(parts["calibration"], machines, shape)
-    measurement = Measurement(parts["machines"], calibration, parts["comparison"], scales=find_scales(cfg))
-    measurement.check_scales(None, (parts["data"].channels, *shape), parts["schedule"])
+    check_canvas(next(iter(parts["machines"])), (side, side), (cfg.height or side, cfg.width or side))
+    for measurement in _measurements(cfg, parts, (side, side)):
+        measurement.check_scales(None, (parts["data"].channels, side, side), parts["schedule"])
 
 
-def _calibration(settings: CalibrationSettings, machines: list[str], shape: tuple[int, ...]) -> CalibrationSettings:
-    """The calibration on held-out images of this size."""
-    sizes = fitting_sizes(machines, list(settings.patch_sizes), shape)
-    return replace(settings, patch_sizes=sizes, objective=HELDOUT, statistic=settings.statistic or "mean")
+def _measurements(
+    cfg: DictConfig, parts: Mapping[str, Any], shape: tuple[int, int], heldout: Tensor | None = None
+) -> list[Measurement]:
+    """A calibration of every machine that is asked for, with the patch sizes that it can use on such images."""
+    machines, settings = parts["machines"], parts["calibration"]
+    count = settings.num_samples if heldout is None else min(settings.num_samples, len(heldout))
+    return [
+        Measurement(
+            {name: machines[name]},
+            replace(
+                settings,
+                patch_sizes=fitting_sizes([name], list(settings.patch_sizes), shape),
+                objective=HELDOUT,
+                statistic=settings.statistic or "mean",
+                num_samples=count,
+            ),
+            parts["comparison"],
+            seed=cfg.seed,
+            scales=find_scales(cfg),
+            heldout=None if heldout is None else Split(heldout, None),
+        )
+        for name in (machines if cfg.windows else list(machines)[:1])
+    ]
 
 
 def create(cfg: DictConfig, parts: "Parts") -> Creation:
@@ -87,47 +102,43 @@ def create(cfg: DictConfig, parts: "Parts") -> Creation:
     Raises:
         InputError: for a canvas that the machine cannot paint, and as `Measurement.calibrate`.
     """
-    data, device = parts.data, find_device(cfg.device)
-    images = _bank(data, cfg.max_images).to(device)
+    data = parts.data
+    images = _bank(data, cfg.max_images).to(find_device(cfg.device))
     shape = (int(images.shape[2]), int(images.shape[3]))
     canvas = (cfg.height or shape[0], cfg.width or shape[1])
-    machines = list(parts.machines)
-    check_canvas(machines[0], shape, canvas)
-    heldout = data.val_images
-    scales = find_scales(cfg)
-    measurement = Measurement(
-        parts.machines if cfg.windows else {machines[0]: parts.machines[machines[0]]},
-        replace(
-            _calibration(parts.calibration, machines, shape),
-            num_samples=min(parts.calibration.num_samples, len(heldout)),
-        ),
-        parts.comparison,
-        seed=cfg.seed,
-        scales=scales,
-        heldout=Split(heldout, None),
-    )
-    measurement.check(None, images, None, parts.schedule)
-    found = _scales(measurement, images, parts.schedule) if scales is None else scales
+    source = next(iter(parts.machines))
+    check_canvas(source, shape, canvas)
+    measurements = _measurements(cfg, vars(parts), shape, data.val_images)
+    for measurement in measurements:
+        measurement.check(None, images, None, parts.schedule)
+    scales = dict(find_scales(cfg) or {})
+    if not scales:
+        for measurement in measurements:
+            scales |= measurement.calibrate(None, images, None, parts.schedule, Bars()).scales
+    machines = {name: parts.machines[name] for measurement in measurements for name in measurement.machines}
     labels = None if data.train_labels is None else data.train_labels[: len(images)]
-    circular = MACHINES[machines[0]].padding_mode == "circular"
-    reference = Reference(images, labels, circular=circular, seed=cfg.seed)
-    studio = Studio(measurement.factories, images, found, parts.schedule, cfg.steps, canvas, reference, seed=cfg.seed)
+    circular = MACHINES[source].padding_mode == "circular"
+    studio = Studio(
+        Factories(machines, parts.calibration),
+        images,
+        scales,
+        parts.schedule,
+        cfg.steps,
+        canvas,
+        Reference(images, labels, circular=circular, seed=cfg.seed),
+        seed=cfg.seed,
+    )
     return studio.create(
         [float(value) for value in settings_of(primitives(cfg, ["creativity"])["creativity"])],
         cfg.num_samples,
-        heldout,
+        data.val_images,
         [float(value) for value in cfg.windows],
         followed=min(cfg.followed, cfg.num_samples),
         progress=Bars(),
     )
 
 
-def _scales(measurement: Measurement, images: torch.Tensor, schedule: Schedule) -> dict[str, ParameterTable]:
-    """The windows that denoise held-out images best."""
-    return measurement.calibrate(None, images, None, schedule, Bars()).scales
-
-
-def _bank(data: ImageDataModule, most: int | None) -> torch.Tensor:
+def _bank(data: ImageDataModule, most: int | None) -> Tensor:
     """The images to create from."""
     images = data.train_images
     if len(images) < 2:

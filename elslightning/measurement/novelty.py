@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float64, Int64
@@ -110,6 +111,10 @@ class Novelty:
 
     def summary(self) -> dict[str, dict[str, float]]:
         """The mean of every measure with its 95 % bootstrap interval: `mean`, `low`, `high`."""
+        return {name: dict(entry) for name, entry in self._intervals.items()}
+
+    @cached_property
+    def _intervals(self) -> dict[str, dict[str, float]]:
         return {name: dict(zip(ENDS, mean_interval(values), strict=True)) for name, values in self.values.items()}
 
     def rows(self) -> Iterator[dict[str, float]]:
