@@ -57,7 +57,9 @@ def value_problems(config: Mapping[str, Any]) -> list[str]:
     ):
         found.append(f"windows must be positive factors, such as [0.5,1,2], not {windows!r}")
     machines = list(config.get("machines") or {})
-    if machines and machines[0] not in DIALLED:
+    if not machines:
+        found.append("machines must name at least one machine")
+    elif machines[0] not in DIALLED:
         found.append(f"the first of machines is dialled, and must be one of {', '.join(DIALLED)}, not {machines[0]}")
     return found
 

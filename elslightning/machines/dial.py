@@ -28,8 +28,8 @@ def whole_window(shape: Sequence[int], padding_mode: str) -> int:
 def widest(shape: Sequence[int], canvas: Sequence[int], padding_mode: str) -> int:
     """The largest window on a canvas (height, width): on another size than the training images', half of their
     shorter side, for what is larger leaves the canvas little that it could be pieced together from."""
-    whole = whole_window(shape, padding_mode)
-    return whole if tuple(shape) == tuple(canvas) else min(whole, max(TEXTURE, _odd(min(shape) // 2, whole)))
+    whole, half = whole_window(shape, padding_mode), min(shape) // 2
+    return whole if tuple(shape) == tuple(canvas) else min(whole, max(TEXTURE, half - 1 + half % 2))
 
 
 def dialled(scales: ParameterTable, creativity: float, *, whole: int, most: int) -> ScaleTable:

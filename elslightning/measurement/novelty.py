@@ -32,6 +32,8 @@ ENDS = ("mean", "low", "high")
 """A mean and the ends of its interval."""
 OF_TRAINING = ("patch_recall", "coverage", "recall")
 """Measures that are averaged over training patches or images, and not over samples."""
+PATCHES = 4
+"""Patches for each training image of a manifold, in all."""
 _NEAREST = 4
 
 
@@ -135,8 +137,8 @@ class Reference:
         patch_size: of the patches that are measured, and that mosaics are made of; odd, at most the shorter side. None
             takes about half of it, and 9 at most.
         neighbours: k of the manifolds; fewer where there are not so many images.
-        most: training images and patches that the manifolds are made of, spread over all; their number sets how large
-            the balls are, so it is the same for all that is compared.
+        most: training images that the manifolds are made of, spread over all, and a quarter of the number of their
+            patches; it sets how large the balls are, so it is the same for all that is compared.
         circular: whether mosaics wrap around the border: of ELS and networks with circular padding.
         seed: chooses the patches.
 
@@ -151,7 +153,7 @@ class Reference:
         *,
         patch_size: int | None = None,
         neighbours: int = 5,
-        most: int = 4000,
+        most: int = 1000,
         circular: bool = False,
         seed: int = 0,
     ) -> None:
@@ -164,13 +166,12 @@ class Reference:
             raise InputError(f"patches of {self.patch_size} pixels do not fit into images of {side}")
         self.images, self.seed = images.cpu(), seed
         self.neighbours = min(neighbours, len(images) - 1)
-        spread = torch.linspace(0, len(images) - 1, min(most, len(images))).round().long()
-        self._shown = to_floats(self.images[spread]).float()
+        self._shown = to_floats(self.images[self._spread(min(most, len(images)))]).float()
         self._machine = (EquivariantLocalScoreMachine if circular else BoundaryBrokenScoreMachine)(
             self.images, scales=self.patch_size
         )
-        self._most = most
-        self._patches = self._some_patches(self._shown).flatten(0, 1)
+        self._most = PATCHES * most
+        self._patches = self._some_patches(self._shown, 1).flatten(0, 1)
         self._of_patches = Manifold.of(self._patches, self.neighbours, distinct=True)
         self._of_images = Manifold.of(self._shown.flatten(1), self.neighbours)
         self._classifier: Classifier | None = None
@@ -198,9 +199,8 @@ class Reference:
     def controls(self, heldout: Bank, count: int) -> dict[str, Images]:
         """The images that every measure is held against, at most `count` of each: training images, held-out images,
         shuffled patches, noise."""
-        spread = torch.linspace(0, len(self.images) - 1, min(count, len(self.images))).round().long()
         return {
-            "training images": to_floats(self.images[spread]).float(),
+            "training images": to_floats(self.images[self._spread(min(count, len(self.images)))]).float(),
             "held-out images": to_floats(heldout[:count].cpu()).float(),
             "shuffled patches": self.shuffled(count, self.seed),
             "noise": self.noise(count, self.seed),
@@ -242,15 +242,20 @@ class Reference:
         values["outside"] = outside(samples)
         return Novelty(values, nearest, found)
 
-    def _some_patches(self, images: Images) -> Tensor:
-        """About `most` patches of some images in all, at least 16 of each: (images, patches, dim)."""
+    def _spread(self, count: int) -> Tensor:
+        """The indices of so many training images, evenly spread over all."""
+        return torch.linspace(0, len(self.images) - 1, count).round().long()
+
+    def _some_patches(self, images: Images, least: int) -> Tensor:
+        """About `_most` patches of some images in all, but at least so many of each: (images, patches, dim)."""
         generator = torch.Generator().manual_seed(self.seed)
-        return patches_of(images, self.patch_size, max(16, -(-self._most // len(images))), generator)
+        return patches_of(images, self.patch_size, max(least, -(-self._most // len(images))), generator)
 
     def _by_patches(self, samples: Images) -> dict[str, Tensor]:
-        patches = self._some_patches(samples)
+        patches = self._some_patches(samples, 16)
         inside = self._of_patches.holds(patches.flatten(0, 1)).double().reshape(patches.shape[:2])
-        own = patches.flatten(0, 1).unique(dim=0)
+        own = patches.flatten(0, 1)
+        own = own[:: -(-len(own) // (2 * self._most))].unique(dim=0)
         reached = torch.zeros(len(self._patches))
         if len(own) > self.neighbours:
             reached = Manifold.of(own, self.neighbours).holds(self._patches)

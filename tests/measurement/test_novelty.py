@@ -66,7 +66,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def reference(digits):
-    return Reference(digits.train_images, digits.train_labels, most=1000)
+    return Reference(digits.train_images, digits.train_labels, most=250)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_training_images_have_no_novelty_and_all_fidelity(controls):
 
 
 def test_all_training_images_together_cover_themselves(digits):
-    own = Reference(digits.train_images[:60], most=1000)
+    own = Reference(digits.train_images[:60], most=250)
     found = own.measure(digits.train_images[:60]).summary()
     for name in ("precision", "recall", "coverage", "diversity"):
         assert found[name]["mean"] == pytest.approx(1, abs=1e-6), name

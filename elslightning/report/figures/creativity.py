@@ -54,7 +54,7 @@ def creativity_map(points: Sequence[Mapping[str, Any]], *, title: str = "", styl
         entries[group] = axes.errorbar(across, up, xerr=errors[0], yerr=errors[1], color=colour, **look)
         for point, x, y in zip(own, across, up, strict=True):
             if point["label"]:
-                place = {"xytext": (4, 4), "textcoords": "offset points", "fontsize": style.small}
+                place: dict[str, Any] = {"xytext": (4, 4), "textcoords": "offset points", "fontsize": style.small}
                 axes.annotate(plain(str(point["label"])), (x, y), color=colour, **place)
     for point in [point for point in points if point["group"] is None]:
         x, y = point["novelty"]["mean"], point[upright]["mean"]

@@ -174,7 +174,7 @@ def section(found: Standing | None, complaint: str) -> Section:
     )
     for name, summary in found.found.items():
         cells = [
-            f"{tables.number(summary[key]['mean'])} ({tables.interval(summary[key])})" if key in summary else "–"
+            f"{tables.number(summary[key]['mean'])} ({tables.interval(dict(summary[key]))})" if key in summary else "–"
             for key in MEASURES
         ]
         table.rows.append([display_name(name), *cells])

@@ -11,6 +11,7 @@ from torch import Tensor
 from elslightning.diffusion.pixels import as_bytes, to_floats
 from elslightning.diffusion.schedule import Schedule
 from elslightning.machines.parameters import PATCH_SIZE
+from elslightning.machines.registry import display_name
 from elslightning.measurement.creation import Creation, Made
 from elslightning.measurement.mosaic import Mosaic
 from elslightning.report import figures
@@ -67,10 +68,8 @@ def write_gallery(created: Creation, schedule: Schedule, directory: str | Path, 
 
 def map_points(created: Creation) -> list[dict[str, Any]]:
     """The points of the creativity map."""
-    dial = [
-        machine_point(made.name, f"{made.setting:g}", made.novelty.summary(), f"the dial of {created.source}")
-        for made in created.dial
-    ]
+    group = f"the dial of {display_name(created.source)}"
+    dial = [machine_point(made.name, f"{made.setting:g}", made.novelty.summary(), group) for made in created.dial]
     family = [machine_point(made.name, f"×{made.setting:g}", made.novelty.summary()) for made in created.family]
     return [*dial, *family, *(image_points(made.name, made.novelty.summary()) for made in created.controls)]
 
@@ -119,7 +118,7 @@ def _work(made: Made, number: int, images: Tensor) -> dict[str, Any]:
     values = {name: column[number].item() for name, column in made.novelty.values.items() if len(column) > number}
     height, width = made.samples.shape[2:]
     scale = max(1, round(96 / max(height, width)))
-    found = {
+    found: dict[str, Any] = {
         "number": number,
         "sample": data_uri(made.samples[number]),
         "mosaic": data_uri(painted(made.novelty.mosaic, made.samples[number], number)),
@@ -146,7 +145,7 @@ def painted(found: Mosaic, sample: Tensor, number: int) -> np.ndarray:
     grey = (sample.float().clamp(-1, 1).mean(dim=0).numpy() + 1) / 2
     colours = np.zeros((3, *image.shape))
     for (row, column), index in np.ndenumerate(image):
-        value = 0.55 + 0.3 * (tile[row, column] % 3) / 2
+        value = 0.55 + 0.15 * int(tile[row, column] % 3)
         colours[:, row, column] = colorsys.hsv_to_rgb(hues[index], 0.7, value)
     return (0.65 * colours + 0.35 * grey) * 2 - 1
 
