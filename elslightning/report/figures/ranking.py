@@ -3,7 +3,6 @@
 import itertools
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from elslightning.diffusion.schedule import Schedule
@@ -92,7 +91,7 @@ def stepwise(comparison: Comparison, schedule: Schedule, *, style: Style = SCREE
         (drawn[display_name(name)],) = panels[0].plot(t, (1 - cosine).quantile(0.5, dim=1).clamp(min=LEAST), **look)
         if beside:
             error, linear = (comparison.along(one, "x0_mse")[1].quantile(0.5, dim=1) for one in (name, "wiener"))
-            panels[1].plot(t, np.maximum(error / linear.clamp(min=LEAST), LEAST), **look)
+            panels[1].plot(t, (error / linear.clamp(min=LEAST)).clamp(min=LEAST), **look)
     panels[0].set_ylabel("1 - cos of eps")
     if beside:
         panels[1].set_ylabel("squared error of x0 / Wiener's")
