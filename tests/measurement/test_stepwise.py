@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from denoisers import MACHINES
+from denoisers import small_machines
 from torch.testing import assert_close
 
 from elslightning.diffusion.prediction import eps_from_x0
@@ -10,15 +10,10 @@ from elslightning.diffusion.sampling import ddim
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.measurement.comparing import compare
 from elslightning.measurement.stepwise import at_states
-from elslightning.testing import random_images, random_noise
+from elslightning.testing import random_noise
 
 SCHEDULE = CosineSchedule()
 STEPS = 4
-
-
-@pytest.fixture
-def images():
-    return random_images(6, 1, 5, 5)
 
 
 @pytest.fixture
@@ -27,8 +22,8 @@ def noise():
 
 
 @pytest.fixture
-def machines(images):
-    return {name: MACHINES[name](images, scales=3) for name in ("bbels", "ls", "is")}
+def machines():
+    return small_machines()
 
 
 def test_it_is_measured_at_every_state_of_the_network(machines, noise):
