@@ -20,7 +20,7 @@ from elslightning.report import figures
 from elslightning.report.figures.creativity import creativity_map, image_points, machine_point, order_curve
 from elslightning.report.page import tables
 from elslightning.report.page.plan import ranks
-from elslightning.report.page.sections import Chart, Section
+from elslightning.report.page.section import Chart, Section
 from elslightning.report.page.tables import Table
 from elslightning.runs.experiment import Experiment
 from elslightning.runs.run import Run

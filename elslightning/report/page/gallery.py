@@ -19,7 +19,7 @@ from elslightning.report.figures.creativity import creativity_map, image_points,
 from elslightning.report.page import tables
 from elslightning.report.page.images import data_uri
 from elslightning.report.page.page import render
-from elslightning.report.page.sections import Chart, Section
+from elslightning.report.page.section import Chart, Section
 from elslightning.report.page.tables import Table
 from elslightning.runs.layout import GALLERY
 from elslightning.system.files import replacing, write_text
