@@ -125,7 +125,7 @@ def _work(made: Made, number: int, images: Tensor) -> dict[str, Any]:
         "width": width * scale,
         "height": height * scale,
         "novelty": f"{values['novelty']:.2f}",
-        "about": f"{int(values['tiles'])} pieces of {int(values['images'])} images",
+        "about": f"{_several(values['tiles'], 'piece')} of {_several(values['images'], 'image')}",
         "nearest": None,
     }
     if len(made.novelty.nearest):
@@ -135,6 +135,10 @@ def _work(made: Made, number: int, images: Tensor) -> dict[str, Any]:
         if values["memorised"]:
             found["about"] += ", memorised"
     return found
+
+
+def _several(count: float, what: str) -> str:
+    return f"{count:g} {what}{'' if count == 1 else 's'}"
 
 
 def painted(found: Mosaic, sample: Tensor, number: int) -> np.ndarray:
