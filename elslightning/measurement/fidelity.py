@@ -34,7 +34,7 @@ class Classifier:
         self._none = int(labels.max()) + 1
         shown = torch.cat([to_floats(images[:MOST].cpu()).float(), nothing.float()])
         classes = torch.cat([labels[:MOST].cpu(), torch.full((len(nothing),), self._none)])
-        epochs = max(10, STEPS * 200 // len(shown))  # in batches of 200
+        epochs = max(10, STEPS // -(-len(shown) // 200))  # in batches of 200
         self._network = MLPClassifier((128,), max_iter=epochs, random_state=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
