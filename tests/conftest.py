@@ -1,9 +1,11 @@
 """What every test runs under: checked signatures, a thread per core, no network; and what several rooms share."""
 
+import gc
 import importlib.util
 import os
 import signal
 import socket
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,33 @@ os.environ["WANDB_MODE"] = "offline"
 # Two workers share the two cores: one thread for each of them, and for what they start.
 os.environ["OMP_NUM_THREADS"] = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
 
+# What is imported stays, and looking through it again and again for what could go takes a sixth of the time.
+gc.disable()
+
 import beartype
 import jaxtyping
 import pytest
 import torch
 
 # An int will do where a float is asked for, as in Python's own typing.
-checked = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
+_checked = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
+_made: dict[Any, Any] = {}
+
+
+def checked(signature: Any) -> Any:
+    """The check of a signature, by an empty function that has it. Those of functions within functions come again
+    whenever the outer one is called: what was made for an equal one, with the very same defaults, serves."""
+    if not isinstance(signature, types.FunctionType) or signature.__closure__:
+        return _checked(signature)
+    defaults = (*(signature.__defaults__ or ()), *(signature.__kwdefaults__ or {}).values())
+    annotations = tuple(signature.__annotations__.items())
+    key = (signature.__module__, signature.__qualname__, signature.__code__, annotations, *map(id, defaults))
+    try:
+        if key not in _made:
+            _made[key] = (_checked(signature), defaults)  # which are kept, so that no other one gets their place
+        return _made[key][0]
+    except TypeError:  # an annotation that cannot be looked up
+        return _checked(signature)
 
 # Modules whose signatures cannot be checked: numba reads these functions itself, and pytest rewrites those assertions.
 UNHOOKED = {
@@ -48,6 +70,11 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 # A suite that a shell put into the background ignores Ctrl-C, and so would the processes that it interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="module")
