@@ -17,6 +17,7 @@ from elslightning.measurement.comparison import FURTHER, NETWORK, Comparison, So
 from elslightning.measurement.consistency import consistency
 from elslightning.measurement.handover import hand_over
 from elslightning.measurement.novelty import nearest_ratio, outside
+from elslightning.measurement.stepwise import at_states
 from elslightning.measurement.trivial import KNOWN, beyond_trivial
 from elslightning.system.errors import InputError
 from elslightning.system.processes import ALONE, Processes, all_or_none
@@ -36,6 +37,7 @@ def compare(
     batch_size: int = 64,
     bank: Bank | None = None,
     handover: Sequence[int] = (),
+    stepwise: bool = False,
     progress: Progress = no_progress,
     processes: Processes = ALONE,
 ) -> Comparison:
@@ -57,6 +59,8 @@ def compare(
         bank: (N, channel, height, width) all training images, of which samples may be copies; None leaves out whether.
         handover: numbers of steps, below `steps`, after which the theory takes over from the network; see
             `elslightning.measurement.handover`.
+        stepwise: whether all are also held against the network at its own states, see
+            `elslightning.measurement.stepwise`.
         progress: told of every step.
         processes: each takes a share of the pairs, and all get the same result.
 
@@ -98,6 +102,9 @@ def compare(
                 progress,
             )
         }
+        levels, held = (
+            at_states(network, machines, start, schedule, steps, classes, **options) if stepwise else (None, {})
+        )
         heir = the_theory(theory)
         handed: dict[int, Tensor] = {}
         if handover and heir is not None:
@@ -131,6 +138,12 @@ def compare(
     for after, r in handed.items():
         columns = {"machine": heir, "steps": steps, "after": after}
         comparison.handover.extend(_rows(labels, columns, {"pearson_r": whole(r)}))
+    for name, measures in held.items():
+        assert levels is not None
+        for position, level in enumerate(levels.tolist()):
+            columns = {"machine": name, "step": steps - position, "alpha_bar": level}
+            measured = {measure: whole(values[position]) for measure, values in measures.items()}
+            comparison.stepwise.extend(_rows(labels, columns, measured))
     return comparison
 
 

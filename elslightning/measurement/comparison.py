@@ -37,6 +37,7 @@ class Comparison:
         consistency: dictionaries with the columns of `consistency.csv`: a row per machine, sample of its own or of
             the network, and number of steps that the sample took.
         handover: dictionaries with the columns of `handover.csv`, see `elslightning.measurement.handover`.
+        stepwise: dictionaries with the columns of `stepwise.csv`, see `elslightning.measurement.stepwise`.
     """
 
     rows: list[dict[str, Any]]
@@ -46,6 +47,7 @@ class Comparison:
     peers: dict[str, dict[int, Tensor]] = field(default_factory=dict)
     consistency: list[dict[str, Any]] = field(default_factory=list)
     handover: list[dict[str, Any]] = field(default_factory=list)
+    stepwise: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
@@ -141,15 +143,17 @@ class Comparison:
         """The one that differences are taken to: the theory, see `the_theory`, or the first network."""
         return the_theory(self.theories) or self.names[0]
 
-    def difference(self, machine: str, network_steps: int) -> Float[Tensor, " pairs"] | None:
-        """By how much a machine's Pearson r exceeds that of `reference`, pair by pair; None for that itself.
+    def difference(
+        self, machine: str, network_steps: int, measure: str = "pearson_r"
+    ) -> Float[Tensor, " pairs"] | None:
+        """By how much a measure of a machine exceeds that of `reference`, pair by pair; None for that itself.
 
         They share their noises, and what makes a pair hard makes it hard for all: the median of the differences tells
         machines apart whose intervals overlap.
         """
         if machine == self.reference:
             return None
-        return self.values(machine, network_steps) - self.values(self.reference, network_steps)
+        return self.values(machine, network_steps, measure) - self.values(self.reference, network_steps, measure)
 
     def handed_over(self, machine: str) -> dict[int, Float[Tensor, " pairs"]]:
         """The Pearson r of every pair by the number of steps after which a machine has taken over from the network."""
@@ -158,6 +162,16 @@ class Comparison:
             if row["machine"] == machine:
                 found.setdefault(row["after"], []).append(row["pearson_r"])
         return {after: torch.tensor(r, dtype=torch.float64) for after, r in found.items()}
+
+    def along(self, machine: str, measure: str) -> tuple[Float[Tensor, " steps"], Float[Tensor, "steps pairs"]]:
+        """A measure at the network's own states, see `elslightning.measurement.stepwise`: the noise levels in the order
+        of sampling, and the values of all pairs at each."""
+        rows = sorted(
+            (row for row in self.stepwise if row["machine"] == machine), key=lambda row: (-row["step"], row["pair"])
+        )
+        levels = list(dict.fromkeys(row["alpha_bar"] for row in rows))
+        values = torch.tensor([row[measure] for row in rows], dtype=torch.float64)
+        return torch.tensor(levels, dtype=torch.float64), values.reshape(len(levels), -1)
 
     def _memorised(self, machine: str, network_steps: int, column: str) -> float | None:
         ratios = self.values(machine, network_steps, column)

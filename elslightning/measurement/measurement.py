@@ -232,6 +232,7 @@ class Measurement:
             skip=settings.skip,
             batch_size=settings.batch_size,
             bank=images,
+            stepwise=settings.stepwise,
             handover=[after for after in settings.handover or () if after < settings.steps],
             progress=progress,
             processes=processes,

@@ -129,6 +129,8 @@ class ComparisonSettings:
             compared (`elslightning sample`) go along the network's own.
         handover: numbers of steps, increasing, after which the theory takes over from the network; those that are not
             below `steps` are left out, as is all of it with None or an empty list.
+        stepwise: whether all machines are also held against the network at the network's own states, step by step,
+            which costs another sample of each; see `elslightning.measurement.stepwise`.
 
     Raises:
         InputError: for a value that cannot work, naming it.
@@ -142,6 +144,7 @@ class ComparisonSettings:
     compatibility: str | None = None
     grid: str | None = None
     handover: Sequence[int] | None = None
+    stepwise: bool = False
 
     def __post_init__(self) -> None:
         problems: list[str] = []
@@ -166,6 +169,8 @@ class ComparisonSettings:
         if after is None or not all(is_whole(k, 0) for k in after) or after != sorted(set(after)):
             shown = repr(self.handover) if after is None else after
             problems.append(f"comparison.handover must be increasing numbers of steps, at least 0, not {shown}")
+        if not isinstance(self.stepwise, bool):
+            problems.append(f"comparison.stepwise must be true or false, not {self.stepwise!r}")
         raise_for(*problems)
 
     def schedule(self, own: Schedule) -> Schedule:
