@@ -104,11 +104,15 @@ def cli(*arguments: str) -> Done:
 
 
 def undrawn(patch: pytest.MonkeyPatch) -> None:
-    """Has runs leave empty files in place of pictures, and draw nothing for them: only reports and papers draw."""
+    """Has runs draw no figures, and leave empty files in their place: only reports, papers and sweeps draw."""
 
-    def save(figure: object, path: Path) -> None:
+    def save(figure: Figure, path: Path) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).touch()
+        if figure.axes:
+            keep(figure, path)
+
+    keep = figures.save
 
     def blank(draw: Callable[..., Figure]) -> Callable[..., Figure]:
         @functools.wraps(draw)
