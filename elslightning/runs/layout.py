@@ -45,10 +45,6 @@ SWEEP = "sweep.csv"
 Row = dict[str, Any]
 MOST = 2**53
 """The greatest whole number in a file."""
-STEP = "step"
-"""The column of metrics.csv with the optimizer step."""
-LOSSES = ("train/loss", "val/loss")
-"""Its columns with losses."""
 
 
 class ComparisonRow(TypedDict):
@@ -170,24 +166,6 @@ def _value(name: str, text: str, kind: Any) -> Any:
     if abs(value) > MOST if kind is int else not math.isfinite(value):
         raise ValueError(f"{name} is {text}")
     return value
-
-
-def read_losses(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """The losses of metrics.csv, by name: (optimizer step, value) in order; none if it is not there.
-
-    Raises:
-        InputError: naming the file, if it cannot be read.
-    """
-    found: dict[str, list[tuple[int, float]]] = {}
-    for row in read_csv(path) if path.is_file() else ():
-        for name in LOSSES:
-            try:
-                point = int(row[STEP]), float(row[name])
-            except (KeyError, ValueError):  # most cells are empty
-                continue
-            if abs(point[0]) <= MOST and math.isfinite(point[1]):
-                found.setdefault(name, []).append(point)
-    return found
 
 
 def read_arrays(path: Path) -> dict[str, Tensor]:
