@@ -168,6 +168,16 @@ def _value(name: str, text: str, kind: Any) -> Any:
     return value
 
 
+_INFLATED, _RATIO = 256 * 2**20, 32
+"""Packing makes images of noise hardly shorter, noise of two colours seventeenfold; of one colour, images may be as
+long as the first says."""
+
+
+def _longest(path: Path) -> int:
+    """The bytes that a packed file may become: many of few are no images, but meant to fill the memory."""
+    return max(_INFLATED, _RATIO * path.stat().st_size)
+
+
 def read_arrays(path: Path) -> dict[str, Tensor]:
     """The arrays of an .npz file by name; none if it is not there.
 
@@ -178,6 +188,12 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
         return {}
     try:
         with zipfile.ZipFile(path) as archive:  # numpy does not always read as far as the checksum
+            size, most = sum(entry.file_size for entry in archive.infolist()), _longest(path)
+            if size > most:
+                raise InputError(
+                    f"{path} is refused: its {path.stat().st_size} bytes would become {size}, and at most {most} of so "
+                    "few are read"
+                )
             if (broken := archive.testzip()) is not None:
                 raise InputError(f"{path} is damaged: {broken} does not have its checksum")
         with np.load(path, allow_pickle=False) as content:
@@ -192,7 +208,7 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
             raise InputError(f"{path} is damaged: {name} is not an array of numbers")
         # numpy may hold numbers in a width or an order of bytes that torch does not have.
         known = array.dtype.newbyteorder("=") if array.dtype.itemsize <= 8 else np.float64
-        found[name] = torch.from_numpy(array.astype(known))
+        found[name] = torch.from_numpy(array.astype(known, copy=False))
     return found
 
 
