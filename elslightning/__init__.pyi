@@ -41,7 +41,7 @@ from elslightning.measurement.agreement import median_interval as median_interva
 from elslightning.measurement.attribution import attribute as attribute
 from elslightning.measurement.attribution import attribute_process as attribute_process
 from elslightning.measurement.calibration import calibrate as calibrate
-from elslightning.measurement.comparison import compare as compare
+from elslightning.measurement.comparing import compare as compare
 from elslightning.measurement.consistency import consistency as consistency
 from elslightning.measurement.gradients import gradient_field as gradient_field
 from elslightning.measurement.measurement import Measurement as Measurement

@@ -15,7 +15,7 @@ from elslightning.machines import ScoreMachine
 from elslightning.machines.registry import ENTRIES, Entry
 from elslightning.machines.scales import ScaleTable
 from elslightning.networks import NetworkDenoiser, ResNet, UNet
-from elslightning.testing import DenoiserContract
+from elslightning.testing import DenoiserContract, random_images
 
 CHANNELS, HEIGHT, WIDTH = DenoiserContract.channels, DenoiserContract.height, DenoiserContract.width
 CLASSES = DenoiserContract.classes
@@ -87,3 +87,9 @@ DENOISERS: dict[str, Callable[[Tensor, Tensor | None], Denoiser]] = {
 }
 """Denoisers `(images, labels or None)`, conditional exactly when there are labels; `mean` has a test of its own, for it
 does not look at the noisy image."""
+
+
+def small_machines() -> dict[str, Denoiser]:
+    """Three machines over six images of 5×5 pixels."""
+    images = random_images(6, 1, 5, 5)
+    return {name: MACHINES[name](images, scales=3) for name in ("bbels", "ls", "is")}

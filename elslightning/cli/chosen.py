@@ -11,7 +11,8 @@ from elslightning.data import ImageDataModule
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.scales import ScaleTable, load_scales
-from elslightning.measurement.measurement import MachineFactory, Measurement
+from elslightning.measurement.factories import MachineFactory
+from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.settings import NETWORK
 from elslightning.networks import ScheduledDenoiser
 from elslightning.runs.belonging import check_files
@@ -46,7 +47,7 @@ def source(
     measurement = Measurement(machines)
     if cfg.source not in measurement.calibrated:
         return machines[cfg.source](data.train_images, labels)
-    free = measurement.arguments(cfg.source, scales_of_source(cfg))
+    free = measurement.factories.arguments(cfg.source, scales_of_source(cfg))
     return machines[cfg.source](data.train_images, labels, **free)
 
 

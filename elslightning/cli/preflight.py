@@ -26,8 +26,9 @@ from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.schedules import SCHEDULES
 from elslightning.machines.registry import theory_of
 from elslightning.machines.scales import load_scales
+from elslightning.measurement.factories import MachineFactory
 from elslightning.measurement.heldout import HELDOUT
-from elslightning.measurement.measurement import MachineFactory, Measurement
+from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.settings import NETWORK, CalibrationSettings, ComparisonSettings
 from elslightning.networks import NetworkDenoiser, ScheduledDenoiser
 from elslightning.runs.brought import Brought
@@ -303,7 +304,7 @@ def _check_machines(
                 if is_whole(cfg.steps, 1):
                     scales.at(schedule.noise_levels(cfg.steps), next(iter(scales.columns)))
                 if side is not None:
-                    free = measurement.arguments(cfg.source, scales)
+                    free = measurement.factories.arguments(cfg.source, scales)
                     measurement.machines[cfg.source](torch.zeros(1, *shape), None, **free)
             return
         given = scales_to_compare_with(cfg) if cfg.verb == "compare" else None

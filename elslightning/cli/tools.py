@@ -190,6 +190,8 @@ that the run has data for, each as PNG (300 dots per inch) and PDF, as wide as a
   fig5_pairs              network and machines from the same noise
   fig5_scatter            Pearson r of every pair against that of IS
   fig10_grid              many pairs by class, as in Figs. 10-12
+  ranking                 paired differences of every machine to the first theory
+  stepwise                distances at the network's own states (comparison.stepwise=true)
 
 What is left out is named with the reason.
 """,

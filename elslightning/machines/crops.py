@@ -8,8 +8,9 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from elslightning.diffusion.shapes import AlphaBar, Images
+from elslightning.machines.chunks import Chunks
 from elslightning.machines.kernels import LogWeight, Partial, empty_partial, merge, sum_dtype
-from elslightning.machines.machine import Chunks, ScoreMachine
+from elslightning.machines.machine import ScoreMachine
 
 
 class Crops(ABC):

@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.fft import irfft2, rfft2
 
 from elslightning.diffusion.shapes import AlphaBar, Images
+from elslightning.machines.chunks import Chunks, accumulate, whole_image_partial
 from elslightning.machines.kernels import LogWeight, Partial, empty_partial, sum_dtype
-from elslightning.machines.machine import Chunks, ScoreMachine, accumulate, whole_image_partial
+from elslightning.machines.machine import ScoreMachine
 
 
 class EquivariantScoreMachine(ScoreMachine):

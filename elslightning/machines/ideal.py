@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from elslightning.diffusion.shapes import AlphaBar, Images
+from elslightning.machines.chunks import Chunks, whole_image_partial
 from elslightning.machines.kernels import LogWeight, Partial, attend, attention_block, empty_partial, working_dtype
-from elslightning.machines.machine import Chunks, ScoreMachine, whole_image_partial
+from elslightning.machines.machine import ScoreMachine
 
 
 class IdealScoreMachine(ScoreMachine):

@@ -2,7 +2,7 @@
 
 import copy
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -10,10 +10,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from elslightning.diffusion.denoiser import Denoiser
-from elslightning.diffusion.pixels import to_floats
 from elslightning.diffusion.shapes import AlphaBar, Bank, Images, Labels
+from elslightning.machines.chunks import Chunks
 from elslightning.machines.doorway import check_bank
-from elslightning.machines.kernels import Partial, empty_partial, full_precision, merge, merge_over, posterior_mean
+from elslightning.machines.kernels import Partial, full_precision, merge_over, posterior_mean
 from elslightning.machines.memory import default_budget, fitting
 from elslightning.machines.parameters import PATCH_SIZE, Parameter, check_parameter
 from elslightning.system.errors import InputError
@@ -237,7 +237,7 @@ class ScoreMachine(Denoiser):
         patch size, or a setting of all that is free."""
         return posterior_mean(partial).permute(0, 3, 1, 2)
 
-    def bank(self, label: int | None = None, budget: int | None = None, *, first: int | None = None) -> "Chunks":
+    def bank(self, label: int | None = None, budget: int | None = None, *, first: int | None = None) -> Chunks:
         """The training images that count for a label, all of them where the machine is unconditional, to go through a
         few at a time.
 
@@ -259,88 +259,3 @@ class ScoreMachine(Denoiser):
         if first is not None:
             members = torch.cat([members[members == first], members[members != first]])
         return Chunks(self.images, members, budget, label)
-
-
-def _quiet(fraction: float) -> None:
-    """Tells nobody."""
-
-
-class Chunks:
-    """Training images, a few at a time, with a word on progress after each.
-
-    Args:
-        images: the bank.
-        members: indices of the images that count.
-        budget: bytes that a chunk and what is made of it may take.
-        label: the class of the images that count; None where all do.
-        tick: told the fraction of the images that is done.
-    """
-
-    cached: ClassVar[int] = 2**24
-    """Bytes of a chunk that are worthwhile: more would only leave the cache."""
-
-    def __init__(
-        self,
-        images: Tensor,
-        members: Tensor,
-        budget: int,
-        label: int | None = None,
-        tick: Callable[[float], None] = _quiet,
-    ) -> None:
-        self.images = images
-        self.members = members
-        self.budget = budget
-        self.label = label
-        self._tick = tick
-
-    def telling(self, tick: Callable[[float], None]) -> "Chunks":
-        """The same chunks, with somebody else told of progress."""
-        return Chunks(self.images, self.members, self.budget, self.label, tick)
-
-    def turn(self, k: int, n: int) -> "Chunks":
-        """The same chunks for the k-th of n passes over them, which count as one in what is told of progress."""
-        tick = self._tick
-        return self.telling(lambda fraction: tick((k + fraction) / n))
-
-    def skip(self) -> None:
-        """Says that all is done: no image need be looked at."""
-        self._tick(1.0)
-
-    def of(self, dtype: torch.dtype, image_bytes: int, spare: int = 0) -> Iterator[Tensor]:
-        """The images in [-1, 1], as many at a time as the budget allows.
-
-        Args:
-            dtype: to convert them to.
-            image_bytes: what one image and everything made of it takes.
-            spare: bytes of the budget that are needed for something else.
-        """
-        most = max(1, self.cached // image_bytes)
-        count = fitting(self.budget - spare, image_bytes, most, "one training image")
-        done = 0
-        for chunk in self.members.split(count) if len(self.members) else ():
-            yield to_floats(self.images[chunk], dtype)
-            done += len(chunk)
-            self._tick(done / len(self.members))
-
-
-def accumulate(start: Partial, parts: Iterator[Partial]) -> Partial:
-    """`start` merged with all parts."""
-    for part in parts:
-        start = merge(start, part)
-    return start
-
-
-def no_candidates(x_t: Images) -> Partial:
-    """The empty average of every pixel of a batch."""
-    batch, channels, height, width = x_t.shape
-    return empty_partial((batch, height, width), channels, x_t.device)
-
-
-def whole_image_partial(partial: Partial, x_t: Images) -> Partial:
-    """An average of whole images, (1, batch) with values (1, batch, channel · height · width), for every pixel."""
-    batch, channels, height, width = x_t.shape
-    return Partial(
-        partial.maximum.reshape(batch, 1, 1).expand(batch, height, width),
-        partial.weight.reshape(batch, 1, 1).expand(batch, height, width),
-        partial.weighted.reshape(batch, channels, height, width).permute(0, 2, 3, 1),
-    )

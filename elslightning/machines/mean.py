@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch.distributed as dist
 
 from elslightning.diffusion.shapes import AlphaBar, Bank, Images, Labels
+from elslightning.machines.chunks import Chunks
 from elslightning.machines.kernels import Partial
-from elslightning.machines.machine import Chunks
 from elslightning.machines.moments import MomentMachine, sure
 
 

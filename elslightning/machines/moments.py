@@ -8,8 +8,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from elslightning.diffusion.shapes import AlphaBar, Bank, Images, Labels
+from elslightning.machines.chunks import Chunks
 from elslightning.machines.kernels import Partial, full_precision, sum_dtype
-from elslightning.machines.machine import Chunks, ScoreMachine
+from elslightning.machines.machine import ScoreMachine
 from elslightning.machines.memory import default_budget, fitting
 from elslightning.system.processes import all_or_none
 

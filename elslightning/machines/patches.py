@@ -10,6 +10,7 @@ from torch import Tensor
 
 from elslightning.diffusion.border import check_patch_size, interior, pad
 from elslightning.diffusion.shapes import AlphaBar, Bank, Images, Labels
+from elslightning.machines.chunks import Chunks, accumulate, no_candidates
 from elslightning.machines.compiled import (
     FAINTEST_COMPILED,
     LARGEST_COMPILED,
@@ -28,7 +29,7 @@ from elslightning.machines.kernels import (
     merge,
     working_dtype,
 )
-from elslightning.machines.machine import Chunks, ScoreMachine, accumulate, no_candidates
+from elslightning.machines.machine import ScoreMachine
 from elslightning.machines.parameters import PATCH_SIZE, Parameter, ParameterTable
 from elslightning.system.errors import InputError
 

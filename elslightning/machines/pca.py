@@ -8,8 +8,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from elslightning.diffusion.shapes import AlphaBar, Bank, Images, Labels
+from elslightning.machines.chunks import Chunks
 from elslightning.machines.kernels import Partial, block_partial, empty_partial, merge, posterior_mean, working_dtype
-from elslightning.machines.machine import Chunks
 from elslightning.machines.moments import MomentMachine, Moments
 from elslightning.machines.parameters import Given, Parameter
 from elslightning.system.checks import raise_for, whole

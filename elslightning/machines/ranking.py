@@ -15,8 +15,8 @@ from torch import Tensor
 
 from elslightning.diffusion.shapes import AlphaBar, Images
 from elslightning.machines.candidates import Candidates
+from elslightning.machines.chunks import Chunks
 from elslightning.machines.kernels import sum_dtype
-from elslightning.machines.machine import Chunks
 
 
 class Ranking(NamedTuple):

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from elslightning.diffusion.shapes import AlphaBar, Images
 from elslightning.machines.candidates import AxisShift, Candidates
+from elslightning.machines.chunks import Chunks
 from elslightning.machines.compiled import aligned
 from elslightning.machines.lanes import LANES
-from elslightning.machines.machine import Chunks
 from elslightning.machines.ranking import Ranking, empty_ranking, merge, power_of
 from elslightning.machines.ranking_loops import NO_CANDIDATE, rank_block
 

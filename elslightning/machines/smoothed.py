@@ -8,9 +8,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from elslightning.diffusion.shapes import AlphaBar, Bank, Images, Labels
+from elslightning.machines.chunks import Chunks
 from elslightning.machines.ideal import attend_images
 from elslightning.machines.kernels import LogWeight, Partial, posterior_mean, working_dtype
-from elslightning.machines.machine import Chunks, ScoreMachine
+from elslightning.machines.machine import ScoreMachine
 from elslightning.machines.parameters import Given, Parameter
 from elslightning.system.checks import raise_for, whole
 from elslightning.system.keeping import Part

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from elslightning.diffusion.shapes import AlphaBar, Bank, Images, Labels
+from elslightning.machines.chunks import Chunks, accumulate
 from elslightning.machines.compiled import FAINTEST_COMPILED
 from elslightning.machines.kernels import Partial, empty_partial, merge, posterior_mean
-from elslightning.machines.machine import Chunks, accumulate
 from elslightning.machines.parameters import PATCH_SIZE, Given, Parameter, ParameterTable
 from elslightning.machines.patches import PatchMachine
 from elslightning.machines.soft_compiled import SoftSums, Window, soft_image_bytes, soft_workspace_bytes

@@ -9,9 +9,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from elslightning.diffusion.shapes import AlphaBar, Bank, Images, Labels
+from elslightning.machines.chunks import Chunks, whole_image_partial
 from elslightning.machines.ideal import attend_images
 from elslightning.machines.kernels import LogWeight, Partial, working_dtype
-from elslightning.machines.machine import Chunks, ScoreMachine, whole_image_partial
+from elslightning.machines.machine import ScoreMachine
 from elslightning.machines.parameters import Given, Parameter
 from elslightning.system.keeping import Part
 

@@ -6,8 +6,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from elslightning.diffusion.shapes import AlphaBar, Bank, Images, Labels
+from elslightning.machines.chunks import Chunks
 from elslightning.machines.kernels import Partial
-from elslightning.machines.machine import Chunks
 from elslightning.machines.moments import MomentMachine, sure
 from elslightning.system.checks import raise_for, whole
 from elslightning.system.errors import InputError

@@ -9,14 +9,8 @@ from torch import Tensor
 from elslightning.data import Split
 from elslightning.diffusion.schedule import Schedule, add_noise
 from elslightning.diffusion.shapes import Images, Labels, Progress, no_progress
-from elslightning.measurement.calibration import (
-    Calibration,
-    SettingsSweepable,
-    State,
-    Sweepable,
-    candidates_of,
-    tune,
-)
+from elslightning.measurement.calibration import Calibration, SettingsSweepable, State, Sweepable, tune
+from elslightning.measurement.candidates import candidates_of
 from elslightning.system.errors import InputError
 from elslightning.system.processes import ALONE, Processes
 
@@ -58,7 +52,7 @@ def heldout(
         images: (samples, channel, height, width) clean held-out images, in [-1, 1].
         noise: like `images`, standard normal.
         labels: (samples,) int64 classes of the images, used if the machine is conditional.
-        statistic: "mean", "median" or "mode", see `elslightning.measurement.calibration.STATISTICS`.
+        statistic: "mean", "median" or "mode", see `elslightning.measurement.candidates.STATISTICS`.
         cap: the greatest patch size to try; None sets no limit.
         further: values to try of what else is free in the machine, by name, in increasing order.
         what: what `progress` is told is being done.

@@ -1,11 +1,8 @@
 """Measurement: calibrate the machines against a network, compare them with it, and write down what came out."""
 
-import inspect
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,11 +13,12 @@ from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import Progress, no_progress
 from elslightning.machines.doorway import check_bank
-from elslightning.machines.machine import ScoreMachine
-from elslightning.machines.parameters import PATCH_SIZE, ParameterTable
-from elslightning.machines.remembering import remembering
-from elslightning.measurement.calibration import Calibration, calibrate, candidates_of, settings_to_check
-from elslightning.measurement.comparison import compare
+from elslightning.machines.parameters import ParameterTable
+from elslightning.measurement.bringing import check_network, check_peer, device_of
+from elslightning.measurement.calibration import Calibration, calibrate
+from elslightning.measurement.candidates import candidates_of, settings_to_check
+from elslightning.measurement.comparing import compare
+from elslightning.measurement.factories import Bank, Factories, MachineFactory
 from elslightning.measurement.gradients import gradient_field
 from elslightning.measurement.heldout import HELDOUT, draw, heldout
 from elslightning.measurement.result import Result
@@ -30,16 +28,6 @@ from elslightning.system.errors import InputError
 from elslightning.system.keeping import Kept
 from elslightning.system.processes import ALONE, Processes
 
-MachineFactory = Callable[..., Denoiser]
-
-
-class Bank(NamedTuple):
-    """Training images and labels as the machines of one process get them, and how they share them with others."""
-
-    images: Tensor
-    labels: Tensor | None
-    options: Mapping[str, Any]
-
 
 @dataclass
 class Measurement:
@@ -47,7 +35,7 @@ class Measurement:
 
     Args:
         machines: factories by name, called as `factory(images, labels)`, with `scales=` where they take it. They may
-            make other networks too, see `elslightning.measurement.comparison.compare`.
+            make other networks too, see `elslightning.measurement.comparing.compare`.
         calibration, comparison: settings.
         seed: noises are drawn from it on the CPU: the same on every device.
         scales: given, these are used and nothing is calibrated.
@@ -71,34 +59,14 @@ class Measurement:
             raise InputError("machines must name at least one machine")
 
     @property
+    def factories(self) -> Factories:
+        """The machines as they are made, and what is free in them."""
+        return Factories(self.machines, self.calibration, self.keep)
+
+    @property
     def calibrated(self) -> list[str]:
         """The machines that have something free which calibration finds: scales, or another parameter."""
-        return [name for name in self.machines if self._takes_scales(name) or self._open(name)]
-
-    def _takes_scales(self, name: str) -> bool:
-        return "scales" in inspect.signature(self.machines[name]).parameters
-
-    def _open(self, name: str) -> list[str]:
-        """What is free in a machine beside the patch size, and was not given to it."""
-        factory = self.machines[name]
-        free = getattr(factory.func if isinstance(factory, partial) else factory, "free", ())
-        takes = inspect.signature(factory).parameters
-        return [one for one in free if one in takes and takes[one].default in (None, inspect.Parameter.empty)]
-
-    def _further(self, name: str) -> dict[str, list[float]]:
-        """What calibration tries of that."""
-        return {one: values for one, values in self.calibration.further.items() if one in self._open(name)}
-
-    def _patch_sizes(self, name: str) -> Sequence[int] | None:
-        """The patch sizes that calibration tries of a machine; None if it has none."""
-        return self.calibration.patch_sizes if self._takes_scales(name) else None
-
-    def arguments(self, name: str, given: ParameterTable | Mapping[str, float]) -> dict[str, Any]:
-        """How a machine is told what is free in it, by a table or by a single setting."""
-        if isinstance(given, ParameterTable):
-            return {"scales": given} if self._takes_scales(name) else dict.fromkeys(self._open(name), given)
-        names = {PATCH_SIZE: "scales"}
-        return {names.get(parameter, parameter): value for parameter, value in given.items()}
+        return self.factories.calibrated
 
     def check(self, network: Denoiser | None, images: Tensor, labels: Tensor | None, schedule: Schedule) -> None:
         """Finds out, before any long work, what calibration and comparison could stumble over.
@@ -110,10 +78,10 @@ class Measurement:
             labels = network.select_labels(labels)
         check_bank(images, labels, "the measurement")
         if network is not None:
-            self._check_network(network, images, labels)
+            check_network(network, images, labels)
             for name in [name for name in self.machines if name not in self.calibrated]:
                 peer = self.machines[name](images[:1], None if labels is None else labels[:1])
-                self._check_peer(name, peer, network, images, labels)
+                check_peer(name, peer, network, images, labels)
         if self.scales is None and self.calibrated and self.calibration.objective == HELDOUT:
             self._heldout(images, labels, images.device)
         self.check_scales(network, tuple(images.shape[1:]), schedule)
@@ -143,41 +111,16 @@ class Measurement:
         for name in self.calibrated:
             try:
                 if self.scales is None:
-                    candidates = candidates_of(self._patch_sizes(name), self._further(name), cap)
+                    candidates = candidates_of(self.factories.patch_sizes(name), self.factories.further(name), cap)
                     for setting in settings_to_check(candidates):
-                        self.machines[name](images, None, **self.arguments(name, setting))
+                        self.machines[name](images, None, **self.factories.arguments(name, setting))
                 else:
                     table = self._scales_of(name, self.scales)
                     table.at(schedule.noise_levels(self.comparison.steps), next(iter(table.columns)))
-                    self.machines[name](images, None, **self.arguments(name, table))
+                    self.machines[name](images, None, **self.factories.arguments(name, table))
             except InputError as error:
                 problems += error.problems
         raise_for(*problems)
-
-    def _check_network(self, network: Denoiser, images: Tensor, labels: Tensor | None) -> None:
-        if network.conditional and labels is None:
-            raise InputError("the network is class-conditional, but the data has no labels")
-        # One image of the last class: the network refuses what does not fit it.
-        last = slice(0, 1) if labels is None else labels.argmax()[None]
-        device = next((parameter.device for parameter in network.parameters()), images.device)
-        with torch.no_grad():
-            network(
-                images[last].to(device),
-                torch.tensor([0.5], dtype=torch.float64),
-                None if labels is None else labels[last].to(device),
-            )
-
-    def _check_peer(self, name: str, peer: Denoiser, network: Denoiser, images: Tensor, labels: Tensor | None) -> None:
-        """Another network among the machines must take what the network takes; a machine always does."""
-        if not peer.learned:
-            return
-        if peer.conditional != network.conditional:
-            kind, other = ("class-conditional" if one.conditional else "unconditional" for one in (peer, network))
-            raise InputError(f"machines.{name} is {kind}, but the network to compare it with is {other}")
-        try:
-            self._check_network(peer, images, labels)
-        except InputError as error:
-            raise InputError(f"machines.{name} does not fit the network to compare it with: {error}") from error
 
     def calibrate(
         self,
@@ -194,7 +137,7 @@ class Measurement:
         "heldout" it may be None; the machines are then conditional exactly when there are labels. See `run` for the
         other arguments.
         """
-        settings, device = self.calibration, _device(network, images)
+        settings, device = self.calibration, device_of(network, images)
         schedule = self.comparison.schedule(schedule)
         if not self.calibrated:
             return Result({}, {})
@@ -212,11 +155,11 @@ class Measurement:
         bank = self._bank(images, labels, device, processes)
         calibrations = {
             name: find(
-                self._build(name, bank, **self.arguments(name, self._first(name))),
+                self.factories.build(name, bank, **self.factories.arguments(name, self.factories.first(name))),
                 schedule,
                 steps=settings.steps,
-                patch_sizes=self._patch_sizes(name),
-                further=self._further(name),
+                patch_sizes=self.factories.patch_sizes(name),
+                further=self.factories.further(name),
                 noise=noise,
                 labels=classes,
                 statistic=settings.statistic,
@@ -275,7 +218,7 @@ class Measurement:
             result = self.calibrate(network, images, labels, schedule, progress, processes)
         else:
             result = Result({}, {name: self._scales_of(name, self.scales) for name in self.calibrated})
-        labels, device = network.select_labels(labels), _device(network, images)
+        labels, device = network.select_labels(labels), device_of(network, images)
         settings = self.comparison
         noise, classes = self.pairs(images, labels, device)
         comparison = compare(
@@ -289,6 +232,7 @@ class Measurement:
             skip=settings.skip,
             batch_size=settings.batch_size,
             bank=images,
+            stepwise=settings.stepwise,
             handover=[after for after in settings.handover or () if after < settings.steps],
             progress=progress,
             processes=processes,
@@ -327,8 +271,8 @@ class Measurement:
             levels = self.comparison.schedule(schedule).noise_levels(self.comparison.steps)
             scales = {name: table.late(levels) for name, table in scales.items()}
         bank = self._bank(images, labels, device or images.device, processes)
-        options = {name: self.arguments(name, self._scales_of(name, scales)) for name in self.calibrated}
-        return {name: self._build(name, bank, **options.get(name, {})) for name in self.machines}
+        options = {name: self.factories.arguments(name, self._scales_of(name, scales)) for name in self.calibrated}
+        return {name: self.factories.build(name, bank, **options.get(name, {})) for name in self.machines}
 
     def _bank(self, images: Tensor, labels: Tensor | None, device: torch.device, processes: Processes) -> Bank:
         """The training images that this process holds on its device: all, or its share."""
@@ -338,24 +282,6 @@ class Measurement:
         mine = slice(processes.rank, None, processes.count)
         options = {"process_group": processes.group, "own_images": True}
         return Bank(images[mine].to(device), None if labels is None else labels[mine].to(device), options)
-
-    def _build(self, name: str, bank: Bank, **scales: Any) -> Denoiser:
-        """A machine over a bank; another network among the machines has none."""
-        factory = self.machines[name]
-        takes = inspect.signature(factory).parameters
-        options = {option: value for option, value in bank.options.items() if option in takes}
-        machine = factory(bank.images, bank.labels, **scales, **options)
-        if len(options) < len(bank.options) and not machine.learned:
-            raise InputError(f"shard_bank=true, but machines.{name} takes no shard of a bank: it has no process_group")
-        if self.keep is not None and isinstance(machine, ScoreMachine) and machine.process_group is None:
-            return remembering(machine, self.keep)
-        return machine
-
-    def _first(self, name: str) -> dict[str, float]:
-        """The first setting that calibration tries of a machine."""
-        return {
-            key: values[0] for key, values in candidates_of(self._patch_sizes(name), self._further(name), None).items()
-        }
 
     def _scales_of(self, name: str, scales: Mapping[str, ParameterTable]) -> ParameterTable:
         if name not in scales:
@@ -396,9 +322,3 @@ class Measurement:
         """On the CPU: the same on every device."""
         state = np.random.SeedSequence([self.seed, stream]).generate_state(1, np.uint64)
         return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
-
-
-def _device(network: Denoiser | None, images: Tensor) -> torch.device:
-    """That of the network; a machine's is where its images are."""
-    tensors = () if network is None else itertools.chain(network.parameters(), network.buffers())
-    return next((tensor.device for tensor in tensors), images.device)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.doorway import doorway
 from elslightning.diffusion.schedule import add_noise
 from elslightning.diffusion.shapes import Images, Labels, Progress, no_progress
 from elslightning.machines.kernels import sum_dtype
@@ -182,6 +183,7 @@ class Memorisation:
             yield row | {"nearest_image": nearest, "pearson_r": r, "novelty": 1 - row["main_share"]}
 
 
+@doorway(denoiser="machine", images="samples")
 def memorisation(
     machine: Denoiser, samples: Images, labels: Labels | None = None, *, progress: Progress = no_progress
 ) -> Memorisation:

@@ -8,7 +8,8 @@ from typing import Any
 from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.schedules import SCHEDULES
 from elslightning.machines.parameters import check_parameter
-from elslightning.measurement.calibration import OBJECTIVES, STATISTICS, capped
+from elslightning.measurement.calibration import OBJECTIVES
+from elslightning.measurement.candidates import STATISTICS, capped
 from elslightning.measurement.heldout import HELDOUT
 from elslightning.system.checks import is_whole, one_of, raise_for, whole
 from elslightning.system.errors import InputError
@@ -113,7 +114,7 @@ def _candidate_problems(name: str, values: Any) -> list[str]:
 
 @dataclass(frozen=True)
 class ComparisonSettings:
-    """How machines and network are compared; see `elslightning.measurement.comparison.compare`.
+    """How machines and network are compared; see `elslightning.measurement.comparing.compare`.
 
     Args:
         steps: steps of the machines' reverse process.
@@ -128,6 +129,8 @@ class ComparisonSettings:
             compared (`elslightning sample`) go along the network's own.
         handover: numbers of steps, increasing, after which the theory takes over from the network; those that are not
             below `steps` are left out, as is all of it with None or an empty list.
+        stepwise: whether all machines are also held against the network at the network's own states, step by step,
+            which costs another sample of each; see `elslightning.measurement.stepwise`.
 
     Raises:
         InputError: for a value that cannot work, naming it.
@@ -141,6 +144,7 @@ class ComparisonSettings:
     compatibility: str | None = None
     grid: str | None = None
     handover: Sequence[int] | None = None
+    stepwise: bool = False
 
     def __post_init__(self) -> None:
         problems: list[str] = []
@@ -165,6 +169,8 @@ class ComparisonSettings:
         if after is None or not all(is_whole(k, 0) for k in after) or after != sorted(set(after)):
             shown = repr(self.handover) if after is None else after
             problems.append(f"comparison.handover must be increasing numbers of steps, at least 0, not {shown}")
+        if not isinstance(self.stepwise, bool):
+            problems.append(f"comparison.stepwise must be true or false, not {self.stepwise!r}")
         raise_for(*problems)
 
     def schedule(self, own: Schedule) -> Schedule:

@@ -112,6 +112,18 @@ def _scatter(run: Run) -> Iterator[Figure]:
     yield figures.scatter(run.comparison, run.theories, style=PRINT)
 
 
+def _ranking(run: Run) -> Iterator[Figure]:
+    if run.comparison is None or run.reference_steps is None or len(run.comparison.names) < 2:
+        raise LeftOut("the run compared no two machines with a network")
+    yield figures.ranking(run.comparison, run.reference_steps, style=PRINT)
+
+
+def _stepwise(run: Run) -> Iterator[Figure]:
+    if run.comparison is None or not run.comparison.stepwise:
+        raise LeftOut("only for a run with comparison.stepwise=true")
+    yield figures.stepwise(run.comparison, schedule_of(run), style=PRINT)
+
+
 FIGURES: dict[str, Callable[[Run], Iterator[Figure]]] = {
     "fig3_black_white": _black_white,
     "fig4a_receptive_field": _receptive_field,
@@ -119,6 +131,8 @@ FIGURES: dict[str, Callable[[Run], Iterator[Figure]]] = {
     "fig5_pairs": _pairs,
     "fig5_scatter": _scatter,
     "fig10_grid": _grids,
+    "ranking": _ranking,
+    "stepwise": _stepwise,
 }
 """By the name of their files. Further pages of one figure have their number at the end."""
 

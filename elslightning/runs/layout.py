@@ -35,6 +35,7 @@ GRADIENTS = "receptive_field.npz"
 COMPARISON = "comparison.csv"
 CONSISTENCY = "consistency.csv"
 HANDOVER = "handover.csv"
+STEPWISE = "stepwise.csv"
 SUMMARY = "summary.json"
 SAMPLES = "samples.npz"
 FIGURES = "figures"
@@ -88,6 +89,18 @@ class HandoverRow(TypedDict):
     pearson_r: float
 
 
+class StepwiseRow(TypedDict):
+    """stepwise.csv: agreement at the network's own states, see `at_states`; steps count down from their number to 1."""
+
+    pair: int
+    label: NotRequired[int | None]
+    machine: str
+    step: int
+    alpha_bar: float
+    eps_cosine: float
+    x0_mse: float
+
+
 class CalibrationRow(TypedDict):
     """calibration.csv: how well a setting agrees at a step, which count down from the number of steps to 1.
 
@@ -124,6 +137,7 @@ TABLES: dict[str, Any] = {
     COMPARISON: ComparisonRow,
     CONSISTENCY: ConsistencyRow,
     HANDOVER: HandoverRow,
+    STEPWISE: StepwiseRow,
     CALIBRATION: CalibrationRow,
     RECEPTIVE_FIELD: ReceptiveFieldRow,
 }
@@ -212,7 +226,7 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
     return found
 
 
-# A comparison: comparison.csv, consistency.csv, handover.csv, samples.npz.
+# A comparison: comparison.csv, consistency.csv, handover.csv, stepwise.csv, samples.npz.
 
 
 def sample_arrays(comparison: Comparison) -> dict[str, Tensor]:
@@ -223,7 +237,7 @@ def sample_arrays(comparison: Comparison) -> dict[str, Tensor]:
 
 
 def as_comparison(
-    rows: list[Row], consistency: list[Row], handover: list[Row], arrays: Mapping[str, Tensor]
+    rows: list[Row], consistency: list[Row], handover: list[Row], stepwise: list[Row], arrays: Mapping[str, Tensor]
 ) -> Comparison:
     """The comparison of these rows; of images, those that are there."""
     names = dict.fromkeys(row["machine"] for row in rows)
@@ -236,7 +250,7 @@ def as_comparison(
     peers = {name: taken for name in names if name not in machines and (taken := of_network(name))}
     labels = [row.get("label") for row in first_rows(rows)]
     known = torch.tensor(labels) if labels and None not in labels else None
-    return Comparison(rows, of_network(NETWORK), machines, known, peers, consistency, handover)
+    return Comparison(rows, of_network(NETWORK), machines, known, peers, consistency, handover, stepwise)
 
 
 def first_rows(rows: Iterable[Row]) -> list[Row]:

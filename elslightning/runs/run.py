@@ -209,7 +209,8 @@ def read_overrides(directory: Path) -> list[str] | None:
 def _comparison(directory: Path, arrays: Mapping[str, Tensor]) -> tuple[dict[str, Any], Comparison | None]:
     """The summary, and the comparison it belongs to; one without the other counts for nothing."""
     rows = layout.read_table(directory / layout.COMPARISON)
-    consistency, handover = (layout.read_table(directory / name) for name in (layout.CONSISTENCY, layout.HANDOVER))
+    tables = (layout.CONSISTENCY, layout.HANDOVER, layout.STEPWISE)
+    consistency, handover, stepwise = (layout.read_table(directory / name) for name in tables)
     summary = _summary(directory / layout.SUMMARY)
     if not rows and "source" not in summary:
         return {}, None
@@ -217,7 +218,7 @@ def _comparison(directory: Path, arrays: Mapping[str, Tensor]) -> tuple[dict[str
     summarised = {(name, steps) for name, part in summary.get("machines", {}).items() for steps in part}
     if summary and compared != summarised:
         raise InputError(f"{directory / layout.SUMMARY} and {layout.COMPARISON} are not of the same comparison")
-    return summary, layout.as_comparison(rows, consistency, handover, arrays) if rows and summary else None
+    return summary, layout.as_comparison(rows, consistency, handover, stepwise, arrays) if rows and summary else None
 
 
 def _summary(path: Path) -> dict[str, Any]:

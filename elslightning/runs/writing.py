@@ -20,8 +20,8 @@ def write(found: Result | Samples, directory: str | Path) -> list[Path]:
     """Writes what a run found; returns the paths.
 
     Of a measurement, what there is of scales.json, calibration.csv, receptive_field.csv and .npz, comparison.csv,
-    consistency.csv, handover.csv, summary.json and samples.npz. Of samples, samples.npz (arrays samples, labels), and
-    for those of a machine summary.json.
+    consistency.csv, handover.csv, stepwise.csv, summary.json and samples.npz. Of samples, samples.npz (arrays samples,
+    labels), and for those of a machine summary.json.
 
     All are written before the first takes its name, and a summary, with the checksums of the others, takes it first: of
     a process that is killed in between, or of a full disk, no files stay that could be taken for those of one run.
@@ -67,6 +67,8 @@ def _of_result(result: Result) -> Mapping[str, Any]:
             files[layout.CONSISTENCY] = result.comparison.consistency
         if result.comparison.handover:
             files[layout.HANDOVER] = result.comparison.handover
+        if result.comparison.stepwise:
+            files[layout.STEPWISE] = result.comparison.stepwise
         files[layout.SUMMARY] = _summary(result)
         if images := layout.sample_arrays(result.comparison):
             files[layout.SAMPLES] = images

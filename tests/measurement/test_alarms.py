@@ -6,7 +6,7 @@ from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines.registry import MACHINES
 from elslightning.measurement.alarms import FEWEST_LOSSES, alarms, falling
-from elslightning.measurement.comparison import compare
+from elslightning.measurement.comparing import compare
 from elslightning.measurement.doubts import doubts
 from elslightning.measurement.result import Result
 from elslightning.testing import random_images, random_noise

@@ -12,7 +12,8 @@ from elslightning.diffusion.prediction import eps_from_x0, x0_from_eps
 from elslightning.diffusion.sampling import ddim
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines.scales import ScaleTable
-from elslightning.measurement.calibration import STATISTICS, calibrate
+from elslightning.measurement.calibration import calibrate
+from elslightning.measurement.candidates import STATISTICS
 from elslightning.system.errors import InputError
 from elslightning.testing import random_images, random_noise
 

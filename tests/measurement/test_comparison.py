@@ -13,7 +13,8 @@ from elslightning.diffusion.sampling import sample
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.measurement import agreement as agreement_module
 from elslightning.measurement.agreement import MEASURES, agreement, median_interval
-from elslightning.measurement.comparison import FURTHER, Comparison, compare
+from elslightning.measurement.comparing import compare
+from elslightning.measurement.comparison import FURTHER, Comparison
 from elslightning.measurement.consistency import consistency
 from elslightning.measurement.novelty import nearest_ratio
 from elslightning.measurement.trivial import beyond_trivial

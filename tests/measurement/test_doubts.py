@@ -6,7 +6,8 @@ from tiny import TRAIN, cli
 
 from elslightning.machines.scales import ScaleTable
 from elslightning.measurement.agreement import MEASURES
-from elslightning.measurement.calibration import Calibration, sizes_only
+from elslightning.measurement.calibration import Calibration
+from elslightning.measurement.candidates import sizes_only
 from elslightning.measurement.comparison import Comparison
 from elslightning.measurement.doubts import FEW_PAIRS, doubts
 from elslightning.measurement.result import Result

@@ -11,7 +11,8 @@ from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.registry import MACHINES
 from elslightning.machines.scales import ScaleTable
-from elslightning.measurement.calibration import calibrate, chosen, grid
+from elslightning.measurement.calibration import calibrate
+from elslightning.measurement.candidates import chosen, grid
 from elslightning.measurement.doubts import doubts
 from elslightning.measurement.heldout import heldout
 from elslightning.measurement.measurement import Measurement

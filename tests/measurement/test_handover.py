@@ -2,25 +2,20 @@
 
 import pytest
 import torch
-from denoisers import MACHINES
+from denoisers import small_machines
 from torch.testing import assert_close
 
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.sampling import ddim
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.measurement.agreement import agreement
-from elslightning.measurement.comparison import compare
+from elslightning.measurement.comparing import compare
 from elslightning.measurement.handover import hand_over
 from elslightning.system.errors import InputError
-from elslightning.testing import random_images, random_noise
+from elslightning.testing import random_noise
 
 SCHEDULE = CosineSchedule()
 STEPS = 4
-
-
-@pytest.fixture
-def images():
-    return random_images(6, 1, 5, 5)
 
 
 @pytest.fixture
@@ -29,8 +24,8 @@ def noise():
 
 
 @pytest.fixture
-def machines(images):
-    return {name: MACHINES[name](images, scales=3) for name in ("bbels", "ls", "is")}
+def machines():
+    return small_machines()
 
 
 def handed(network, machine, noise, after, **options):

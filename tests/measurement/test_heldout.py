@@ -9,7 +9,7 @@ from denoisers import LOCAL
 
 from elslightning.data import Split
 from elslightning.diffusion.schedule import CosineSchedule, add_noise
-from elslightning.measurement.calibration import STATISTICS
+from elslightning.measurement.candidates import STATISTICS
 from elslightning.measurement.heldout import draw, heldout
 from elslightning.system.errors import InputError
 from elslightning.testing import random_images, random_noise

@@ -14,8 +14,8 @@ from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines import BoundaryBrokenScoreMachine, IdealScoreMachine, LocalScoreMachine
 from elslightning.machines.scales import ScaleTable, load_scales
-from elslightning.measurement.calibration import STATISTICS
-from elslightning.measurement.comparison import compare
+from elslightning.measurement.candidates import STATISTICS
+from elslightning.measurement.comparing import compare
 from elslightning.measurement.doubts import doubts
 from elslightning.measurement.gradients import gradient_field
 from elslightning.measurement.measurement import Measurement

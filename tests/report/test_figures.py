@@ -9,10 +9,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from elslightning.diffusion.schedule import CosineSchedule
-from elslightning.machines import BoundaryBrokenScoreMachine, IdealScoreMachine, LocalScoreMachine
+from elslightning.machines import BoundaryBrokenScoreMachine, IdealScoreMachine, LocalScoreMachine, WienerScoreMachine
 from elslightning.machines.scales import ScaleTable
-from elslightning.measurement.calibration import Calibration, calibrate, sizes_only
-from elslightning.measurement.comparison import Comparison, compare
+from elslightning.measurement.calibration import Calibration, calibrate
+from elslightning.measurement.candidates import sizes_only
+from elslightning.measurement.comparing import compare
+from elslightning.measurement.comparison import Comparison
 from elslightning.measurement.gradients import GradientField, effective_size
 from elslightning.report import figures
 from elslightning.report.figures.patches import FLOOR
@@ -420,3 +422,29 @@ def test_a_figure_that_fails_leaves_the_earlier_file_and_nothing_else(tmp_path):
 def test_a_long_name_is_cut():
     assert plain("a" * 17) == "a" * 15 + "…"
     assert plain("a" * 16) == "a" * 16
+
+
+def test_the_ranking_shows_paired_differences_the_best_first():
+    comparison = compared(1, (2,))
+    axes = figures.ranking(comparison, 2).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        figures.display_name(name)
+        for name in sorted(comparison.names, key=lambda name: -float(comparison.values(name, 2).median()))
+    ]
+    shown = {round(float(x), 9) for container in axes.containers for x in container.lines[0].get_xdata()}
+    difference = comparison.values("is", 2) - comparison.values("bbels", 2)
+    assert shown == {0.0, round(float(difference.quantile(0.5)), 9)}
+
+
+def test_distances_at_the_networks_states_are_medians_per_noise_level():
+    bank = images(5, 1)
+    machines = {"bbels": BoundaryBrokenScoreMachine(bank, scales=3), "wiener": WienerScoreMachine(bank)}
+    noise = torch.randn(PAIRS, 1, 6, 6, generator=torch.Generator().manual_seed(1))
+    options = {"steps": 3, "network_steps": 2, "noise": noise, "stepwise": True}
+    comparison = compare(LocalScoreMachine(bank, scales=3), machines, SCHEDULE, **options)
+    cosines, errors = figures.stepwise(comparison, SCHEDULE).axes
+    for line, name in zip(cosines.get_lines(), machines, strict=True):
+        np.testing.assert_allclose(line.get_xdata(), [1, 2 / 3, 1 / 3], atol=1e-9)
+        expected = (1 - comparison.along(name, "eps_cosine")[1]).quantile(0.5, dim=1)
+        np.testing.assert_allclose(line.get_ydata(), expected.clamp(min=1e-7))
+    np.testing.assert_allclose(errors.get_lines()[1].get_ydata(), 1.0)  # Wiener's, of itself

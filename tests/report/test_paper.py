@@ -22,7 +22,7 @@ from elslightning.runs.run import read_run
 from elslightning.system.errors import InputError
 
 SCHEDULE = CosineSchedule()
-COMPARED = ["fig4a_receptive_field", "fig4b_patch_size", "fig5_pairs", "fig5_scatter", "fig10_grid"]
+COMPARED = ["fig4a_receptive_field", "fig4b_patch_size", "fig5_pairs", "fig5_scatter", "fig10_grid", "ranking"]
 HOSTILE = ["$x_{$", "<script>alert(1)</script>", "two\nlines\x00", "\udcff", "长" * 40, "", "%s{0}", "\\frac"]
 
 
@@ -83,7 +83,7 @@ def test_every_figure_of_a_run_is_written_as_png_and_pdf(trained, tmp_path):
 def test_figures_lie_in_the_run_if_no_folder_is_given(black_white):
     written = publication.write_figures(black_white)
     assert written.files == [black_white / "figures" / "paper" / f"fig3_black_white.{end}" for end in ("png", "pdf")]
-    assert set(written.left_out) == set(COMPARED)
+    assert set(written.left_out) == {*COMPARED, "stepwise"}
 
 
 def test_the_user_s_own_style_neither_counts_nor_changes(run):

@@ -19,7 +19,8 @@ from omegaconf import OmegaConf
 from tiny import cli, train
 
 from elslightning.machines.scales import ScaleTable
-from elslightning.measurement.calibration import Calibration, sizes_only
+from elslightning.measurement.calibration import Calibration
+from elslightning.measurement.candidates import sizes_only
 from elslightning.measurement.comparison import Comparison
 from elslightning.measurement.doubts import FEW_PAIRS
 from elslightning.measurement.mosaic import memorisation

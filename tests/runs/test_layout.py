@@ -17,7 +17,8 @@ from torch import Tensor
 
 from elslightning.machines.scales import ScaleTable
 from elslightning.measurement.agreement import agreement
-from elslightning.measurement.calibration import Calibration, sizes_only
+from elslightning.measurement.calibration import Calibration
+from elslightning.measurement.candidates import sizes_only
 from elslightning.measurement.comparison import FURTHER, Comparison
 from elslightning.measurement.doubts import doubts
 from elslightning.measurement.gradients import GradientField
@@ -110,6 +111,14 @@ def comparisons(draw, machines, generator) -> Comparison:
             for after in (0, 2)
             for pair, label in enumerate(classes)
         )
+    if draw(st.booleans()):
+        comparison.stepwise.extend(
+            {"pair": pair, "label": label, "machine": name, "step": step, "alpha_bar": 1 / step}
+            | {"eps_cosine": 0.5, "x0_mse": 0.25}
+            for name in comparison.names
+            for step in (3, 2, 1)
+            for pair, label in enumerate(classes)
+        )
     return comparison
 
 
@@ -165,6 +174,18 @@ def a_result() -> Result:
         consistency=[{"pair": pair} | share for pair in range(2)],
         handover=[
             {"pair": pair, "label": None, "machine": "ls", "steps": 2, "after": 1, "pearson_r": 0.5}
+            for pair in range(2)
+        ],
+        stepwise=[
+            {
+                "pair": pair,
+                "label": None,
+                "machine": "ls",
+                "step": 2,
+                "alpha_bar": 0.5,
+                "eps_cosine": 0.5,
+                "x0_mse": 0.25,
+            }
             for pair in range(2)
         ],
     )

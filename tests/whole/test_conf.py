@@ -268,11 +268,12 @@ def test_an_experiment_leaves_every_file_of_a_run(run):
     names = {str(path.relative_to(run.directory)) for path in run.directory.rglob("*") if path.is_file()}
     assert names == {
         *(f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides")),
-        *(f"figures/{name}.png" for name in ("scales", "receptive_field", "pairs", "scatter", "training")),
+        *(f"figures/{name}.png" for name in ("scales", "receptive_field", "pairs", "ranking", "scatter", "training")),
         *("run.json", "scales.json", "calibration.csv", "receptive_field.csv", "receptive_field.npz"),
         *("comparison.csv", "consistency.csv", "summary.json", "metrics.csv", "samples.npz"),
         "checkpoints/last.ckpt",
         *(("handover.csv", "figures/handover.png") if run.config.comparison.handover else ()),
+        *(("stepwise.csv", "figures/stepwise.png") if run.config.comparison.stepwise else ()),
     }
 
 

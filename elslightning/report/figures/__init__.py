@@ -15,6 +15,7 @@ from elslightning.report.figures.curves import handover, losses, trajectory
 from elslightning.report.figures.images import black_white, class_grids, first_samples, image_rows, pairs
 from elslightning.report.figures.patches import patch_size, receptive_field, scales
 from elslightning.report.figures.points import consistency, scatter, side_by_side
+from elslightning.report.figures.ranking import ranking, stepwise
 from elslightning.report.figures.style import PAGE, PRINT, SCREEN, Style, save, save_formats, svg
 from elslightning.report.figures.sweeps import sweep
 from elslightning.runs.layout import FIGURES
@@ -35,6 +36,7 @@ __all__ = [
     "of_result",
     "pairs",
     "patch_size",
+    "ranking",
     "receptive_field",
     "save",
     "save_all",
@@ -42,6 +44,7 @@ __all__ = [
     "scales",
     "scatter",
     "side_by_side",
+    "stepwise",
     "svg",
     "sweep",
     "trajectory",
@@ -64,6 +67,10 @@ def of_result(result: Result, schedule: Schedule) -> dict[str, Figure]:
             drawn["scatter"] = scatter(result.comparison)
         if result.comparison.handover:
             drawn["handover"] = handover(result.comparison)
+        if len(result.comparison.names) > 1:
+            drawn["ranking"] = ranking(result.comparison, result.comparison.network_steps[0])
+        if result.comparison.stepwise:
+            drawn["stepwise"] = stepwise(result.comparison, schedule)
     return drawn
 
 

@@ -4,7 +4,7 @@ import html
 import re
 from collections.abc import Sequence
 
-from elslightning.report.page.sections import Section
+from elslightning.report.page.section import Section
 from elslightning.report.page.tables import Table
 
 

@@ -13,7 +13,8 @@ from elslightning.machines.registry import ENTRIES
 from elslightning.report.page.explorer import Explorer, explore
 from elslightning.report.page.markdown import document
 from elslightning.report.page.mosaics import mosaics
-from elslightning.report.page.sections import Chart, Section, lead, sections
+from elslightning.report.page.section import Chart, Section
+from elslightning.report.page.sections import lead, sections
 from elslightning.report.page.tables import Table
 from elslightning.runs.experiment import open_run, rebuild
 from elslightning.runs.layout import REPORT, REPORT_TEXT

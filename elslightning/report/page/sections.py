@@ -1,21 +1,18 @@
 """The sections of a report: a run in, words, tables, charts and pictures out."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
 import numpy as np
 
 from elslightning.diffusion.schedule import Schedule
 from elslightning.machines.registry import BASELINE, display_name
 from elslightning.measurement.alarms import alarms, not_images
 from elslightning.report import figures
-from elslightning.report.page import tables
+from elslightning.report.page import tables, theories
 from elslightning.report.page.cautions import cautions
 from elslightning.report.page.explorer import Explorer
 from elslightning.report.page.images import data_uri
 from elslightning.report.page.plan import middle
 from elslightning.report.page.published import published
+from elslightning.report.page.section import Chart, Section
 from elslightning.report.page.tables import Table
 from elslightning.runs.experiment import schedule_of
 from elslightning.runs.run import Run
@@ -24,44 +21,6 @@ from elslightning.system.errors import InputError
 MOST_PAIRS = 100
 PAIR_BYTES = 500_000
 """Uncompressed bytes of all pairs shown."""
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A chart: SVG text, what it shows, and the same for whoever cannot see it."""
-
-    svg: str
-    caption: str
-    alt: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the report; whatever is empty is left out.
-
-    Attributes:
-        id, title: of the section.
-        missing: why it is not there.
-        texts: paragraphs.
-        alarms: of a list that stands before everything else.
-        points: of a list.
-        tables, details: tables, shown and folded.
-        pairs: what the gallery shows.
-        charts: what is drawn.
-        explorer: whether the explorer stands here.
-    """
-
-    id: str
-    title: str
-    missing: str = ""
-    texts: Sequence[str] = ()
-    alarms: Sequence[str] = ()
-    points: Sequence[str] = ()
-    tables: Sequence[Table] = ()
-    details: Sequence[Table] = ()
-    pairs: Sequence[dict[str, Any]] = ()
-    charts: Sequence[Chart] = field(default=(), repr=False)
-    explorer: bool = False
 
 
 def lead(run: Run) -> str:
@@ -98,12 +57,14 @@ def sections(run: Run, explorer: Explorer | None, complaint: str, mosaics: Table
         _headline(run),
         _explorer(explorer, complaint),
         _pairs(run),
+        *theories.ranking(run),
         _scatter(run),
         _scales(run, schedule),
         _trajectory(explorer, schedule),
-        *_handover(run),
+        *theories.handover(run),
+        *theories.stepwise(run, schedule),
         _mosaics(mosaics, complaint),
-        _consistency(run),
+        theories.consistency(run),
         _training(run),
         Section("run", "What was run", tables=[tables.facts(run)]),
     ]
@@ -250,38 +211,6 @@ def _trajectory(explorer: Explorer | None, schedule: Schedule | str) -> Section:
     caption = "Thick: medians; thin: single pairs."
     chart = Chart(svg, caption, "Agreement against time; the medians are in the table below.")
     return Section("way", title, texts=[text], charts=[chart], details=[table])
-
-
-def _handover(run: Run) -> list[Section]:
-    """Only of a run that asked for it."""
-    if run.comparison is None or not run.comparison.handover:
-        return []
-    text = (
-        "The theory takes over from the network after some of its steps, at the network's own state, and its sample is "
-        "held against the network's. What r gains over the start at the noise was lost in the steps before."
-    )
-    table = Table("Median r of the samples.", ["machine", "network steps before", "median r", "95 % interval"])
-    for name, by_steps in run.summary.get("handover", {}).items():
-        for after, entry in by_steps.items():
-            cells = [after, tables.number(entry["median"]), tables.interval(entry)]
-            table.rows.append([display_name(name), *cells])
-    svg = figures.svg(figures.handover, run.comparison)
-    chart = Chart(svg, "Thick: medians with 95 % intervals; thin: single pairs.", "The medians are in the table.")
-    return [Section("handover", "Hand-over", texts=[text], charts=[chart], tables=[table])]
-
-
-def _consistency(run: Run) -> Section:
-    title = "Local consistency"
-    if run.comparison is None or not run.comparison.consistency:
-        return Section("consistency", title, "The run has no consistency.csv: consistency was not measured.")
-    text = (
-        "Theorem 4.1: as steps get finer, every pixel of a machine's sample becomes the centre of the training patch "
-        "nearest to its own. With few steps it holds for some pixels only."
-    )
-    chart = Chart(
-        figures.svg(figures.consistency, run.comparison), "A mark per sample.", "The medians are in the table."
-    )
-    return Section("consistency", title, texts=[text], tables=[tables.consistency_table(run)], charts=[chart])
 
 
 def _training(run: Run) -> Section:

@@ -13,7 +13,7 @@ from elslightning.report import figures
 from elslightning.report.page import tables
 from elslightning.report.page.markdown import document
 from elslightning.report.page.page import render
-from elslightning.report.page.sections import Chart, Section
+from elslightning.report.page.section import Chart, Section
 from elslightning.report.page.tables import Table
 from elslightning.runs.experiment import open_run
 from elslightning.runs.run import Run
