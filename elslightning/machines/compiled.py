@@ -26,9 +26,9 @@ from elslightning.machines.loops import NO_CANDIDATE, add_block
 FAR = 1e6
 """A scaled pixel so far from all others that a patch around it has no weight; it fills the lanes left over."""
 
-LARGEST_COMPILED = 1e4
+LARGEST_COMPILED = 1000.0
 """The greatest number in a noisy image that the loops take; what a network returns at the beginning of its training, at
-small alpha_bar, may be hundreds. Up to there what they form of it (see `reflected`) is precise enough."""
+small alpha_bar, may be hundreds. The rounding of what they form (see `reflected`) grows with it."""
 FAINTEST_COMPILED = 1e-12
 """The least alpha_bar that they take: below it, what fills the lanes left over would no longer be far."""
 
