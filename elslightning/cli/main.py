@@ -1,5 +1,6 @@
 """The command line: `elslightning <verb> [hydra overrides]`."""
 
+import gc
 import logging
 import os
 import signal
@@ -199,6 +200,8 @@ def _hydra(verb: str, words: list[str], debugging: bool) -> None:
     os.environ |= added
     multirun.register()
     OutputDirectory.sweep = None
+    # What is imported stays; looking through it again and again for what could go takes a sixth of the time.
+    gc.disable()
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(task)()
     except STOPS as stop:
@@ -206,6 +209,7 @@ def _hydra(verb: str, words: list[str], debugging: bool) -> None:
             stop.__notes__ = [multirun.how_to_go_on(OutputDirectory.sweep)]
         raise
     finally:
+        gc.enable()
         Locks.release()
         sys.argv = command_line
         for name in added:
@@ -248,6 +252,7 @@ def _run(cfg: DictConfig, debugging: bool) -> float | None:
 def _work(cfg: DictConfig, directory: Path) -> float | None:
     from elslightning.cli import verbs  # imports torch and lightning: not needed for help
 
+    gc.enable()
     found = verbs.run(cfg, directory)
     Locks.check()
     if not follows():

@@ -237,8 +237,8 @@ def test_what_is_explored_stays_within_its_bounds(shape, candidates):
 
 
 def test_a_hundred_pairs_of_noise_stay_small_and_quick(tmp_path):
-    root = write_fashion_mnist(tmp_path / "data", train_size=24)
-    sizes = ["data=fashion_mnist", f"data.root={root}", "data.train_size=24", "machines=[bbels,is]"]
+    root = write_fashion_mnist(tmp_path / "data", train_size=8)
+    sizes = ["data=fashion_mnist", f"data.root={root}", "data.train_size=8", "machines=[bbels,is]"]
     directory = train(tmp_path / "run", *sizes, "comparison.num_pairs=100")
     start = time.perf_counter()
     page, _ = write_report(directory)

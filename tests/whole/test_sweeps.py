@@ -1,5 +1,6 @@
 """The files of sweeps/, and multiruns from the command line to the report."""
 
+import functools
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import victims
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from jobs import rows
@@ -169,9 +171,8 @@ def stub(monkeypatch):
     return done
 
 
-def environment() -> dict[str, str]:
-    """That of a new process, which finds all that this one finds."""
-    return os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(elslightning.__file__).parent.parent), *sys.path])}
+FOUND = {"PYTHONPATH": os.pathsep.join([str(Path(elslightning.__file__).parent.parent), *sys.path])}
+"""Has a new process find all that this one finds."""
 
 
 def multirun(directory: Path, *arguments: str) -> Done:
@@ -299,7 +300,6 @@ def test_a_sweep_that_there_is_not_is_refused_with_the_known_ones(tmp_path):
 DYING = """
 import os, signal
 from elslightning.cli import verbs
-from elslightning.cli.main import main
 
 work = verbs.run
 
@@ -309,11 +309,11 @@ def run(cfg, directory):
     return work(cfg, directory)
 
 verbs.run = run
-main()
 """
 
 
 def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path, monkeypatch):
+    undrawn(monkeypatch)
     tiny = [override for override in TRAIN if "num_layers" not in override]
     command = [
         "train",
@@ -323,8 +323,9 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path, monkeypatch):
         *tiny,
         f"hydra.sweep.dir={tmp_path}",
     ]
-    died = subprocess.run([sys.executable, "-c", DYING, *command], env=environment(), capture_output=True, timeout=1200)
-    assert died.returncode == -signal.SIGKILL, died.stderr.decode()
+    log = tmp_path.with_suffix(".log")
+    died = victims.finish(*command, output=log, before=functools.partial(exec, DYING, {}))
+    assert died == -signal.SIGKILL, log.read_text()
     before = ended(tmp_path)
     assert set(before) == {"0", "1"}
     assert not (tmp_path / "sweep.csv").exists()
@@ -364,7 +365,8 @@ def test_a_training_is_followed_in_time(tmp_path, monkeypatch):
     assert drawn == [[3, 7]]  # of 40 images in batches of 20, after two and after four epochs, counted from 0
 
 
-def test_little_data_is_trained_on_for_as_many_steps_as_much(tmp_path):
+def test_little_data_is_trained_on_for_as_many_steps_as_much(tmp_path, monkeypatch):
+    undrawn(monkeypatch)
     tiny = [override for override in TRAIN if "max_epochs" not in override and "train_size" not in override]
     options = [*tiny, "data.train_size=10,40", "trainer.max_steps=6", "trainer.val_check_interval=3", "compare=false"]
     done = cli("train", "+sweep=data_size", *options, f"hydra.sweep.dir={tmp_path}")
@@ -393,7 +395,7 @@ def test_jobs_are_launched_at_once(tmp_path, launcher):
         "from elslightning.cli.main import main; main()"  # a process of its own: checked signatures cannot be pickled
     )
     command = [sys.executable, "-c", code, "sample", "--multirun", *options, f"hydra/launcher={launcher}"]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, env=os.environ | FOUND, capture_output=True, text=True, timeout=600)
     assert done.returncode == 2, done.stderr
     assert "1 of 2 jobs did not finish: 0 (num_samples=0): num_samples must be a whole number" in done.stderr
     assert [row["status"] for row in rows(tmp_path)] == ["failed", "finished"]
