@@ -138,7 +138,7 @@ def find_scales(cfg: DictConfig) -> dict[str, ParameterTable] | None:
         return dict.fromkeys(cfg.get("machines") or {}, table)
     if cfg.scales is not None:
         return load_scales(str(cfg.scales))
-    if cfg.checkpoint is not None:
+    if cfg.get("checkpoint") is not None:
         folder = find_checkpoint(cfg.checkpoint).parent
         beside = folder.parent / SCALES
         if folder.name == Path(CHECKPOINT).parent.name and beside.is_file():  # elsewhere, it would be any run's

@@ -40,6 +40,7 @@ VERBS = {
     "calibrate": "find the patch size per noise level with which machines agree best with a network, or denoise best",
     "compare": "sample a trained network and the machines from the same noise and measure how well they agree",
     "sample": "draw samples from a trained network or from a machine",
+    "create": "make images in the manner of a folder without training, as new as a dial says, and a gallery of them",
 }
 """What is done with a configuration, each in a run directory."""
 

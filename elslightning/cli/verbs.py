@@ -23,12 +23,15 @@ from elslightning.cli.chosen import (
     scales_to_compare_with,
     source,
 )
+from elslightning.cli.creating import create as created_by
+from elslightning.cli.creating import write_all
 from elslightning.cli.preflight import Parts, check
 from elslightning.data import ImageDataModule, Split
 from elslightning.diffusion.sampling import sample as draw
 from elslightning.diffusion.schedule import Schedule
 from elslightning.machines.parameters import ParameterTable
 from elslightning.measurement.consistency import consistency
+from elslightning.measurement.creation import Creation
 from elslightning.measurement.doubts import doubts
 from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.result import Result, Samples
@@ -64,7 +67,7 @@ from elslightning.training.task import DenoisingTask
 from elslightning.training.writers import WholeCheckpoints
 
 
-def run(cfg: DictConfig, directory: Path) -> Result | Samples | None:
+def run(cfg: DictConfig, directory: Path) -> Result | Samples | Creation | None:
     """Does what `cfg.verb` says; returns what it found, if anything.
 
     Raises:
@@ -253,6 +256,17 @@ def sample(cfg: DictConfig, directory: Path, parts: Parts) -> Samples:
     return drawn
 
 
+def create(cfg: DictConfig, directory: Path, parts: Parts) -> Creation:
+    """Makes images in the manner of the data, without a network, and measures how new they are."""
+    data = parts.data
+    _load(data)
+    record = _describe(cfg, data, find_device(cfg.device))
+    created = created_by(cfg, parts)
+    write_record(directory, record)
+    write_all(created, parts.schedule, directory)
+    return created
+
+
 def _network_and_parts(cfg: DictConfig) -> tuple[ScheduledDenoiser, Parts, str | None]:
     """The network of `checkpoint` or `network`, and what `cfg`, completed by the run that made it, names; and the
     checksum of the images it was trained on, see `find_network`."""
@@ -304,9 +318,10 @@ def _describe(
     return record
 
 
-VERBS: dict[str, Callable[[DictConfig, Path, Parts], Result | Samples | None]] = {
+VERBS: dict[str, Callable[[DictConfig, Path, Parts], Result | Samples | Creation | None]] = {
     "train": train,
     "calibrate": calibrate,
     "compare": compare,
     "sample": sample,
+    "create": create,
 }

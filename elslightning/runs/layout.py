@@ -38,6 +38,10 @@ HANDOVER = "handover.csv"
 STEPWISE = "stepwise.csv"
 SUMMARY = "summary.json"
 SAMPLES = "samples.npz"
+NOVELTY = "novelty.csv"
+ORDER = "order.csv"
+CREATIVITY = "creativity.csv"
+GALLERY = "gallery.html"
 FIGURES = "figures"
 REPORT = "report.html"
 REPORT_TEXT = "report.md"
@@ -133,6 +137,16 @@ class ReceptiveFieldRow(TypedDict):
     eps_size_99: NotRequired[int]
 
 
+class CreativityRow(TypedDict):
+    """creativity.csv: a measure of the samples of the network or a machine, or of images, see `novelty.Novelty`."""
+
+    name: str
+    measure: str
+    mean: float
+    low: float
+    high: float
+
+
 TABLES: dict[str, Any] = {
     COMPARISON: ComparisonRow,
     CONSISTENCY: ConsistencyRow,
@@ -140,6 +154,7 @@ TABLES: dict[str, Any] = {
     STEPWISE: StepwiseRow,
     CALIBRATION: CalibrationRow,
     RECEPTIVE_FIELD: ReceptiveFieldRow,
+    CREATIVITY: CreativityRow,
 }
 ALWAYS = (COMPARISON,)
 """Tables that have had their columns in every version; another that lacks one was written by an older version."""
@@ -180,6 +195,18 @@ def _value(name: str, text: str, kind: Any) -> Any:
     if abs(value) > MOST if kind is int else not math.isfinite(value):
         raise ValueError(f"{name} is {text}")
     return value
+
+
+def read_creativity(path: Path) -> dict[str, dict[str, Row]]:
+    """creativity.csv by name and measure; nothing if it is not there.
+
+    Raises:
+        InputError: naming the file, if it is damaged.
+    """
+    found: dict[str, dict[str, Row]] = {}
+    for row in read_table(path):
+        found.setdefault(row["name"], {})[row["measure"]] = row
+    return found
 
 
 _INFLATED, _RATIO = 256 * 2**20, 32

@@ -84,7 +84,16 @@ def composed(verb: str, overrides: list[str]) -> DictConfig:
 
 
 def test_there_is_a_sweep_for_every_question():
-    assert set(HYDRA) == {"receptive_field", "patch_sizes", "calibration", "data_size", "training_time", "theories"}
+    questions = {
+        "receptive_field",
+        "patch_sizes",
+        "calibration",
+        "data_size",
+        "training_time",
+        "theories",
+        "creativity",
+    }
+    assert set(HYDRA) == questions
     assert set(WANDB) == set(HYDRA) - {"calibration"} | {"predictability"}
     readme = (sweeps_dir() / "README.md").read_text("utf-8")
     for name in {*HYDRA, *WANDB}:
