@@ -22,8 +22,10 @@ from elslightning import __version__
 from elslightning.cli import multirun
 from elslightning.cli.arguments import follows, for_hydra
 from elslightning.cli.composing import check_own, conf_dir
+from elslightning.cli.sizing import sized
 from elslightning.cli.tools import TOOLS
 from elslightning.runs.paths import make_full, word_of
+from elslightning.system.checks import did_you_mean
 from elslightning.system.display import display
 from elslightning.system.errors import ElslightningError, InputError
 from elslightning.system.locking import Locks, new_directory
@@ -58,6 +60,7 @@ usage: elslightning VERB [key=value ...]
 {os.linesep.join(f"  {verb:<17}{about}" for verb, about in _ABOUT.items())}
 
   elslightning VERB --help       what a verb takes, with examples
+  elslightning explain KEY       what a key means, and what it can be
   elslightning VERB --cfg job    its configuration, without running it
   elslightning VERB ... --debug  tracebacks of errors, as the variable HYDRA_FULL_ERROR gives
   elslightning --version
@@ -65,6 +68,10 @@ usage: elslightning VERB [key=value ...]
 Start here, a few minutes on two CPU cores, nothing to download:
 
   elslightning train experiment=digits
+
+Then with a folder of images of your own, about half an hour:
+
+  elslightning train experiment=folder data.root=FOLDER
 
 Exit codes: 0 done; 1 the run failed; 2 the input cannot be worked with: a line for each problem says why;
 130 interrupted (Ctrl-C); 143 terminated (SIGTERM).
@@ -171,17 +178,22 @@ def _main() -> None:
     debugging = DEBUG in sys.argv or ("HYDRA_FULL_ERROR" in os.environ and _NOT_ASKED_FOR not in os.environ)
     verb = arguments[0]
     if verb not in _ABOUT:
-        _refuse(f"there is no verb {verb!r}: choose from {', '.join(_ABOUT)}")
+        _refuse(f"there is no verb {verb!r}: choose from {', '.join(_ABOUT)}{did_you_mean(verb, _ABOUT)}")
     try:
         if verb in TOOLS:
             TOOLS[verb](arguments[1:])
         else:
             check_own(arguments)
-            _hydra(verb, for_hydra(arguments[1:], verb), debugging)
+            words = sized(arguments[1:], verb)
+            if words != arguments[1:]:  # what Lightning starts further processes with
+                sys.argv = [sys.argv[0], verb, *words, *(word for word in sys.argv if word == DEBUG)]
+            _hydra(verb, for_hydra(words, verb), debugging)
     except CompactHydraException as error:
         if debugging:
             traceback.print_exception(error)
-        _refuse(_one_line(error))
+        from elslightning.cli.keys import explained
+
+        _refuse(explained(_one_line(error), verb, arguments[1:]))
     except Exception as error:
         _fail(error, debugging)
 

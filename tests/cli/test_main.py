@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from tiny import MEASUREMENT, TRAIN, cli, compose_config, snapshot, train
 
 from elslightning import __version__
 from elslightning.cli.composing import conf_dir
+from elslightning.cli.keys import choices, composed, keys
 from elslightning.cli.main import HELP, VERBS
 from elslightning.cli.tools import TOOLS
 from elslightning.machines.scales import load_scales
@@ -82,6 +84,7 @@ def test_version():
 def test_an_unknown_verb_is_refused_with_the_known_ones():
     message = refused("trian")
     assert "'trian'" in message
+    assert message.endswith("; did you mean train?")
     assert all(verb in message for verb in VERBS)
 
 
@@ -103,12 +106,18 @@ def listed_once():
 
 @pytest.mark.usefixtures("listed_once")
 @pytest.mark.parametrize("verb", VERBS)
-def test_the_help_of_a_verb_shows_usage_groups_and_configuration(verb):
+def test_the_help_of_a_verb_shows_usage_examples_and_keys_that_there_are(verb):
     done = cli(verb, "--help")
     assert (done.code, done.err) == (0, "")
     assert f"elslightning {verb}: " in done.out
-    assert "machines: " in done.out
-    assert "num_pairs: 100" in done.out
+    assert f"Usage: elslightning {verb} " in done.out
+    assert "elslightning explain KEY" in done.out
+    table = done.out.partition("Keys that people set\n")[2].partition("\n\n")[0]
+    named = re.findall(r"^\s+'?([\w.]+)=", table, re.MULTILINE)
+    assert len(set(named)) == len(named) == (20 if verb == "train" else len(named))
+    assert len(named) >= 8
+    known = {*keys(composed(verb)), *choices(), "hydra.run.dir"}
+    assert set(named) <= known
 
 
 def test_help_does_not_wait_for_torch():
@@ -575,6 +584,27 @@ def test_an_unknown_experiment_is_named_with_the_known_ones(tmp_path):
 def test_an_unknown_key_or_option_is_named(tmp_path, override, named):
     assert named in refused("train", override, f"hydra.run.dir={tmp_path / 'run'}")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "meant"),
+    [
+        ("denoiser.widht=3", "denoiser.width"),
+        ("widht=3", "denoiser.width"),
+        ("abacus=3", ""),
+        ("width=3", "denoiser.width"),
+        ("denoiser=resnt", "resnet"),
+        ("machines=[ls,bels]", "bbels"),
+        ("experiment=folde", "folder"),
+        ("+denoiser.widht=3", "width"),
+        ("calibration.objective=cosinus", "cosine"),
+    ],
+)
+def test_what_a_mistyped_word_may_mean_is_said(tmp_path, override, meant):
+    message = refused("train", override, f"hydra.run.dir={tmp_path / 'run'}")
+    assert (f"did you mean {meant}?" in message) == bool(meant)
+    assert ("did you mean" in message) == bool(meant)
+    assert "To append to your config" not in message
 
 
 REFUSED = {
