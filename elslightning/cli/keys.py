@@ -46,7 +46,7 @@ def keys(config: Any, place: str = "") -> dict[str, Any]:
     if not isinstance(config, DictConfig):
         return found
     for name, node in config.items_ex(resolve=False):
-        key = f"{place}{name}"
+        key = f"{place}{name!s}"
         if key in _OWN or str(name).startswith("_"):
             continue
         found[key] = node

@@ -260,7 +260,7 @@ def create(cfg: DictConfig, directory: Path, parts: Parts) -> Creation:
     """Makes images in the manner of the data, without a network, and measures how new they are."""
     data = parts.data
     _load(data)
-    record = _describe(cfg, data, find_device(cfg.device))
+    record = _describe(cfg, directory, data, find_device(cfg.device))
     created = created_by(cfg, parts)
     write_record(directory, record)
     write_all(created, parts.schedule, directory)
