@@ -6,16 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import victims
+from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from jobs import rows
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
-from tiny import TRAIN, Done, cli, compose_config, train, undrawn
+from tiny import TRAIN, Done, cli, compose_config, snapshot, train, undrawn
 
 import elslightning
 from elslightning.cli import verbs as runs
@@ -27,6 +30,7 @@ from elslightning.runs.checkpoints import read_checkpoint
 from elslightning.runs.targets import build
 from elslightning.system.errors import InputError
 from elslightning.system.files import write_json
+from elslightning.system.locking import NAME
 
 register()
 
@@ -80,7 +84,16 @@ def composed(verb: str, overrides: list[str]) -> DictConfig:
 
 
 def test_there_is_a_sweep_for_every_question():
-    assert set(HYDRA) == {"receptive_field", "patch_sizes", "calibration", "data_size", "training_time", "theories"}
+    questions = {
+        "receptive_field",
+        "patch_sizes",
+        "calibration",
+        "data_size",
+        "training_time",
+        "theories",
+        "creativity",
+    }
+    assert set(HYDRA) == questions
     assert set(WANDB) == set(HYDRA) - {"calibration"} | {"predictability"}
     readme = (sweeps_dir() / "README.md").read_text("utf-8")
     for name in {*HYDRA, *WANDB}:
@@ -200,6 +213,66 @@ def test_a_multirun_again_does_what_is_missing(tmp_path, stub):
     assert multirun(tmp_path, "seed=1,14,2").code == 1
     assert stub == [14, 2]
     assert [name for name, time in ended(tmp_path).items() if time == before[name]] == ["0"]
+
+
+@contextmanager
+def at_work(directory: Path) -> Iterator[None]:
+    """Another process, as far as locks can tell."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with FileLock(directory / NAME):
+        yield
+
+
+@pytest.mark.reliability
+def test_two_multiruns_never_work_in_one_directory(tmp_path, stub):
+    assert multirun(tmp_path, "seed=1,2").code == 0
+    before = snapshot(tmp_path)
+    with at_work(tmp_path):
+        done = multirun(tmp_path, "seed=1,2,3")
+    refused = f"elslightning: error: another run is at work in {tmp_path}: wait, or choose another one\n"
+    assert (done.code, done.err, stub) == (2, refused, [1, 2])
+    after = snapshot(tmp_path)
+    after.pop(NAME, None)  # whoever was at work leaves it
+    assert after == before
+
+
+@pytest.mark.reliability
+def test_a_job_whose_directory_another_run_works_in_is_left_to_it(tmp_path, stub):
+    multirun(tmp_path, "seed=1,14,2")
+    before, named = snapshot(tmp_path / "1"), f"another run is at work in {tmp_path / '1'}"
+    stub.clear()
+    with at_work(tmp_path / "1"):
+        done = multirun(tmp_path, "seed=1,15,3")
+    assert (done.code, stub) == (1, [3])
+    assert [line for line in done.err.splitlines() if named in line]
+    after = snapshot(tmp_path / "1")
+    after.pop(NAME, None)
+    assert after == before
+    assert not list(tmp_path.rglob(NAME))[1:]
+
+
+@pytest.mark.reliability
+def test_a_job_at_work_has_its_directory_to_itself(tmp_path, monkeypatch):
+    def run(cfg, directory):
+        with pytest.raises(Timeout):
+            FileLock(directory / NAME, timeout=0).acquire()
+
+    monkeypatch.setattr(runs, "run", run)
+    assert multirun(tmp_path, "seed=1,2").code == 0
+    assert [row["status"] for row in rows(tmp_path)] == ["finished"] * 2
+    assert not list(tmp_path.rglob(NAME))
+
+
+@pytest.mark.reliability
+def test_finished_jobs_keep_the_configuration_that_they_ran_with(tmp_path, stub):
+    """A later version, or a changed file, may compose another one of the same words."""
+    multirun(tmp_path, "seed=1,2")
+    config = tmp_path / "0" / ".hydra" / "config.yaml"
+    config.write_text("of: before\n")
+    (tmp_path / "1" / "job.json").unlink()
+    assert multirun(tmp_path, "seed=1,2").code == 0
+    assert stub == [1, 2, 2]
+    assert config.read_text() == "of: before\n"
 
 
 def test_other_overrides_in_the_same_directory_are_other_jobs(tmp_path, stub):
