@@ -37,7 +37,7 @@ from elslightning.runs.brought import Brought
 from elslightning.runs.checkpoints import find_checkpoint
 from elslightning.runs.configuration import inheritance, keys_of, overrides_given, primitives
 from elslightning.runs.targets import build, own
-from elslightning.system.checks import flag, is_whole, raise_for, whole
+from elslightning.system.checks import did_you_mean, flag, is_whole, raise_for, whole
 from elslightning.system.errors import InputError
 from elslightning.training.loggers import mode_problems
 
@@ -137,7 +137,9 @@ class Findings:
         known = _parameters(section)
         unknown = [] if known is None else [key for key in section if not key.startswith("_") and key not in known]
         for key in unknown:
-            self.add(f"there is no key {place}.{key}: choose from {', '.join(known or ())}")
+            self.add(
+                f"there is no key {place}.{key}: choose from {', '.join(known or ())}{did_you_mean(key, known or ())}"
+            )
         with self.of():
             return build({key: value for key, value in section.items() if key not in unknown})
         return None

@@ -16,7 +16,7 @@ from elslightning.measurement.settings import NETWORK
 from elslightning.report import figures
 from elslightning.report.figures.creativity import creativity_map, image_points, machine_point
 from elslightning.report.figures.sweeps import sweep
-from elslightning.runs.belonging import check_belonging
+from elslightning.runs.belonging import check_files
 from elslightning.runs.experiment import formal_receptive_field
 from elslightning.runs.jobs import FINISHED, Job, find_jobs, lost, unfinished, varied
 from elslightning.runs.layout import (
@@ -26,15 +26,15 @@ from elslightning.runs.layout import (
     METRICS,
     RECEPTIVE_FIELD,
     SCALES,
-    STEP,
     SUMMARY,
     SWEEP,
     read_creativity,
     read_table,
 )
+from elslightning.runs.metrics import STEP, read_metrics
 from elslightning.runs.run import read_run_config
 from elslightning.system.errors import InputError
-from elslightning.system.files import read_csv, read_json, write_csv
+from elslightning.system.files import read_json, write_csv
 
 UNREADABLE = "unreadable"
 FIELD = "receptive_field"
@@ -131,6 +131,7 @@ def report(directory: str | Path) -> Report:
 
 def _config(job: Job) -> DictConfig:
     try:
+        check_files(job.directory, CONFIG)
         return read_run_config(job.directory / CONFIG)
     except InputError:
         return OmegaConf.create()
@@ -175,10 +176,10 @@ def _setting(key: str, config: DictConfig, job: Job) -> Any:
 def _found(directory: Path) -> dict[str, Any]:
     """The results of a finished run, by the names under which they are logged."""
     found: dict[str, Any] = {}
+    check_files(directory)
     known = {NETWORK}
     if (directory / SUMMARY).is_file():
         summary = read_json(directory / SUMMARY)
-        check_belonging(directory, summary, SUMMARY)
         known |= summary.get("machines", {}).keys()
         found |= summary_scalars(summary) if "machines" in summary else {}
     if (directory / SCALES).is_file():
@@ -197,8 +198,8 @@ def _found(directory: Path) -> dict[str, Any]:
 
 def _history(directory: Path) -> Iterator[dict[str, Any]]:
     """What was logged of the comparisons while training, a dictionary for each."""
-    for row in read_csv(directory / METRICS):
-        found = {name: float(value) for name, value in row.items() if name.startswith("val/") and value}
+    for row in read_metrics(directory / METRICS):
+        found = {name: float(value) for name, value in row.items() if name.startswith("val/")}
         if any(name.endswith("/pearson_r_median") for name in found):
             yield {STEP: int(row[STEP])} | found
 

@@ -14,7 +14,7 @@ from elslightning.measurement.creation import Creation
 from elslightning.measurement.doubts import doubts
 from elslightning.measurement.result import Result, Samples
 from elslightning.runs import layout
-from elslightning.runs.belonging import FILES, checksum
+from elslightning.runs.belonging import FILES, checksum, sealed
 from elslightning.system.files import replacing, write_arrays, write_csv, write_json
 
 
@@ -44,7 +44,7 @@ def write(found: Result | Samples | Creation, directory: str | Path) -> list[Pat
             path = Path(directory) / layout.SUMMARY
             known = {path.name: checksum(temporary) for path, temporary in written.items()}
             written[path] = renaming.enter_context(replacing(path))
-            write_json(written[path], summary | {FILES: known})
+            write_json(written[path], sealed(summary | {FILES: known}))
     return list(written)
 
 
