@@ -1,7 +1,7 @@
 """Creation without training: samples in the manner of a bank of images, along the dial, and what is new about them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -38,6 +38,7 @@ class Made:
         novelty: what is measured of them.
         scales: the windows that made them, if any.
         order: on the way to them, where that was measured.
+        kind: "dial", "family" or "control".
     """
 
     name: str
@@ -46,11 +47,14 @@ class Made:
     novelty: Novelty
     scales: ParameterTable | None = None
     order: Order | None = None
+    kind: str = "dial"
 
     @property
     def label(self) -> str:
         """How it is written in tables."""
-        return self.name if self.setting is None else f"{display_name(self.name)}, {self.setting:g}"
+        if self.setting is None:
+            return self.name
+        return f"{display_name(self.name)}{', ' if self.kind == 'dial' else ' ×'}{self.setting:g}"
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,8 @@ class Creation:
     def summary(self) -> dict[str, Any]:
         """The means and intervals of every measure, for a file."""
         measured = [
-            {"name": made.name, "setting": made.setting, "samples": len(made.samples)} | made.novelty.summary()
+            {"kind": made.kind, "name": made.name, "setting": made.setting, "samples": len(made.samples)}
+            | made.novelty.summary()
             for made in self.all
         ]
         return {
@@ -103,7 +108,9 @@ class Creation:
         names = list(dict.fromkeys(name for made in self.all for row in made.novelty.rows() for name in row))
         for made in self.all:
             for row in made.novelty.rows():
-                yield {"name": made.name, "setting": made.setting} | {name: row.get(name) for name in names}
+                yield {"kind": made.kind, "name": made.name, "setting": made.setting} | {
+                    name: row.get(name) for name in names
+                }
 
     def text(self) -> str:
         """What a run prints: means, a row for each setting of the dial and each control."""
@@ -171,12 +178,20 @@ class Studio:
         noise = torch.randn((count, self.images.shape[1], *self.canvas), generator=generator)
         return noise.to(self.images.device)
 
-    def make(self, name: str, setting: float, scales: ParameterTable | None, count: int, progress: Progress) -> Made:
+    def make(
+        self,
+        name: str,
+        setting: float,
+        scales: ParameterTable | None,
+        count: int,
+        progress: Progress,
+        kind: str = "dial",
+    ) -> Made:
         """Samples of a machine, measured."""
         machine = self.machine(name, scales)
         what = f"{display_name(name)}, {setting:g}"
         samples = sample(machine, self.noise(count), self.schedule, self.steps, what=what, progress=progress)
-        return Made(name, setting, samples.cpu(), self.reference.measure(samples, progress=progress), scales)
+        return Made(name, setting, samples.cpu(), self.reference.measure(samples, progress=progress), scales, kind=kind)
 
     def create(
         self,
@@ -204,19 +219,21 @@ class Studio:
             if followed:
                 canvas = self.machine(self.source, made.scales)
                 order = order_parameter(canvas, self.noise(followed), self.schedule, self.steps, progress=progress)
-                made = Made(made.name, setting, made.samples, made.novelty, made.scales, order)
+                made = replace(made, order=order)
             dial.append(made)
         family = []
         for name in self.factories.factories if windows else ():
             table = self.scales.get(name)
             if table is None:
-                family.append(self.make(name, 1.0, None, count, progress))
+                family.append(self.make(name, 1.0, None, count, progress, "family"))
                 continue
             circular = MACHINES[name].padding_mode == "circular"
             most = whole_window(tuple(self.images.shape[2:]), "circular") if circular else None
-            family += [self.make(name, factor, stretched(table, factor, most), count, progress) for factor in windows]
+            family += [
+                self.make(name, factor, stretched(table, factor, most), count, progress, "family") for factor in windows
+            ]
         controls = [
-            Made(name, None, images, self.reference.measure(images, progress=progress))
+            Made(name, None, images, self.reference.measure(images, progress=progress), kind="control")
             for name, images in self.reference.controls(heldout, max(8, count // 2)).items()
         ]
         scales = {name: self.scales[name] for name in self.factories.factories if name in self.scales}

@@ -50,7 +50,7 @@ def test_a_run_leaves_what_it_says(run):
     assert {path.name for path in directory.iterdir()} >= {
         "gallery.html", "images", "samples.npz", "novelty.csv", "order.csv", "summary.json", "scales.json", "run.json",
     }  # fmt: skip
-    for name in ("bbELS, 0.5", "held-out images", "noise", "IS, 1", "bbELS, 1.4"):
+    for name in ("bbELS, 0.5", "held-out images", "noise", "IS ×1", "bbELS ×1.4"):
         assert name in done.out
     with np.load(directory / "samples.npz") as arrays:
         samples = arrays["samples"]
@@ -75,6 +75,7 @@ def test_the_dial_goes_from_recall_to_what_is_new(run):
     ]  # fmt: skip
     rows = read_csv(directory / "novelty.csv")
     assert sum(row["name"] == "noise" for row in rows) == 8
+    assert [entry["kind"] for entry in measured] == ["dial"] * 3 + ["family"] * 2 + ["control"] * 4
     order = [row for row in read_csv(directory / "order.csv") if float(row["setting"]) == 0]
     assert [int(row["step"]) for row in order] == [6, 5, 4, 3, 2, 1]
     assert float(order[-1]["main_share"]) == 1

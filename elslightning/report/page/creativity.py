@@ -25,7 +25,7 @@ from elslightning.report.page.tables import Table
 from elslightning.runs.experiment import Experiment
 from elslightning.runs.run import Run
 
-MOST = 64
+MOST = 32
 """Samples of each that are measured."""
 FOLLOWED = 2
 """Samples whose order parameter is measured on the way."""

@@ -108,7 +108,7 @@ def _again(
     try:
         experiment = rebuild(run)
         explorer = explore(run, experiment, pairs=pairs, work=0.75 * work, progress=progress)
-        statistics = mosaics(run, experiment, work=0.15 * work, progress=progress)
-        return explorer, statistics, standing(run, experiment, work=0.1 * work, progress=progress), ""
+        statistics = mosaics(run, experiment, work=0.2 * work, progress=progress)
+        return explorer, statistics, standing(run, experiment, work=0.03 * work, progress=progress), ""
     except InputError as error:
         return None, None, None, f"There is no explorer: {error}."
