@@ -13,7 +13,7 @@ from elslightning.machines.parameters import PATCH_SIZE, ParameterTable
 from elslightning.measurement.calibration import Calibration
 from elslightning.measurement.comparison import NETWORK, Comparison
 from elslightning.measurement.gradients import SHARES, GradientField, effective_size
-from elslightning.runs.layout import Row
+from elslightning.runs.layout import CalibrationRow, Row
 from elslightning.system.errors import InputError
 
 _INFLATED, _RATIO = 256 * 2**20, 32

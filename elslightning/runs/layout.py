@@ -1,6 +1,6 @@
 """The layout of a run directory: every file by its name, every column of its tables with its type.
 
-What the classes of `measurement` hold goes into rows and arrays here, and comes back from them.
+What the classes of `measurement` hold goes into these rows, and into arrays, in `contents`.
 """
 
 import math
