@@ -119,6 +119,20 @@ def _figures(words: list[str]) -> None:
     print(write_figures(*directories, *outputs).text())
 
 
+def _explain(words: list[str]) -> None:
+    from elslightning.cli.explaining import explain  # imports Hydra: not needed for help
+
+    print(explain(words))
+
+
+def _completion(words: list[str]) -> None:
+    from elslightning.cli.completing import completion
+    from elslightning.cli.explaining import VERBS  # imports Hydra: not needed for help
+
+    if text := completion(words, VERBS, list(TOOLS)):
+        print(text, end="" if text.endswith("\n") else "\n")
+
+
 TOOLS = {
     "report": Tool(
         "write a run's report, with the mosaic explorer; or compare several runs",
@@ -196,5 +210,29 @@ that the run has data for, each as PNG (300 dots per inch) and PDF, as wide as a
 What is left out is named with the reason.
 """,
         _figures,
+    ),
+    "explain": Tool(
+        "say what a key means, what it is set to, and what else it can be",
+        "elslightning explain [KEY ...] [experiment=NAME] [group=option ...]",
+        """\
+KEY is what stands before = on a command line: elslightning explain denoiser.width. A section, such as denoiser, shows
+its keys; without KEY all groups are shown with what can be chosen. experiment=NAME and other words say of which
+configuration.
+""",
+        _explain,
+    ),
+    "completion": Tool(
+        "print the script that completes words with the tab key",
+        "elslightning completion bash|zsh|fish",
+        """\
+Put it to work in the start-up file of the shell:
+
+  eval "$(elslightning completion bash)"    in ~/.bashrc
+  eval "$(elslightning completion zsh)"     in ~/.zshrc
+  elslightning completion fish | source     in ~/.config/fish/config.fish
+
+It completes verbs, keys, and what can be chosen of a group; paths are left to the shell.
+""",
+        _completion,
     ),
 }

@@ -29,7 +29,8 @@ def image_folder(request: Request) -> tuple[Split, Split]:
 
     Which files, which order and which labels is said by `find` and `divide`. Images are turned upright as their EXIF
     says and converted to colour (`channels=3`) or grey (`channels=1`); what is transparent shows white. Only as many as
-    asked for are decoded, into bytes. Without `image_size`, all must have the same size.
+    asked for are decoded, into bytes; where there are fewer to train than asked for, all are taken, which is a doubt.
+    Without `image_size`, all must have the same size.
 
     Raises:
         InputError: if there are too few images or too many classes, or naming the first images that do not decode.
@@ -46,6 +47,11 @@ def image_folder(request: Request) -> tuple[Split, Split]:
             f"data.num_classes={request.num_classes}, but data.root={root} has {classes} folders of images"
         )
     about, doubts = describe(found, train, val, f"data.root={root}"), list(doubtful(found, f"data.root={root}"))
+    if request.train_size is not None and request.train_size > len(train):
+        doubts.append(
+            f"data.train_size={request.train_size}, but data.root={root} has only {len(train)} images to train: "
+            "all are taken"
+        )
     train, val = train[: request.take("train", len(train))], val[: request.take("val", len(val))]
     items = train + val
     images = decode([root / item.path for item in items], request.channels, request.image_size)

@@ -60,12 +60,14 @@ class Request:
     def take(self, part: Literal["train", "val"], available: int) -> int:
         """How many of the `available` images are wanted for `part`.
 
+        A folder of images gives all it has for training where more are wanted.
+
         Raises:
             InputError: if there are none, or fewer than wanted.
         """
         wanted = self.train_size if part == "train" else self.val_size
         if available == 0:
             raise InputError(f"{self.dataset} has no {part} images")
-        if wanted is not None and wanted > available:
+        if wanted is not None and wanted > available and (self.dataset, part) != ("folder", "train"):
             raise InputError(f"data.{part}_size={wanted}, but {self.dataset} has only {available} images")
-        return available if wanted is None else wanted
+        return available if wanted is None else min(wanted, available)

@@ -9,6 +9,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.doorway import doorway
 from elslightning.diffusion.sampling import reverse_process
 from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import AlphaBar, Images, Labels, Progress, no_progress
@@ -63,6 +64,7 @@ class Attribution:
         return self.entropy.exp()
 
 
+@doorway(denoiser="machine", images="x_t")
 @torch.no_grad()
 def attribute(
     machine: Denoiser,
@@ -245,6 +247,7 @@ def _same_source(a: Attribution, b: Attribution) -> Tensor:
     return torch.stack([x[..., 0] == y[..., 0] for x, y in fields]).all(dim=0)
 
 
+@doorway(denoiser="machine", schedule="schedule", images="noise")
 def attribute_process(
     machine: Denoiser,
     noise: Images,

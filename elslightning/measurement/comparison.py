@@ -76,7 +76,7 @@ class Comparison:
     def values(self, machine: str, network_steps: int, measure: str = "pearson_r") -> Float[Tensor, " pairs"]:
         """One measure for all pairs, in their order, float64; empty where it does not apply."""
         rows = [row for row in self.rows if (row["machine"], row["network_steps"]) == (machine, network_steps)]
-        found = [row[measure] for row in sorted(rows, key=lambda row: row["pair"]) if row[measure] is not None]
+        found = [row[measure] for row in sorted(rows, key=lambda row: row["pair"]) if row.get(measure) is not None]
         return torch.tensor(found, dtype=torch.float64)
 
     @property

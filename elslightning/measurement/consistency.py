@@ -8,6 +8,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.doorway import doorway
 from elslightning.diffusion.schedule import add_noise
 from elslightning.diffusion.shapes import AlphaBar, Images, Labels
 from elslightning.machines.parameters import ParameterTable
@@ -33,6 +34,7 @@ class Scaled(Protocol):
     ) -> Tensor: ...
 
 
+@doorway(denoiser="machine", images="samples")
 def nearest_centres(samples: Images, machine: Denoiser, labels: Labels | None = None) -> Images:
     """What a machine paints each pixel with as the noise vanishes: the centre of its L2-nearest candidate.
 
@@ -49,6 +51,7 @@ def nearest_centres(samples: Images, machine: Denoiser, labels: Labels | None = 
     return machine.sweep(x_t, alpha_bar, [size], labels)[0]
 
 
+@doorway(denoiser="machine", images="samples")
 def consistency(samples: Images, machine: Denoiser, labels: Labels | None = None) -> Float64[Tensor, " batch"]:
     """The share of each sample's pixels that are locally consistent, from 0 to 1 (Kamb & Ganguli, Theorem 4.1).
 

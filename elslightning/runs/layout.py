@@ -38,6 +38,10 @@ HANDOVER = "handover.csv"
 STEPWISE = "stepwise.csv"
 SUMMARY = "summary.json"
 SAMPLES = "samples.npz"
+NOVELTY = "novelty.csv"
+ORDER = "order.csv"
+CREATIVITY = "creativity.csv"
+GALLERY = "gallery.html"
 FIGURES = "figures"
 REPORT = "report.html"
 REPORT_TEXT = "report.md"
@@ -46,10 +50,6 @@ SWEEP = "sweep.csv"
 Row = dict[str, Any]
 MOST = 2**53
 """The greatest whole number in a file."""
-STEP = "step"
-"""The column of metrics.csv with the optimizer step."""
-LOSSES = ("train/loss", "val/loss")
-"""Its columns with losses."""
 
 
 class ComparisonRow(TypedDict):
@@ -137,6 +137,16 @@ class ReceptiveFieldRow(TypedDict):
     eps_size_99: NotRequired[int]
 
 
+class CreativityRow(TypedDict):
+    """creativity.csv: a measure of the samples of the network or a machine, or of images, see `novelty.Novelty`."""
+
+    name: str
+    measure: str
+    mean: float
+    low: float
+    high: float
+
+
 TABLES: dict[str, Any] = {
     COMPARISON: ComparisonRow,
     CONSISTENCY: ConsistencyRow,
@@ -144,6 +154,7 @@ TABLES: dict[str, Any] = {
     STEPWISE: StepwiseRow,
     CALIBRATION: CalibrationRow,
     RECEPTIVE_FIELD: ReceptiveFieldRow,
+    CREATIVITY: CreativityRow,
 }
 ALWAYS = (COMPARISON,)
 """Tables that have had their columns in every version; another that lacks one was written by an older version."""
@@ -186,22 +197,26 @@ def _value(name: str, text: str, kind: Any) -> Any:
     return value
 
 
-def read_losses(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """The losses of metrics.csv, by name: (optimizer step, value) in order; none if it is not there.
+def read_creativity(path: Path) -> dict[str, dict[str, Row]]:
+    """creativity.csv by name and measure; nothing if it is not there.
 
     Raises:
-        InputError: naming the file, if it cannot be read.
+        InputError: naming the file, if it is damaged.
     """
-    found: dict[str, list[tuple[int, float]]] = {}
-    for row in read_csv(path) if path.is_file() else ():
-        for name in LOSSES:
-            try:
-                point = int(row[STEP]), float(row[name])
-            except (KeyError, ValueError):  # most cells are empty
-                continue
-            if abs(point[0]) <= MOST and math.isfinite(point[1]):
-                found.setdefault(name, []).append(point)
+    found: dict[str, dict[str, Row]] = {}
+    for row in read_table(path):
+        found.setdefault(row["name"], {})[row["measure"]] = row
     return found
+
+
+_INFLATED, _RATIO = 256 * 2**20, 32
+"""Packing makes images of noise hardly shorter, noise of two colours seventeenfold; of one colour, images may be as
+long as the first says."""
+
+
+def _longest(path: Path) -> int:
+    """The bytes that a packed file may become: many of few are no images, but meant to fill the memory."""
+    return max(_INFLATED, _RATIO * path.stat().st_size)
 
 
 def read_arrays(path: Path) -> dict[str, Tensor]:
@@ -214,6 +229,12 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
         return {}
     try:
         with zipfile.ZipFile(path) as archive:  # numpy does not always read as far as the checksum
+            size, most = sum(entry.file_size for entry in archive.infolist()), _longest(path)
+            if size > most:
+                raise InputError(
+                    f"{path} is refused: its {path.stat().st_size} bytes would become {size}, and at most {most} of so "
+                    "few are read"
+                )
             if (broken := archive.testzip()) is not None:
                 raise InputError(f"{path} is damaged: {broken} does not have its checksum")
         with np.load(path, allow_pickle=False) as content:
@@ -228,7 +249,7 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
             raise InputError(f"{path} is damaged: {name} is not an array of numbers")
         # numpy may hold numbers in a width or an order of bytes that torch does not have.
         known = array.dtype.newbyteorder("=") if array.dtype.itemsize <= 8 else np.float64
-        found[name] = torch.from_numpy(array.astype(known))
+        found[name] = torch.from_numpy(array.astype(known, copy=False))
     return found
 
 

@@ -21,6 +21,7 @@ from elslightning.runs import layout
 from elslightning.runs.belonging import check_belonging
 from elslightning.runs.configuration import setting
 from elslightning.runs.layout import MOST, Row
+from elslightning.runs.metrics import read_losses
 from elslightning.system.errors import InputError
 from elslightning.system.files import read_config, read_json
 
@@ -169,7 +170,7 @@ def read_run(directory: str | Path) -> Run:
         receptive_field=layout.read_table(directory / layout.RECEPTIVE_FIELD),
         gradients=layout.as_gradients(directory / layout.GRADIENTS, layout.read_arrays(directory / layout.GRADIENTS)),
         scales=load_scales(scales) if scales.is_file() else {},
-        losses=layout.read_losses(directory / layout.METRICS),
+        losses=read_losses(directory / layout.METRICS),
         drawn=arrays if comparison is None else {},
     )
     path, objective = directory / layout.CALIBRATION, str(run.setting("calibration.objective") or "cosine")

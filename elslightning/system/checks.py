@@ -3,7 +3,8 @@
 Every function returns a list of problems, empty if there is none; `raise_for` raises all that were found.
 """
 
-from collections.abc import Collection
+import difflib
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from elslightning.system.errors import InputError
@@ -47,7 +48,26 @@ def flag(key: str, value: Any) -> list[str]:
 def one_of(key: str, value: Any, choices: Collection[str]) -> list[str]:
     """One of some words."""
     known = isinstance(value, str) and value in choices
-    return [] if known else [f"{key} must be one of {', '.join(choices)}, not {value!r}"]
+    return [] if known else [f"{key} must be one of {', '.join(choices)}, not {value!r}{did_you_mean(value, choices)}"]
+
+
+def alike(word: str, known: Iterable[str]) -> str:
+    """The one of some words that a mistyped one may mean; empty if none is near.
+
+    >>> alike("resnt", ["resnet", "unet"]), alike("abacus", ["resnet", "unet"])
+    ('resnet', '')
+    """
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), "")
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """How an error goes on that names a mistyped word.
+
+    >>> did_you_mean("resnt", ["resnet", "unet"])
+    '; did you mean resnet?'
+    """
+    found = alike(word, known) if isinstance(word, str) else ""
+    return f"; did you mean {found}?" if found else ""
 
 
 def raise_for(*problems: str) -> None:

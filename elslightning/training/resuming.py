@@ -12,15 +12,17 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from omegaconf import DictConfig, OmegaConf
 
+from elslightning.runs.belonging import check_files
 from elslightning.runs.checkpoints import read_checkpoint
 from elslightning.runs.configuration import keys_of
-from elslightning.runs.layout import CHECKPOINT, CONFIG, METRICS, STEP
+from elslightning.runs.layout import CHECKPOINT, CONFIG, HYDRA, METRICS
+from elslightning.runs.metrics import STEP, read_metrics
 from elslightning.runs.paths import make_full
 from elslightning.runs.provenance import data_of, is_finished
 from elslightning.runs.run import started_in
 from elslightning.runs.targets import at_present
 from elslightning.system.errors import InputError
-from elslightning.system.files import read_config, read_csv
+from elslightning.system.files import read_config
 
 
 class RandomState(pl.Callback):
@@ -64,6 +66,7 @@ def resumed(cfg: DictConfig, directory: Path) -> tuple[DictConfig, Stand]:
     Raises:
         InputError: if there is no such training, it has no checkpoint, cannot go on from it, or is finished.
     """
+    check_files(directory, CONFIG, HYDRA)
     saved = read_config(directory / CONFIG)
     if not isinstance(saved, DictConfig) or saved.get("verb") != "train":
         raise InputError(f"resume={directory} is not the directory of a training")
@@ -160,10 +163,7 @@ def preempted(directory: Path) -> list[Path]:
 
 def keep_metrics(loggers: Iterable[Logger], directory: Path, stand: Stand) -> None:
     """Keeps the rows of metrics.csv up to a checkpoint, which the logger would otherwise begin anew."""
-    path = directory / METRICS
-    rows: list[dict[str, Any]] = []
-    if path.is_file():
-        rows = [{key: value for key, value in row.items() if value} for row in read_csv(path)]
+    rows: list[dict[str, Any]] = [*read_metrics(directory / METRICS)]
     # What was logged after the last step comes from a comparison that is done again.
     rows = [row for row in rows if int(row[STEP]) < stand.step + (not stand.trained)]
     epoch = stand.checkpoint.get("elslightning_epoch", {})

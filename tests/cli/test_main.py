@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import wandb
-from files import write_fashion_mnist
+from files import unsealed, write_fashion_mnist
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.object_type import ObjectType
 from omegaconf import OmegaConf
@@ -22,6 +23,7 @@ from tiny import MEASUREMENT, TRAIN, cli, compose_config, snapshot, train
 
 from elslightning import __version__
 from elslightning.cli.composing import conf_dir
+from elslightning.cli.keys import choices, composed, keys
 from elslightning.cli.main import HELP, VERBS
 from elslightning.cli.tools import TOOLS
 from elslightning.machines.scales import load_scales
@@ -41,13 +43,6 @@ def trained(trained_once):
 def copied(trained, tmp_path):
     """A copy of that run, to work in."""
     return Path(shutil.copytree(trained, tmp_path / "copied"))
-
-
-def without_checksums(run: Path) -> None:
-    """Makes a run one of an earlier version, whose files can be changed one by one."""
-    summary = json.loads((run / "summary.json").read_text())
-    del summary["files"]
-    (run / "summary.json").write_text(json.dumps(summary))
 
 
 def refused(*arguments: str) -> str:
@@ -89,6 +84,7 @@ def test_version():
 def test_an_unknown_verb_is_refused_with_the_known_ones():
     message = refused("trian")
     assert "'trian'" in message
+    assert message.endswith("; did you mean train?")
     assert all(verb in message for verb in VERBS)
 
 
@@ -110,12 +106,18 @@ def listed_once():
 
 @pytest.mark.usefixtures("listed_once")
 @pytest.mark.parametrize("verb", VERBS)
-def test_the_help_of_a_verb_shows_usage_groups_and_configuration(verb):
+def test_the_help_of_a_verb_shows_usage_examples_and_keys_that_there_are(verb):
     done = cli(verb, "--help")
     assert (done.code, done.err) == (0, "")
     assert f"elslightning {verb}: " in done.out
-    assert "machines: " in done.out
-    assert "num_pairs: 100" in done.out
+    assert f"Usage: elslightning {verb} " in done.out
+    assert "elslightning explain KEY" in done.out
+    table = done.out.partition("Keys that people set\n")[2].partition("\n\n")[0]
+    named = re.findall(r"^\s+'?([\w.]+)=", table, re.MULTILINE)
+    assert len(set(named)) == len(named) == (20 if verb == "train" else len(named))
+    assert len(named) >= 8
+    known = {*keys(composed(verb)), *choices(), "hydra.run.dir"}
+    assert set(named) <= known
 
 
 def test_help_does_not_wait_for_torch():
@@ -227,7 +229,7 @@ def test_a_comparison_takes_the_scales_of_the_checkpoints_run(copied, tmp_path):
     for table in tables.values():
         table["patch_size"] = [7 for _ in table["patch_size"]]
     (copied / "scales.json").write_text(json.dumps(tables))
-    without_checksums(copied)
+    unsealed(copied)
     done = cli("compare", f"checkpoint={copied}", f"hydra.run.dir={tmp_path / 'run'}")
     assert done.code == 0, done.err
     assert json.loads((tmp_path / "run" / "scales.json").read_text()) == tables
@@ -262,7 +264,7 @@ def test_a_comparison_takes_one_patch_size_for_all(copied, tmp_path):
     for table in tables.values():
         table["patch_size"] = [5 for _ in table["patch_size"]]
     (copied / "scales.json").write_text(json.dumps(tables))
-    without_checksums(copied)
+    unsealed(copied)
     found = []
     for options in ([], ["scales=5"]):
         directory = tmp_path / str(len(found))
@@ -445,7 +447,7 @@ def test_a_machine_of_a_run_is_sampled_with_its_scales(copied, tmp_path):
     tables = json.loads((copied / "scales.json").read_text())
     tables["ls"]["patch_size"] = [5 for _ in tables["ls"]["patch_size"]]
     (copied / "scales.json").write_text(json.dumps(tables))
-    without_checksums(copied)
+    unsealed(copied)
     usual = drawn(tmp_path / "usual", f"checkpoint={copied}", "source=ls")
     given = drawn(tmp_path / "given", f"checkpoint={copied}", "source=ls", "scales=5")
     other = drawn(tmp_path / "other", f"checkpoint={copied}", "source=ls", "scales=3")
@@ -582,6 +584,27 @@ def test_an_unknown_experiment_is_named_with_the_known_ones(tmp_path):
 def test_an_unknown_key_or_option_is_named(tmp_path, override, named):
     assert named in refused("train", override, f"hydra.run.dir={tmp_path / 'run'}")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "meant"),
+    [
+        ("denoiser.widht=3", "denoiser.width"),
+        ("widht=3", "denoiser.width"),
+        ("abacus=3", ""),
+        ("width=3", "denoiser.width"),
+        ("denoiser=resnt", "resnet"),
+        ("machines=[ls,bels]", "bbels"),
+        ("experiment=folde", "folder"),
+        ("+denoiser.widht=3", "width"),
+        ("calibration.objective=cosinus", "cosine"),
+    ],
+)
+def test_what_a_mistyped_word_may_mean_is_said(tmp_path, override, meant):
+    message = refused("train", override, f"hydra.run.dir={tmp_path / 'run'}")
+    assert (f"did you mean {meant}?" in message) == bool(meant)
+    assert ("did you mean" in message) == bool(meant)
+    assert "To append to your config" not in message
 
 
 REFUSED = {

@@ -352,12 +352,20 @@ def test_only_images_that_are_asked_for_are_decoded(tmp_path):
         read(tmp_path, train_size=5)
 
 
-@pytest.mark.parametrize(("key", "count"), [("train_size", 18), ("val_size", 2)])
-def test_more_images_than_there_are_are_refused_before_decoding(tmp_path, key, count):
+def test_more_images_to_validate_on_than_there_are_are_refused_before_decoding(tmp_path):
     for n in range(20):
         (tmp_path / f"{n:02}.png").write_text("no image")
-    with pytest.raises(InputError, match=rf"data\.{key}={count + 1}, but folder has only {count} images"):
-        read(tmp_path, **{key: count + 1})
+    with pytest.raises(InputError, match=r"data\.val_size=3, but folder has only 2 images"):
+        read(tmp_path, val_size=3)
+
+
+def test_of_fewer_images_to_train_than_asked_for_all_are_taken_with_a_word(tmp_path):
+    flat(tmp_path, {f"{n:02}.png": n for n in range(20)})
+    train, _ = read(tmp_path, train_size=19)
+    assert train.images[:, 0, 0, 0].tolist() == list(range(18))
+    (word,) = [doubt for doubt in train.doubts if "train_size" in doubt]
+    assert word == f"data.train_size=19, but data.root={tmp_path} has only 18 images to train: all are taken"
+    assert not [doubt for doubt in read(tmp_path, train_size=18)[0].doubts if "train_size" in doubt]
 
 
 @pytest.mark.reliability

@@ -57,6 +57,24 @@ OTHERS = {
     "gradient_field": lambda network, schedule, noise: els.gradient_field(network, schedule, steps=2, noise=noise),
 }
 
+LEVEL = torch.tensor([0.5], dtype=torch.float64)
+OF_MACHINES = {
+    "attribute": lambda machine, images: els.attribute(machine, images, LEVEL),
+    "attribute_process": lambda machine, images: els.attribute_process(machine, images, els.CosineSchedule(), 2),
+    "consistency": lambda machine, images: els.consistency(images, machine),
+    "memorisation": lambda machine, images: els.memorisation(machine, images),
+}
+
+
+@pytest.mark.parametrize("call", OF_MACHINES.values(), ids=OF_MACHINES)
+def test_what_is_no_machine_is_answered_where_one_is_asked_for(call):
+    with pytest.raises(InputError, match="machine is a plain torch module, Conv2d"):
+        call(nn.Conv2d(1, 1, 1), NOISE)
+    with pytest.raises(InputError, match=r"machine is a path, 'outputs/demo': els\.load_network"):
+        call("outputs/demo", NOISE)
+    with pytest.raises(InputError, match=r"is a numpy array: torch\.from_numpy"):
+        call(els.IdealScoreMachine(NOISE.clamp(-1, 1)), np.zeros((1, 1, 4, 4), dtype=np.float32))
+
 
 @pytest.mark.parametrize("name", CALLED)
 @pytest.mark.parametrize(("given", "answer"), GIVEN.values(), ids=GIVEN)

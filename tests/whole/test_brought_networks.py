@@ -95,7 +95,8 @@ def test_what_diffusers_saves_is_compared_as_the_run_that_trained_it(trained, fo
     for name in ("comparison.csv", "scales.json", "calibration.csv", "receptive_field.csv", "samples.npz"):
         assert (runs[0] / name).read_bytes() == (runs[1] / name).read_bytes(), name
     # Its gradients go another way from v to eps, so that their last digits differ, and with them their checksum.
-    ours, theirs = (json.loads((run / "summary.json").read_text()) | {"files": None} for run in runs)
+    other = {"files": None, "checksum": None}
+    ours, theirs = (json.loads((run / "summary.json").read_text()) | other for run in runs)
     # Only the run knows the losses of its training, and doubts them.
     (of_losses,) = [doubt for doubt in ours["doubts"] if doubt not in theirs["doubts"]]
     assert of_losses.startswith("Whether the network has converged")
@@ -172,6 +173,7 @@ def test_a_class_of_ones_own_goes_all_the_way_with_trust_and_is_asked_for_it_aga
     assert open_run(run).config.trust == ["mynet"]
     ways = {
         "compare": ["compare", f"checkpoint={run}", *MEASUREMENT],
+        "calibrate": ["calibrate", f"checkpoint={run}", *MEASUREMENT, "machines=[ls]"],
         "sample": ["sample", f"checkpoint={run}", "num_samples=2", "steps=2"],
         "resume": ["train", f"resume={run}", "trainer.max_epochs=2"],
         "export": ["export", str(run), f"output={output}"],
@@ -187,6 +189,11 @@ def test_a_class_of_ones_own_goes_all_the_way_with_trust_and_is_asked_for_it_aga
             load_network(path)
         assert type(load_network(path, trust=["mynet"]).backbone).__name__ == "Tiny"
     assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["elslightning"]["config"]["trust"] == ["mynet"]
+    # A report shows what it can without the network, and says what it left out.
+    for words, refusals in ((), 2), (("trust=[mynet]",), 0):
+        done("report", str(run), *words)
+        lines = (run / "report.md").read_text().splitlines()
+        assert sum("which is not a class of elslightning's" in line for line in lines) == refusals
 
 
 @pytest.mark.reliability

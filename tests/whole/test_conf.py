@@ -226,11 +226,17 @@ def write_batches(root: Path) -> list[str]:
     return [f"data.root={root}", "data.train_size=8", "data.val_size=2"]
 
 
+def write_classes(root: Path) -> list[str]:
+    write_images(root, [f"{name}/{n:02}.png" for name in ("ant", "bee", "cow") for n in range(40)], size=(9, 8))
+    return [f"data.root={root}"]
+
+
 # Writes files in the formats of a data set, and says where they are.
 DATA = {
     "fashion_mnist": lambda root: [f"data.root={write_fashion_mnist(root)}"],
     "mnist": lambda root: [f"data.root={write_fashion_mnist(root)}"],
     "celeba": write_faces,
+    "folder": write_classes,
     "cifar10": write_batches,
 }
 

@@ -1,0 +1,214 @@
+"""`experiment=folder`: what a folder of images and this machine say of a training, as words of its command line.
+
+The words come before those that were typed, so that what was typed wins; and they are kept with the run, so that it is
+resumed, and done again, as it was sized.
+"""
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from elslightning.cli.arguments import MULTIRUN, follows
+from elslightning.cli.composing import conf_dir
+from elslightning.runs.configuration import key_of
+from elslightning.runs.paths import for_grammar, path_in
+from elslightning.system.errors import InputError, note
+
+if TYPE_CHECKING:  # imports torch: not needed to see that a folder is missing
+    from elslightning.data.survey import Survey
+
+EXPERIMENT = "folder"
+SIDE = 32
+"""Of images that are larger, and of which no other was asked for."""
+SHOWING = ("--cfg", "-c", "--help", "-h", "--info", "-i", "--hydra-help")
+"""Flags with which nothing is run."""
+BANK = 2000
+"""So many images to train at most, where no other number was asked for."""
+MINUTES = {"training": 12.0, "calibration": 6.0, "comparison": 5.0}
+"""For half an hour in all, with what takes place before and after."""
+OPTIMIZER_STEPS = 8000
+"""Enough for a network of this size."""
+SAMPLES, PAIRS, FEWEST = (3, 32), (20, 100), 200
+"""The least and the greatest calibration.num_samples and comparison.num_pairs; and the fewest images of a bank that is
+made smaller to save time."""
+MEASURED = ("trainer.max_epochs", "calibration.num_samples", "comparison.num_pairs")
+
+
+def refuse_missing(words: Sequence[str]) -> None:
+    """Refuses a folder of data that is not there, before anything that takes time.
+
+    Args:
+        words: that follow a verb, as `for_grammar` returns them.
+
+    Raises:
+        InputError: naming it.
+    """
+    keys = [key_of(word) for word in words]
+    if "data.download" in keys or "resume" in keys:
+        return
+    for word in words:
+        if key_of(word) == "data.root" and not word.startswith("~") and "(" not in word and "${" not in word:
+            root = path_in(word)
+            if root and not Path(root).is_dir():
+                raise InputError(f"data.root={root} is not a folder")
+
+
+def sized(words: list[str], verb: str) -> list[str]:
+    """The words of a training of `experiment=folder`, with those that its folder and this machine add; others as they
+    are.
+
+    Args:
+        words: that follow the verb.
+        verb: what is done with them.
+
+    Raises:
+        InputError: for a folder of data that is missing, or that contradicts the words.
+    """
+    typed, words = words, for_grammar(words, several=any(word in MULTIRUN for word in words))
+    if any(word in SHOWING or word.startswith("--cfg=") for word in words):
+        return typed
+    refuse_missing(words)
+    given = {key_of(word): word for word in words if not word.startswith("-")}
+    if verb != "train" or "resume" in given or given.get("experiment") != f"experiment={EXPERIMENT}":
+        return typed
+    root = path_in(given["data.root"]) if "data.root" in given else ""
+    if not root:
+        raise InputError(f"experiment={EXPERIMENT} needs data.root=FOLDER, a folder of images")
+    from elslightning.data.survey import survey  # imports torch: not needed for help
+
+    place = f"data.root={root}"
+    found = survey(Path(root), place)
+    _refuse_contradictions(given, found, place)
+    count, side = min(BANK, found.train), min(SIDE, found.side)
+    facts: dict[str, object] = {
+        "data.num_classes": len(found.classes) or "null",
+        "denoiser.conditional": "true" if found.classes else "false",
+        "data.image_size": side,
+        "data.channels": found.channels,
+        "data.train_size": count,
+    }
+    added = {key: value for key, value in facts.items() if key not in given}
+    said = [f"{len(found.classes) or 'no'} classes"]
+    if any(key not in given for key in MEASURED) and not _with_others():
+        fitted, about = _fitted(words, added, found)
+        added |= {key: value for key, value in fitted.items() if key not in given}
+        said += about
+    if added and not follows():
+        note(f"experiment={EXPERIMENT}: {', '.join(said)}; set {', '.join(f'{k}={v}' for k, v in added.items())}")
+    flags = [word for word in words if word.startswith("-")]
+    return [*flags, *(f"{key}={value}" for key, value in added.items()), *(w for w in words if w not in flags)]
+
+
+def _value(given: dict[str, str], key: str) -> str | None:
+    return given[key].partition("=")[2] if key in given else None
+
+
+def _refuse_contradictions(given: dict[str, str], found: "Survey", place: str) -> None:
+    """Words that the folder does not bear out; each is named by its key."""
+    number, count = _value(given, "data.num_classes"), len(found.classes)
+    if number is not None and number != "null" and number.isdigit() and int(number) != count:
+        names = f" ({', '.join(found.classes[:10])})" if found.classes else ""
+        raise InputError(
+            f"data.num_classes={number}, but {place} has {count or 'no'} folders that are classes{names}: leave "
+            f"data.num_classes out, or give data.num_classes={count or 'null'}"
+        )
+    if not found.classes and (_value(given, "denoiser.conditional") or "").lower() == "true":
+        raise InputError(
+            f"denoiser.conditional=true, but {place} has no folders that are classes: leave denoiser.conditional out, "
+            "or put the images of every class into a folder of its own"
+        )
+
+
+def _with_others() -> bool:
+    """Whether other processes do the same job, which would measure otherwise."""
+    names = ("WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "JSM_NAMESPACE_SIZE")
+    return any(os.environ.get(name, "1") not in ("", "1") for name in names) or "LOCAL_RANK" in os.environ
+
+
+def _fitted(words: list[str], added: dict[str, object], found: "Survey") -> tuple[dict[str, object], list[str]]:
+    """What ends within about half an hour, and how long each phase will take, in words."""
+    import torch
+    from hydra import compose, initialize_config_dir
+
+    from elslightning.measurement.cost import cost
+    from elslightning.measurement.measurement import Measurement
+    from elslightning.networks import NetworkDenoiser
+    from elslightning.runs.targets import build, trusting
+    from elslightning.training.cost import seconds_per_step
+
+    plain = [word for word in words if not word.startswith("-") and not _sweeps(word)]
+    given = {key_of(word) for word in words}
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg: Any = compose("train", [f"paths.run_dir={os.curdir}", *(f"{k}={v}" for k, v in added.items()), *plain])
+    with trusting(cfg.trust), torch.random.fork_rng(devices=[]):
+        machines = {name: build(section) for name, section in (cfg.machines or {}).items()}
+        measurement = Measurement(machines, build(cfg.calibration), build(cfg.comparison))
+        network = NetworkDenoiser(build(cfg.denoiser), build(cfg.schedule))
+        gpu = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
+        network = network.to("cuda" if gpu else "cpu")
+        count = min(int(cfg.data.train_size or found.train), found.train)
+        side = int(cfg.data.image_size or found.side)
+        images = torch.rand(count, int(cfg.data.channels), side, side) * 2 - 1
+        labels = torch.arange(count) % len(found.classes) if network.conditional and found.classes else None
+        batch = slice(0, min(cfg.data.batch_size, count))
+        step = seconds_per_step(network, images[batch], None if labels is None else labels[batch])
+        if gpu:
+            images = images.cuda()
+        per = cost(measurement, network, images, labels)
+    per_sample, per_pair = max(per.calibration, 1e-9), max(per.comparison, 1e-9)
+    minutes = {phase: 60 * share for phase, share in MINUTES.items()}
+    # Fewer images to train, where even the least number of samples would take too long.
+    share = min(1.0, minutes["calibration"] / (SAMPLES[0] * per_sample), minutes["comparison"] / (PAIRS[0] * per_pair))
+    if share < 1 and "data.train_size" not in given:
+        fewer = max(min(FEWEST, count), int(share * count))
+        per_sample, per_pair, count = per_sample * fewer / count, per_pair * fewer / count, fewer
+    samples = _within(SAMPLES, minutes["calibration"] / per_sample)
+    pairs = _within(PAIRS, minutes["comparison"] / per_pair)
+    per_epoch = math.ceil(count / cfg.data.batch_size)
+    epochs = max(1, math.ceil(min(OPTIMIZER_STEPS, minutes["training"] / step) / per_epoch))
+    epochs = cfg.trainer.max_epochs if "trainer.max_epochs" in given else epochs
+    samples = cfg.calibration.num_samples if "calibration.num_samples" in given else samples
+    pairs = cfg.comparison.num_pairs if "comparison.num_pairs" in given else pairs
+    expected = {
+        "training": epochs * per_epoch * step,
+        "calibration": samples * per_sample,
+        "comparison": pairs * per_pair,
+    }
+    phases = ", ".join(f"{phase} {_duration(seconds)}" for phase, seconds in expected.items())
+    about = [f"about {_duration(sum(expected.values()))} ({phases})"]
+    fitted: dict[str, object] = {
+        "data.train_size": count,
+        "trainer.max_epochs": epochs,
+        # Looking at the validation images costs time, too.
+        "trainer.check_val_every_n_epoch": max(1, epochs // 12),
+        "calibration.num_samples": samples,
+        "comparison.num_pairs": pairs,
+    }
+    return fitted, about
+
+
+def _sweeps(word: str) -> bool:
+    """Whether a word stands for several jobs."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    override: Any = OverridesParser.create().parse_override(word)
+    return (
+        override.is_sweep_override() or override.key_or_group in ("sweep", "hydra") or key_of(word).startswith("hydra.")
+    )
+
+
+def _within(bounds: tuple[int, int], number: float) -> int:
+    return int(max(bounds[0], min(bounds[1], number)))
+
+
+def _duration(seconds: float) -> str:
+    """A time for people.
+
+    >>> _duration(4), _duration(754), _duration(7300)
+    ('4 s', '13 min', '2.0 h')
+    """
+    if seconds < 90:
+        return f"{math.ceil(seconds)} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
