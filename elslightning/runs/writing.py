@@ -13,7 +13,7 @@ from elslightning.measurement.agreement import median_interval
 from elslightning.measurement.creation import Creation
 from elslightning.measurement.doubts import doubts
 from elslightning.measurement.result import Result, Samples
-from elslightning.runs import layout
+from elslightning.runs import contents, layout
 from elslightning.runs.belonging import FILES, checksum, sealed
 from elslightning.system.files import replacing, write_arrays, write_csv, write_json
 
@@ -63,10 +63,10 @@ def _of_result(result: Result) -> Mapping[str, Any]:
     if result.scales:
         files[layout.SCALES] = result.scales
     if result.calibrations:
-        files[layout.CALIBRATION] = layout.calibration_rows(result.calibrations)
+        files[layout.CALIBRATION] = contents.calibration_rows(result.calibrations)
     if result.gradients is not None:
-        files[layout.RECEPTIVE_FIELD] = layout.receptive_field_rows(result.gradients)
-        files[layout.GRADIENTS] = layout.gradient_arrays(result.gradients)
+        files[layout.RECEPTIVE_FIELD] = contents.receptive_field_rows(result.gradients)
+        files[layout.GRADIENTS] = contents.gradient_arrays(result.gradients)
     if result.comparison is not None:
         files[layout.COMPARISON] = result.comparison.rows
         if result.comparison.consistency:
@@ -76,7 +76,7 @@ def _of_result(result: Result) -> Mapping[str, Any]:
         if result.comparison.stepwise:
             files[layout.STEPWISE] = result.comparison.stepwise
         files[layout.SUMMARY] = _summary(result)
-        if images := layout.sample_arrays(result.comparison):
+        if images := contents.sample_arrays(result.comparison):
             files[layout.SAMPLES] = images
     return files
 

@@ -12,10 +12,9 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from omegaconf import DictConfig, OmegaConf
 
-from elslightning.runs.belonging import check_files
 from elslightning.runs.checkpoints import read_checkpoint
 from elslightning.runs.configuration import keys_of
-from elslightning.runs.layout import CHECKPOINT, CONFIG, HYDRA, METRICS
+from elslightning.runs.layout import CHECKPOINT, CONFIG, METRICS
 from elslightning.runs.metrics import STEP, read_metrics
 from elslightning.runs.paths import make_full
 from elslightning.runs.provenance import data_of, is_finished
@@ -66,7 +65,6 @@ def resumed(cfg: DictConfig, directory: Path) -> tuple[DictConfig, Stand]:
     Raises:
         InputError: if there is no such training, it has no checkpoint, cannot go on from it, or is finished.
     """
-    check_files(directory, CONFIG, HYDRA)
     saved = read_config(directory / CONFIG)
     if not isinstance(saved, DictConfig) or saved.get("verb") != "train":
         raise InputError(f"resume={directory} is not the directory of a training")

@@ -17,7 +17,7 @@ from elslightning.measurement.comparison import Comparison
 from elslightning.report import paper as publication
 from elslightning.report.figures import PRINT, class_grids, pairs, save_formats, scatter
 from elslightning.report.figures.patches import FLOOR
-from elslightning.runs.layout import calibration_rows
+from elslightning.runs.contents import calibration_rows
 from elslightning.runs.run import read_run
 from elslightning.system.errors import InputError
 

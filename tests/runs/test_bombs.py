@@ -12,7 +12,7 @@ from tiny import CONFIG
 
 from elslightning.networks import NetworkDenoiser, ResNet
 from elslightning.runs.checkpoints import load_network
-from elslightning.runs.layout import read_arrays
+from elslightning.runs.contents import read_arrays
 from elslightning.runs.targets import build
 from elslightning.system.errors import InputError
 from elslightning.system.files import write_arrays
