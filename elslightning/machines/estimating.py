@@ -14,7 +14,8 @@ from elslightning.machines.local import LocalScoreMachine
 from elslightning.machines.patches import PatchMachine
 from elslightning.system.errors import InputError
 
-EXACT, AUTO = "exact", "auto"
+EXACT = "exact"
+AUTO = "auto"
 AUTO_ACCURACY = 0.02
 """The standard error that is as good as none for the agreement of samples."""
 AUTO_FROM = 4_000_000

@@ -90,7 +90,7 @@ def compare(
             )
             for name, machine in again.items()
         }
-        doubted = {name: theory[name].doubtful for name in again}  # type: ignore[union-attr]
+        doubted: dict[str, Any] = {name: getattr(theory[name], "doubtful", None) for name in again}
         peers = {
             name: {
                 count: sample(peer, start, schedule, count, classes, what=f"{name}, {count} steps", **options)
