@@ -11,6 +11,8 @@ from elslightning.system.errors import InputError
 
 BUDGET = 2**28
 """Bytes that a chunk of distances may take."""
+ROUNDING = 1e-5
+"""Distances below this are those of equal points, which a product of matrices rounds; grey levels are farther apart."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,11 @@ class Manifold:
 
 
 def _chunks(a: Tensor, b: Tensor) -> Iterator[Float64[Tensor, "chunk n"]]:
-    """The distances from `a` to `b`, some rows at a time; without the rounding of a product of matrices."""
+    """The distances from `a` to `b`, some rows at a time; those of equal points are 0."""
     b = b.double()
     for part in a.split(max(1, BUDGET // (8 * len(b)))):
-        yield torch.cdist(part.double(), b, compute_mode="donot_use_mm_for_euclid_dist")
+        apart = torch.cdist(part.double(), b, compute_mode="use_mm_for_euclid_dist")
+        yield apart.where(apart > ROUNDING, 0.0)
 
 
 def patches_of(

@@ -22,12 +22,15 @@ from elslightning.measurement.candidates import sizes_only
 from elslightning.measurement.comparison import FURTHER, Comparison
 from elslightning.measurement.doubts import doubts
 from elslightning.measurement.gradients import GradientField
+from elslightning.measurement.novelty import ENDS
 from elslightning.measurement.result import Result, Samples
+from elslightning.report.page.creativity import Standing
 from elslightning.runs import contents, layout
 from elslightning.runs.belonging import CHECKSUM, FILES
 from elslightning.runs.run import read_run
 from elslightning.runs.writing import write
 from elslightning.system.errors import InputError
+from elslightning.system.files import write_csv
 from elslightning.testing import levels
 
 NAMES = st.sampled_from(["bbels", "ls", "is", "own machine"])
@@ -196,6 +199,8 @@ def a_result() -> Result:
 @pytest.mark.parametrize("name", layout.TABLES)
 def test_the_columns_that_are_written_are_those_of_the_class(tmp_path, name):
     write(a_result(), tmp_path)
+    measured = dict.fromkeys(ENDS, 0.5)
+    write_csv(tmp_path / layout.CREATIVITY, Standing({"network": {"novelty": measured}}, ["ls"], 1).rows())
     with (tmp_path / name).open(newline="") as file:
         heading = next(csv.reader(file))
     assert heading == list(layout.TABLES[name].__annotations__)

@@ -87,11 +87,9 @@ class Standing:
         new = {-1: "less new than", 0: "as new as", 1: "newer than"}[_against(own["novelty"], mark["novelty"])]
         measure = "fidelity" if "fidelity" in own and "fidelity" in mark else "patch_precision"
         alike = {-1: "less", 0: "just as much", 1: "more"}[_against(own[measure], mark[measure])]
-        held = (
-            "a classifier of these images is sure of them by" if measure == "fidelity" else "of its patches are typical"
-        )
-        share, other = tables.number(own[measure]["mean"]), tables.number(mark[measure]["mean"])
-        kept = f"{held} {share}" if measure == "fidelity" else f"{share} {held}"
+        share, other = tables.share(own[measure]["mean"]), tables.share(mark[measure]["mean"])
+        by_class = "a classifier of these images is sure of them by"
+        kept = f"{by_class} {share}" if measure == "fidelity" else f"{share} of its patches are like training patches"
         return (
             f"This network's samples are {new} images held out, and {alike} like the training images: "
             f"{tables.share(own['novelty']['mean'])} of a sample's pixels come from other images than the main one "
