@@ -27,7 +27,7 @@ from elslightning.system.files import read_config, read_json
 
 INTERVAL = ("median", "low", "high")
 """What a summary says of a measure."""
-MEDIANS = ("beyond_trivial", "difference")
+MEDIANS = ("beyond_trivial", "difference", "sample_error", "replica_r", "corrected_r")
 """Measures beside `MEASURES` of which a summary says that, if they apply."""
 
 
