@@ -80,9 +80,9 @@ def candidates(line: str, verbs: Sequence[str], tools: Sequence[str]) -> list[st
             return []
         return [found for option in options.get(key, ()) if (found := f"{key}={option}").startswith(word)]
     config = composed(verb if verb in verbs else verbs[0], before)
-    found = keys(config)
-    sections = {one.rpartition(".")[0] for one in found if "." in one}
-    ends = [f"{one}." if one in sections else f"{one}=" for one in found]
+    known = keys(config)
+    sections = {one.rpartition(".")[0] for one in known if "." in one}
+    ends = [f"{one}." if one in sections else f"{one}=" for one in known]
     ends += [f"{group}=" for group in options if group in config or group == "experiment"]
     ends += ["--multirun", "--cfg", "--help"] if word.startswith("-") else []
     if verb == "explain":

@@ -116,8 +116,8 @@ def _refuse_contradictions(given: dict[str, str], found: "Survey", place: str) -
         )
     if not found.classes and (_value(given, "denoiser.conditional") or "").lower() == "true":
         raise InputError(
-            f"denoiser.conditional=true, but {place} has no folders that are classes: leave denoiser.conditional out, or "
-            "put the images of every class into a folder of its own"
+            f"denoiser.conditional=true, but {place} has no folders that are classes: leave denoiser.conditional out, "
+            "or put the images of every class into a folder of its own"
         )
 
 
