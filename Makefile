@@ -4,7 +4,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do $(NEW
 NEW = $${name} -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 VENV := .venv
 BIN := $(VENV)/bin
-# The tests run in as many processes, of one thread each.
+# The tests run in as many processes, of one thread each, the longest files first: see tests/conftest.py.
 WORKERS ?= 2
 
 .PHONY: demo test lint audit clean
@@ -15,7 +15,7 @@ demo: $(VENV)/installed
 	@echo "look first at outputs/demo/report.html"
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -20,6 +20,8 @@ from elslightning.machines import SoftBoundaryBrokenScoreMachine as SoftBoundary
 from elslightning.machines import SoftEquivariantLocalScoreMachine as SoftEquivariantLocalScoreMachine
 from elslightning.machines import SoftLocalScoreMachine as SoftLocalScoreMachine
 from elslightning.machines.boundary_broken import BoundaryBrokenScoreMachine as BoundaryBrokenScoreMachine
+from elslightning.machines.canvas import Canvas as Canvas
+from elslightning.machines.dial import dialled as dialled
 from elslightning.machines.equivariant import EquivariantScoreMachine as EquivariantScoreMachine
 from elslightning.machines.equivariant_local import EquivariantLocalScoreMachine as EquivariantLocalScoreMachine
 from elslightning.machines.ideal import IdealScoreMachine as IdealScoreMachine
@@ -47,6 +49,9 @@ from elslightning.measurement.gradients import gradient_field as gradient_field
 from elslightning.measurement.measurement import Measurement as Measurement
 from elslightning.measurement.mosaic import memorisation as memorisation
 from elslightning.measurement.mosaic import mosaic as mosaic
+from elslightning.measurement.novelty import Novelty as Novelty
+from elslightning.measurement.novelty import Reference as Reference
+from elslightning.measurement.order import order_parameter as order_parameter
 from elslightning.measurement.settings import CalibrationSettings as CalibrationSettings
 from elslightning.measurement.settings import ComparisonSettings as ComparisonSettings
 from elslightning.networks.adapter import EpsDenoiser as EpsDenoiser

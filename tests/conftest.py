@@ -1,9 +1,12 @@
 """What every test runs under: checked signatures, a thread per core, no network; and what several rooms share."""
 
+import gc
 import importlib.util
 import os
+import pickle
 import signal
 import socket
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,11 +22,32 @@ import jaxtyping
 import pytest
 import torch
 
+# What is imported stays, and looking through it again and again for what could go takes a sixth of the time.
+gc.disable()
 # An int will do where a float is asked for, as in Python's own typing.
-checked = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
+_checked = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
+_made: dict[Any, Any] = {}
+
+
+def checked(signature: Any) -> Any:
+    """The check of a signature, by an empty function that has it. Those of functions within functions come again
+    whenever the outer one is called: what was made for an equal one, with the very same defaults, serves."""
+    if not isinstance(signature, types.FunctionType) or signature.__closure__:
+        return _checked(signature)
+    defaults = (*(signature.__defaults__ or ()), *(signature.__kwdefaults__ or {}).values())
+    annotations = tuple(signature.__annotations__.items())
+    key = (signature.__module__, signature.__qualname__, signature.__code__, annotations, *map(id, defaults))
+    try:
+        if key not in _made:
+            _made[key] = (_checked(signature), defaults)  # which are kept, so that no other one gets their place
+        return _made[key][0]
+    except TypeError:  # an annotation that cannot be looked up
+        return _checked(signature)
+
 
 # Modules whose signatures cannot be checked: numba reads these functions itself, and pytest rewrites those assertions.
 UNHOOKED = {
+    "elslightning.machines.approximate_loops",
     "elslightning.machines.loops",
     "elslightning.machines.ranking_loops",
     "elslightning.machines.soft_loops",
@@ -48,6 +72,47 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 # A suite that a shell put into the background ignores Ctrl-C, and so would the processes that it interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# With whole files given out in this order, no worker is left alone with a long one at the end.
+LONGEST = (
+    *("test_interruptions", "test_main", "test_sweeps", "test_report", "test_compiling", "test_disk", "test_offline"),
+    *("test_every_schedule", "test_ddp", "test_machines", "test_stopping", "test_brought_networks", "test_conf"),
+    *("test_report_browser", "test_resuming", "test_compatibility", "test_loggers", "test_adding_a_machine"),
+    *("test_same_training", "test_tour", "test_denoisers", "test_figures", "test_fuzz"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _read_once() -> Iterator[None]:
+    """Hydra reads and parses a file of the configuration once, and not for every command."""
+    from hydra._internal.core_plugins.file_config_source import FileConfigSource
+
+    load, found = FileConfigSource.load_config, {}
+
+    def loaded(self: Any, config_path: str) -> Any:
+        path = Path(self.path, config_path).with_suffix(".yaml")
+        if not path.is_file():
+            return load(self, config_path)
+        stat = path.stat()
+        key = (path, stat.st_mtime_ns, stat.st_size, self.provider)
+        if key not in found:
+            found[key] = pickle.dumps(load(self, config_path))
+        return pickle.loads(found[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FileConfigSource, "load_config", loaded)
+        yield
 
 
 @pytest.fixture(scope="module")

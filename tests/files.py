@@ -1,6 +1,7 @@
-"""Files of data sets, small and of noise: IDX, batches of CIFAR-10 as Python 2 wrote them, and images."""
+"""Files of data sets, small and of noise: IDX, batches of CIFAR-10 as Python 2 wrote them, and images; and of runs."""
 
 import gzip
+import json
 import struct
 from pathlib import Path
 
@@ -109,3 +110,16 @@ def write_images(folder, names, size=(12, 10)):
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         picture(size).save(folder / name)
+
+
+# Run directories.
+
+
+def unsealed(directory: Path) -> Path:
+    """A run whose configuration and results a test may edit: without the checksums that a version before had not."""
+    for name in ("run.json", "summary.json"):
+        if (directory / name).is_file():
+            content = json.loads((directory / name).read_text())
+            content = {key: value for key, value in content.items() if key not in ("files", "checksum")}
+            (directory / name).write_text(json.dumps(content))
+    return directory

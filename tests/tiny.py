@@ -1,18 +1,21 @@
 """What makes every run small, and ways to start one without a new process."""
 
 import contextlib
+import functools
+import inspect
 import io
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
+from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from elslightning.cli.composing import conf_dir
@@ -101,13 +104,28 @@ def cli(*arguments: str) -> Done:
 
 
 def undrawn(patch: pytest.MonkeyPatch) -> None:
-    """Has runs leave empty files in place of pictures."""
+    """Has runs draw no figures, and leave empty files in their place: only reports, papers and sweeps draw."""
 
-    def save(figure: object, path: Path) -> None:
+    def save(figure: Figure, path: Path) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).touch()
+        if figure.axes:
+            keep(figure, path)
+
+    keep = figures.save
+
+    def blank(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+        @functools.wraps(draw)
+        def drawn(*arguments: Any, **options: Any) -> Figure:
+            return Figure() if options.get("style", figures.SCREEN) is figures.SCREEN else draw(*arguments, **options)
+
+        return drawn
 
     patch.setattr(figures, "save", save)
+    for name in figures.__all__:
+        draw = getattr(figures, name)
+        if callable(draw) and "style" in inspect.signature(draw).parameters:
+            patch.setattr(figures, name, blank(draw))
 
 
 def train(directory: Path, *overrides: str) -> Path:

@@ -60,13 +60,15 @@ def resuming(words: list[str]) -> list[str]:
                 f"resume={name} takes the configuration of that run: only trainer.max_epochs, data.root, logger.* and "
                 f"trust can be set, not {key}; and data_changed and data.download"
             )
-    from elslightning.runs.layout import CHECKPOINT, CONFIG, OVERRIDES
+    from elslightning.runs.belonging import check_files
+    from elslightning.runs.layout import CHECKPOINT, CONFIG, HYDRA, OVERRIDES
     from elslightning.runs.run import read_overrides, started_in  # imports torch: not needed for help
 
     run = Path(name)
     for file in (CONFIG, OVERRIDES, CHECKPOINT):
         if not (run / file).is_file():
             raise InputError(f"resume={name}: there is no training to go on with, for it has no file {file}")
+    check_files(run, CONFIG, OVERRIDES, HYDRA)
     # Trust is asked for anew: the directory may be a stranger's.
     keys = {"trust", *(key_of(word) for word in words)}
     earlier = for_grammar(read_overrides(run) or [], base=started_in(run))

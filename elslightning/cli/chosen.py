@@ -15,11 +15,12 @@ from elslightning.measurement.factories import MachineFactory
 from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.settings import NETWORK
 from elslightning.networks import ScheduledDenoiser
-from elslightning.runs.belonging import check_one
+from elslightning.runs.belonging import check_files
 from elslightning.runs.brought import inherited_from
 from elslightning.runs.checkpoints import find_checkpoint, open_trained
 from elslightning.runs.configuration import inherit, keys_of, overrides_given, primitives
-from elslightning.runs.layout import CHECKPOINT, METRICS, SCALES, read_losses
+from elslightning.runs.layout import CHECKPOINT, METRICS, SCALES
+from elslightning.runs.metrics import read_losses
 from elslightning.runs.provenance import data_of
 from elslightning.runs.targets import build
 from elslightning.system.errors import InputError
@@ -137,11 +138,11 @@ def find_scales(cfg: DictConfig) -> dict[str, ParameterTable] | None:
         return dict.fromkeys(cfg.get("machines") or {}, table)
     if cfg.scales is not None:
         return load_scales(str(cfg.scales))
-    if cfg.checkpoint is not None:
+    if cfg.get("checkpoint") is not None:
         folder = find_checkpoint(cfg.checkpoint).parent
         beside = folder.parent / SCALES
         if folder.name == Path(CHECKPOINT).parent.name and beside.is_file():  # elsewhere, it would be any run's
-            check_one(beside)
+            check_files(folder.parent, SCALES)
             return load_scales(beside)
     return None
 

@@ -45,10 +45,9 @@ def keys(config: Any, place: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     if not isinstance(config, DictConfig):
         return found
-    for word, node in config.items_ex(resolve=False):
-        name = str(word)
-        key = f"{place}{name}"
-        if key in _OWN or name.startswith("_"):
+    for name, node in config.items_ex(resolve=False):
+        key = f"{place}{name!s}"
+        if key in _OWN or str(name).startswith("_"):
             continue
         found[key] = node
         found |= keys(node, f"{key}.")

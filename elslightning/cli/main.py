@@ -1,11 +1,13 @@
 """The command line: `elslightning <verb> [hydra overrides]`."""
 
+import gc
 import logging
 import os
 import signal
 import sys
 import traceback
 import warnings
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
@@ -40,6 +42,7 @@ VERBS = {
     "calibrate": "find the patch size per noise level with which machines agree best with a network, or denoise best",
     "compare": "sample a trained network and the machines from the same noise and measure how well they agree",
     "sample": "draw samples from a trained network or from a machine",
+    "create": "make images in the manner of a folder without training, as new as a dial says, and a gallery of them",
 }
 """What is done with a configuration, each in a run directory."""
 
@@ -79,26 +82,33 @@ class OutputDirectory(Callback):
     """Finds out before anything else whether the run directory can be written.
 
     Hydra writes its `.hydra/` before the job has looked at its input: what an earlier run left there is kept, to
-    be put back if the job is refused.
+    be put back if the job is refused, or, in a multirun, was finished before.
     """
 
     earlier: ClassVar[dict[Path, bytes]] = {}
+    sweep: ClassVar[Path | None] = None
+    """The directory of a multirun."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         self._find_free(config, "run")
         self._take(config.hydra.run.dir)
-        files = (Path(config.hydra.run.dir) / str(config.hydra.output_subdir)).glob("*.yaml")
-        OutputDirectory.earlier = {path: path.read_bytes() for path in files}
+        self._remember(config, Path(config.hydra.run.dir).glob)
+
+    def _remember(self, config: DictConfig, find: Callable[[str], Iterable[Path]]) -> None:
+        OutputDirectory.earlier = {path: path.read_bytes() for path in find(f"{config.hydra.output_subdir}/*.yaml")}
 
     @classmethod
-    def restore(cls) -> None:
-        """Puts back what was there before this run."""
+    def restore(cls, directory: Path) -> None:
+        """Puts back what was in the directory of a job before this run."""
         for path, content in cls.earlier.items():
-            path.write_bytes(content)
+            if path.absolute().parent.parent == directory.absolute():
+                path.write_bytes(content)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         self._find_free(config, "sweep")
         self._take(config.hydra.sweep.dir)
+        OutputDirectory.sweep = Path(config.hydra.sweep.dir)
+        self._remember(config, OutputDirectory.sweep.rglob)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Reports, and exits if a job is not finished."""
@@ -202,9 +212,17 @@ def _hydra(verb: str, words: list[str], debugging: bool) -> None:
     added = {"HYDRA_FULL_ERROR": "1", _NOT_ASKED_FOR: "1"} if "HYDRA_FULL_ERROR" not in os.environ else {}
     os.environ |= added
     multirun.register()
+    OutputDirectory.sweep = None
+    # What is imported stays; looking through it again and again for what could go takes a sixth of the time.
+    gc.disable()
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(task)()
+    except STOPS as stop:
+        if OutputDirectory.sweep is not None:  # not with one job alone, which may have said how
+            stop.__notes__ = [multirun.how_to_go_on(OutputDirectory.sweep)]
+        raise
     finally:
+        gc.enable()
         Locks.release()
         sys.argv = command_line
         for name in added:
@@ -227,18 +245,18 @@ def _run(cfg: DictConfig, debugging: bool) -> float | None:
         # Hydra may change the working directory, and whoever works with what is left here may be elsewhere.
         make_full(cfg, HydraConfig.get().runtime.cwd)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            try:
-                return multirun.run_job(lambda: _work(cfg, directory), directory, debugging=debugging)
-            except STOPS as stop:
-                # Not with this job alone, which may have said how.
-                stop.__notes__ = [multirun.how_to_go_on()]
-                raise
+            return multirun.run_job(
+                lambda: _work(cfg, directory),
+                directory,
+                debugging=debugging,
+                put_back=lambda: OutputDirectory.restore(directory),
+            )
         return _work(cfg, directory)
     except Exception as error:  # here, for Hydra would add a line of its own
         if isinstance(error, OSError) and error.errno is not None and error.filename is None:
             error.filename = str(directory)  # a full disk names no file
         if isinstance(error, InputError):
-            OutputDirectory.restore()
+            OutputDirectory.restore(directory)
         if isinstance(error, ElslightningError) and follows() and told(error):
             sys.exit(error.exit_code)  # the first one says it
         _fail(error, debugging)
@@ -247,6 +265,7 @@ def _run(cfg: DictConfig, debugging: bool) -> float | None:
 def _work(cfg: DictConfig, directory: Path) -> float | None:
     from elslightning.cli import verbs  # imports torch and lightning: not needed for help
 
+    gc.enable()
     found = verbs.run(cfg, directory)
     Locks.check()
     if not follows():

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
@@ -18,6 +17,7 @@ from elslightning.cli.arguments import follows
 from elslightning.cli.composing import sweeps_dir
 from elslightning.runs.configuration import key_of
 from elslightning.system.errors import ElslightningError, InputError, LaunchError
+from elslightning.system.locking import Locks
 
 SWEEP_DIR = "hydra.sweep.dir"
 
@@ -34,7 +34,13 @@ def register() -> None:
     Plugins.instance().register(SweepsPath)
 
 
-def run_job(run: Callable[[], float | None], directory: Path, *, debugging: bool = False) -> float | None:
+def run_job(
+    run: Callable[[], float | None],
+    directory: Path,
+    *,
+    debugging: bool = False,
+    put_back: Callable[[], None] = lambda: None,
+) -> float | None:
     """Runs a job of a multirun, unless it is finished; a failure is written down and printed, not raised.
 
     Hydra has written the job's `.hydra/` already. Where several processes do the job together, the first one writes.
@@ -43,6 +49,7 @@ def run_job(run: Callable[[], float | None], directory: Path, *, debugging: bool
         run: does it; returns what sweepers may maximise.
         directory: the job's.
         debugging: print the tracebacks of failures.
+        put_back: restores the `.hydra/` of a job that is not done.
 
     Returns:
         What `run` returned, now or then; NaN if it failed.
@@ -56,9 +63,16 @@ def run_job(run: Callable[[], float | None], directory: Path, *, debugging: bool
     earlier = read_job(directory)
     if earlier.status == FINISHED:
         print(f"job {directory.name} is finished already")
+        put_back()
         return earlier.objective
     job, first = Job(directory, earlier.overrides), not follows()
     if first:
+        try:
+            Locks.take(directory)
+        except InputError as error:  # whoever works there writes down how it ends
+            print(f"elslightning: error: {error}", file=sys.stderr)
+            put_back()
+            return math.nan
         (directory / JOB).unlink(missing_ok=True)
         print(f"job {directory.name}: {' '.join(job.overrides)}")
     start = time.monotonic()
@@ -80,14 +94,14 @@ def run_job(run: Callable[[], float | None], directory: Path, *, debugging: bool
         job = replace(job, status=FINISHED, objective=objective)
     if first:
         replace(job, seconds=round(time.monotonic() - start, 3)).write()
+        Locks.release(directory)
     return objective
 
 
-def how_to_go_on() -> str:
-    """What to do after a multirun was stopped: its jobs that are finished are not done again."""
-    hydra = HydraConfig.get()
+def how_to_go_on(directory: str | Path) -> str:
+    """What to do after the multirun of a directory was stopped: its jobs that are finished are not done again."""
     given = any(key_of(word) == SWEEP_DIR for word in sys.argv[1:])
-    there = "" if given else f" and {shlex.quote(f'{SWEEP_DIR}={Path(hydra.sweep.dir).absolute()}')}"
+    there = "" if given else f" and {shlex.quote(f'{SWEEP_DIR}={Path(directory).absolute()}')}"
     return f"go on with the same command{there}: jobs that are finished are not done again"
 
 

@@ -19,6 +19,8 @@ from elslightning.cli.chosen import (
     scales_of_source,
     scales_to_compare_with,
 )
+from elslightning.cli.creating import check_together as check_creation
+from elslightning.cli.creating import value_problems
 from elslightning.data import SIDES, ImageDataModule
 from elslightning.diffusion.border import PADDING_MODES
 from elslightning.diffusion.denoiser import Denoiser
@@ -165,6 +167,8 @@ def _check_values(verb: str, config: Section, found: Findings) -> None:
             found.add(*flag(key, config[key]))
     if config.get("label") is not None:
         found.add(*whole("label", config["label"], 0))
+    if verb == "create":
+        found.add(*value_problems(config))
     if verb == "train":
         trainer = config["trainer"]
         found.add(*whole("trainer.max_epochs", trainer["max_epochs"], -1))
@@ -272,6 +276,11 @@ def _check_together(
     if data is None or None in (parts["schedule"], parts["calibration"], parts["comparison"], *machines.values()):
         return
     side = data.image_size or SIDES.get(data.dataset)
+    if cfg.verb == "create":
+        if not found.problems:
+            with found.of():
+                check_creation(cfg, parts, side)
+        return
     backbone: Any = getattr(network, "backbone", None)
     if side is not None and hasattr(backbone, "check_sides"):
         with found.of():

@@ -23,18 +23,21 @@ from elslightning.cli.chosen import (
     scales_to_compare_with,
     source,
 )
+from elslightning.cli.creating import create as created_by
+from elslightning.cli.creating import write_all
 from elslightning.cli.preflight import Parts, check
 from elslightning.data import ImageDataModule, Split
 from elslightning.diffusion.sampling import sample as draw
 from elslightning.diffusion.schedule import Schedule
 from elslightning.machines.parameters import ParameterTable
 from elslightning.measurement.consistency import consistency
+from elslightning.measurement.creation import Creation
 from elslightning.measurement.doubts import doubts
 from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.result import Result, Samples
 from elslightning.networks import NetworkDenoiser, ScheduledDenoiser
 from elslightning.report import figures
-from elslightning.runs.belonging import FILES, checksums
+from elslightning.runs.belonging import FILES, checksums, configuration_checksums
 from elslightning.runs.checkpoints import find_checkpoint, written_checkpoint
 from elslightning.runs.configuration import inheritance, overrides_given, primitives
 from elslightning.runs.layout import FIGURES
@@ -64,7 +67,7 @@ from elslightning.training.task import DenoisingTask
 from elslightning.training.writers import WholeCheckpoints
 
 
-def run(cfg: DictConfig, directory: Path) -> Result | Samples | None:
+def run(cfg: DictConfig, directory: Path) -> Result | Samples | Creation | None:
     """Does what `cfg.verb` says; returns what it found, if anything.
 
     Raises:
@@ -172,7 +175,7 @@ def calibrate(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
     measurement = _measurement(cfg, parts, keep=Kept(directory / KEPT))
     measurement.check(network, data.train_images, labels, schedule)
     device, images = find_device(cfg.device), data.train_images
-    record = _describe(cfg, data, device, trained_on)
+    record = _describe(cfg, directory, data, device, trained_on)
     if network is None:  # nothing else says where to work
         images = images.to(device)
     else:
@@ -188,7 +191,7 @@ def compare(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
     _load(data)
     measurement = _measurement(cfg, parts, scales_to_compare_with(cfg), Kept(directory / KEPT))
     device = find_device(cfg.device)
-    record = _describe(cfg, data, device, trained_on)
+    record = _describe(cfg, directory, data, device, trained_on)
     result = measurement.run(network.to(device), data.train_images, data.train_labels, network.schedule, Bars())
     result = replace(result, losses=losses_beside(cfg.checkpoint))
     return _written(result, cfg, directory, record, measurement.comparison.schedule(network.schedule))
@@ -199,7 +202,7 @@ def _written(result: Result, cfg: DictConfig, directory: Path, record: dict[str,
     write_record(directory, record)
     written = write(result, directory)
     if result.comparison is None:  # there is no summary that could say what belongs together
-        write_record(directory, record | {FILES: checksums(written)})
+        write_record(directory, record | {FILES: record[FILES] | checksums(written)})
     figures.save_all(figures.of_result(result, schedule), directory)
     Kept(directory / KEPT).clear()
     _warn_of(doubts(result))
@@ -235,7 +238,7 @@ def sample(cfg: DictConfig, directory: Path, parts: Parts) -> Samples:
     noise = torch.randn(cfg.num_samples, *data.train_images.shape[1:], generator=generator)
     labels = sample_labels(cfg, denoiser, data)
     classes = None if labels is None else labels.to(device)
-    record = _describe(cfg, data, device, trained_on)
+    record = _describe(cfg, directory, data, device, trained_on)
     samples = draw(
         denoiser.to(device),
         noise.to(device),
@@ -251,6 +254,17 @@ def sample(cfg: DictConfig, directory: Path, parts: Parts) -> Samples:
     write(drawn, directory)
     figures.save(figures.first_samples(drawn.samples), directory / FIGURES / "samples.png")
     return drawn
+
+
+def create(cfg: DictConfig, directory: Path, parts: Parts) -> Creation:
+    """Makes images in the manner of the data, without a network, and measures how new they are."""
+    data = parts.data
+    _load(data)
+    record = _describe(cfg, directory, data, find_device(cfg.device))
+    created = created_by(cfg, parts)
+    write_record(directory, record)
+    write_all(created, parts.schedule, directory)
+    return created
 
 
 def _network_and_parts(cfg: DictConfig) -> tuple[ScheduledDenoiser, Parts, str | None]:
@@ -291,10 +305,11 @@ def _report(cfg: DictConfig, directory: Path) -> None:
 
 
 def _describe(
-    cfg: DictConfig, data: ImageDataModule, device: torch.device, trained_on: str | None = None
+    cfg: DictConfig, directory: Path, data: ImageDataModule, device: torch.device, trained_on: str | None = None
 ) -> dict[str, Any]:
     """What run.json says: taken before the work begins, and written with its results."""
     record = describe(seed=cfg.seed, data=data, device=device, overrides=overrides_given())
+    record[FILES] = configuration_checksums(directory)
     if trained_on is None:
         return record
     record["trained_on_sha256"] = trained_on
@@ -303,9 +318,10 @@ def _describe(
     return record
 
 
-VERBS: dict[str, Callable[[DictConfig, Path, Parts], Result | Samples | None]] = {
+VERBS: dict[str, Callable[[DictConfig, Path, Parts], Result | Samples | Creation | None]] = {
     "train": train,
     "calibrate": calibrate,
     "compare": compare,
     "sample": sample,
+    "create": create,
 }

@@ -2,6 +2,7 @@
 
 For one displacement between a pixel and its candidate, the squared distances of all patches are box sums of one
 image of squared differences, so that a pair of pixel and candidate costs about the same for every patch size.
+Of a pixel outside the range of training pixels, only what sets candidates apart is summed, see `reflected`.
 Sixty-four training images lie innermost, side by side in the vector registers. Box sums are formed from prefix
 and suffix sums of blocks of P (van Herk's scheme), never by subtraction, so rounding stays relative to the
 distance itself however small it is. Pairs that together cannot weigh 2⁻²³ of the sum are not exponentiated.
@@ -25,9 +26,9 @@ from elslightning.machines.loops import NO_CANDIDATE, add_block
 FAR = 1e6
 """A scaled pixel so far from all others that a patch around it has no weight; it fills the lanes left over."""
 
-LARGEST_COMPILED = 30.0
-"""The greatest number in a noisy image that the loops take: noise never is, and the distance, which they form itself,
-grows with its square, and with the distance its rounding."""
+LARGEST_COMPILED = 1000.0
+"""The greatest number in a noisy image that the loops take; what a network returns at the beginning of its training, at
+small alpha_bar, may be hundreds. The rounding of what they form (see `reflected`) grows with it."""
 FAINTEST_COMPILED = 1e-12
 """The least alpha_bar that they take: below it, what fills the lanes left over would no longer be far."""
 
@@ -79,6 +80,19 @@ def aligned(*shape: int) -> np.ndarray:
     return room[start : start + count].reshape(shape)
 
 
+def reflected(queries: np.ndarray, signal: np.ndarray) -> np.ndarray:
+    """Queries as the loops take them: (batch, 2, channel, height, width), of every pixel q the numbers c and 2 q - c.
+
+    A training pixel p, scaled by s = sqrt(alpha_bar), lies between -s and s; c is what lies there nearest to q. Of
+    `(q - p)² = (c - p) (2 q - c - p) + (q - c)²` the last term is the same for all candidates, and cancels in the
+    softmax; however large, it is never formed. The factors of the other one have the same sign, so that sums of it lose
+    nothing.
+    """
+    limit = signal[:, None, None, None]
+    near = queries.clip(-limit, limit)
+    return np.stack([near, 2 * queries - near], axis=1)
+
+
 def candidate_sums(
     x_t: Tensor,
     alpha_bar: Tensor,
@@ -102,8 +116,8 @@ def candidate_sums(
         One average for each patch size.
     """
     batch, channels, height, width = x_t.shape
-    queries = x_t.numpy()
     signal = alpha_bar.sqrt().float().numpy()
+    queries = reflected(x_t.numpy(), signal)
     power = (1 / (2 * (1 - alpha_bar))).numpy()
     sharpness = (power / math.log(2)).astype(np.float32)
     candidates = len(images) * len(rows.lengths) * len(columns.lengths)

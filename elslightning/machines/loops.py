@@ -49,12 +49,12 @@ def _sum_columns(
 ) -> None:
     """Squared differences of one displacement, and their sums over windows of `2 radius + 1` rows.
 
-    `squares[c keep + a] = Σ (query - scale image)²` over channels, at row a and column c of two tables; with
-    `keep = 0`, of one column after the other. `sums[c step + a]` is over the window around row a, for the rows
-    first … -first - 1. A window's sum is a suffix sum of one block of P rows plus a prefix sum of the next (van
-    Herk), so nothing is ever subtracted.
+    `squares[c keep + a] = Σ (query[0] - scale image) (query[1] - scale image)` over channels, at row a and column c of
+    two tables; with `keep = 0`, of one column after the other. `sums[c step + a]` is over the window around row a, for
+    the rows first … -first - 1. A window's sum is a suffix sum of one block of P rows plus a prefix sum of the next
+    (van Herk), so nothing is ever subtracted.
     """
-    channels, height, width = query.shape
+    _, channels, height, width = query.shape
     size = 2 * radius + 1
     signal = splat(scale)
     for c in range(columns.shape[1]):
@@ -67,8 +67,8 @@ def _sum_columns(
             if v >= 0 and y >= 0:
                 for channel in range(channels):
                     patch = signal * load(images, (channel * height + z) * width + w)
-                    difference = splat(query[channel, y, v]) - patch
-                    square = square + difference * difference
+                    near, mirrored = splat(query[0, channel, y, v]), splat(query[1, channel, y, v])
+                    square = square + (near - patch) * (mirrored - patch)
             store(squares, c * keep + a, square)
             if a < first - radius:
                 continue
@@ -199,11 +199,12 @@ def add_block(
 ) -> None:
     """Adds a block of training images (channel, height, width, LANES) for every query, radius and displacement.
 
-    `signal` is sqrt(alpha_bar) per query. A table of rows says, for one displacement, which rows of query and
-    training image are compared with each other, or -1 where both are beyond the border; for a radius, all but so many
-    at either end of it are outputs, as `row_firsts` says. Columns alike. `best` holds, per query and radius, the
-    distance of the nearest candidate of each pixel, and beyond which one has no weight to speak of; `weight` and
-    `weighted` are the running sums. The last four arguments are workspace; `running` comes and goes as zeros.
+    `queries` are those of `compiled.reflected`; `signal` is sqrt(alpha_bar) per query. A table of rows says, for one
+    displacement, which rows of query and training image are compared with each other, or -1 where both are beyond the
+    border; for a radius, all but so many at either end of it are outputs, as `row_firsts` says. Columns alike. `best`
+    holds, per query and radius, the distance of the nearest candidate of each pixel, and beyond which one has no weight
+    to speak of; `weight` and `weighted` are the running sums. The last four arguments are workspace; `running` comes
+    and goes as zeros.
     """
     step = rows.shape[2]
     for n in range(len(queries)):

@@ -91,6 +91,17 @@ class ScoreMachine(Denoiser):
         self.check_inputs(x_t, alpha_bar, labels)
         return self._evaluate(x_t, alpha_bar, labels, self._setting_at(alpha_bar)[:, None])[0]
 
+    @property
+    def replica(self) -> "ScoreMachine | None":
+        """The same machine with other draws, where its posterior means rest on draws that have an error; else None."""
+        return None
+
+    @property
+    def doubtful(self) -> float | None:
+        """The share of pixels, of all that it has evaluated, whose error is above what was asked or cannot be trusted;
+        None of a machine without errors."""
+        return None
+
     @torch.no_grad()
     def sweep_settings(
         self,

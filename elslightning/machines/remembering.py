@@ -40,6 +40,17 @@ class Remembering(Denoiser):
         self.conditional = machine.conditional
         self.image_shape = machine.image_shape
 
+    @property
+    def replica(self) -> "Remembering | None":
+        """The machine's replica, remembering."""
+        other = self.machine.replica
+        return None if other is None else remembering(other, self.keep)
+
+    @property
+    def doubtful(self) -> float | None:
+        """As `ScoreMachine.doubtful`, of what was not remembered."""
+        return self.machine.doubtful
+
     def forward(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None = None) -> Images:
         """The posterior mean of the machine, worked out or remembered; arguments and errors are the machine's."""
         self.machine.check_inputs(x_t, alpha_bar, labels)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from elslightning.machines.compiled import FAR, Axis, aligned, axis
+from elslightning.machines.compiled import FAR, Axis, aligned, axis, reflected
 from elslightning.machines.kernels import Partial, merge
 from elslightning.machines.lanes import LANES, PART
 from elslightning.machines.loops import NO_CANDIDATE
@@ -74,6 +74,7 @@ class SoftSums:
         self.windows = windows
         self.threads = threads
         self.signal = alpha_bar.sqrt().float().numpy()
+        self.reflected = reflected(self.queries, self.signal)
         self.power = (1 / (2 * (1 - alpha_bar))).numpy()
         self.sharpness = (self.power / math.log(2)).astype(np.float32)
         order = sorted({window.radius for window in windows})
@@ -171,7 +172,7 @@ class SoftSums:
                 block[..., : len(members)] = members.transpose(1, 2, 3, 0)
                 block[..., len(members) :] = far
                 add_soft_block(
-                    self.queries[part],
+                    self.reflected[part],
                     self.signal[part],
                     block,
                     *self.rows,

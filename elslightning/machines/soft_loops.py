@@ -28,8 +28,9 @@ from elslightning.machines.loops import flush, lower
 
 @compiled
 def _square(query: Any, scale: Any, images: Any, rows: Any, columns: Any, squares: Any, step: int) -> None:
-    """`squares[c step + a] = Σ (query - scale image)²` over channels, at row a and column c of two tables."""
-    channels, height, width = query.shape
+    """`squares[c step + a] = Σ (query[0] - scale image) (query[1] - scale image)` over channels, at row a and column c
+    of two tables."""
+    _, channels, height, width = query.shape
     signal = splat(-scale)
     for c in range(columns.shape[1]):
         v, w = columns[0, c], columns[1, c]
@@ -39,8 +40,8 @@ def _square(query: Any, scale: Any, images: Any, rows: Any, columns: Any, square
             if v >= 0 and y >= 0:
                 for channel in range(channels):
                     patch = load(images, (channel * height + z) * width + w)
-                    difference = fused(signal, patch, splat(query[channel, y, v]))
-                    square = fused(difference, difference, square)
+                    near = fused(signal, patch, splat(query[0, channel, y, v]))
+                    square = fused(near, fused(signal, patch, splat(query[1, channel, y, v])), square)
             store(squares, c * step + a, square)
 
 
@@ -216,8 +217,8 @@ def add_soft_block(
 ) -> None:
     """Adds a block of training images (channel, height, width, LANES) for every query, window and displacement.
 
-    Tables of rows and columns, `signal`, `best`, `weight` and `weighted` are as in `loops.add_block`. A window s is
-    `2 radii[s] + 1` wide and has the weights taps[s] along either axis. In the first pass, where there are no
+    Queries, tables of rows and columns, `signal`, `best`, `weight` and `weighted` are as in `loops.add_block`. A window
+    s is `2 radii[s] + 1` wide and has the weights taps[s] along either axis. In the first pass, where there are no
     `responses`, the softmax runs. In the second one `best` and `share`, one over the sum of the weights, are given, and
     response n of window of[n] adds to `painted[:, n]`. The arguments after `painted` are workspace; `running` and
     `painting` come and go as zeros.

@@ -1,5 +1,7 @@
 """Agreement of two images, measure by measure, and the median over pairs with its interval."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -46,20 +48,36 @@ def median_interval(
     The median of an even number of values is the mean of the middle two. Resamples are drawn one after the other, so
     many at once that memory does not depend on the number of values, which changes no number.
     """
+    low, high = _percentiles(values, _medians, level, resamples, seed)
+    return float(values.quantile(0.5)), low, high
+
+
+def mean_interval(
+    values: Float[Tensor, " units"], *, level: float = 0.95, resamples: int = 4000, seed: int = 0
+) -> tuple[float, float, float]:
+    """The mean, such as a share, and its bootstrap percentile interval, as (mean, low, high); see `median_interval`."""
+    low, high = _percentiles(values.double(), _means, level, resamples, seed)
+    return float(values.double().mean()), low, high
+
+
+def _percentiles(
+    values: Tensor, statistic: Callable[..., Tensor], level: float, resamples: int, seed: int
+) -> tuple[float, float]:
+    """The ends of the interval that holds a share `level` of a statistic of resamples."""
     generator = torch.Generator().manual_seed(seed)
     at_once = max(1, _DRAWN // len(values))
-    medians = torch.cat(
-        [_medians(values, min(at_once, resamples - n), generator) for n in range(0, resamples, at_once)]
-    )
+    found = torch.cat([statistic(values, min(at_once, resamples - n), generator) for n in range(0, resamples, at_once)])
     tail = (1 - level) / 2
-    return (
-        float(values.quantile(0.5)),
-        float(medians.quantile(tail)),
-        float(medians.quantile(1 - tail)),
-    )
+    return float(found.quantile(tail)), float(found.quantile(1 - tail))
 
 
 def _medians(values: Float[Tensor, " pairs"], count: int, generator: torch.Generator) -> Float[Tensor, " count"]:
     """The medians of so many resamples."""
     draws = torch.randint(len(values), (count, len(values)), generator=generator)
     return values[draws].quantile(0.5, dim=1)
+
+
+def _means(values: Float[Tensor, " units"], count: int, generator: torch.Generator) -> Float[Tensor, " count"]:
+    """The means of so many resamples."""
+    draws = torch.randint(len(values), (count, len(values)), generator=generator)
+    return values[draws].mean(dim=1)

@@ -82,6 +82,15 @@ def compare(
             name: sample(machine, start, schedule, steps, classes, skip=skip, what=f"{name}, {steps} steps", **options)
             for name, machine in theory.items()
         }
+        # Machines that draw their candidates sample once more, with other draws: that tells their error.
+        again = {name: replica for name, machine in theory.items() if (replica := getattr(machine, "replica", None))}
+        replicas = {
+            name: sample(
+                machine, start, schedule, steps, classes, skip=skip, what=f"{name}, replica, {steps} steps", **options
+            )
+            for name, machine in again.items()
+        }
+        doubted: dict[str, Any] = {name: getattr(theory[name], "doubtful", None) for name in again}
         peers = {
             name: {
                 count: sample(peer, start, schedule, count, classes, what=f"{name}, {count} steps", **options)
@@ -116,7 +125,12 @@ def compare(
     truths = {count: whole(part) for count, part in truths.items()}
     predictions = {name: whole(part) for name, part in predictions.items()}
     peers = {name: {count: whole(part) for count, part in parts.items()} for name, parts in peers.items()}
-    comparison = Comparison([], truths, predictions, labels, peers)
+    replicas = {name: whole(part) for name, part in replicas.items()}
+    doubtful = {
+        name: float(whole(start.new_full((len(start),), share or 0.0).double()).mean())
+        for name, share in doubted.items()
+    }
+    comparison = Comparison([], truths, predictions, labels, peers, replicas=replicas, doubtful=doubtful)
     trivial = [predictions[name] for name in KNOWN if name in predictions]
     everyone = [*truths.values(), *predictions.values(), *(part for parts in peers.values() for part in parts.values())]
     nearest = {} if bank is None else {id(images): nearest_ratio(images, bank) for images in everyone}

@@ -12,6 +12,7 @@ from torch import Tensor
 from elslightning.machines.registry import BASELINE, the_theory
 from elslightning.measurement.agreement import MEASURES, median_interval
 from elslightning.measurement.novelty import MEMORISED
+from elslightning.measurement.replicas import against
 from elslightning.measurement.table import summary_table
 
 FURTHER = ("beyond_trivial", "nearest_ratio", "network_nearest_ratio", "network_outside")
@@ -38,6 +39,8 @@ class Comparison:
             the network, and number of steps that the sample took.
         handover: dictionaries with the columns of `handover.csv`, see `elslightning.measurement.handover`.
         stepwise: dictionaries with the columns of `stepwise.csv`, see `elslightning.measurement.stepwise`.
+        replicas: second samples, alike, of machines that draw their candidates: with other draws.
+        doubtful: of these machines, the share of pixels whose error could not be trusted.
     """
 
     rows: list[dict[str, Any]]
@@ -48,6 +51,8 @@ class Comparison:
     consistency: list[dict[str, Any]] = field(default_factory=list)
     handover: list[dict[str, Any]] = field(default_factory=list)
     stepwise: list[dict[str, Any]] = field(default_factory=list)
+    replicas: dict[str, Tensor] = field(default_factory=dict)
+    doubtful: dict[str, float] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -71,7 +76,7 @@ class Comparison:
     def values(self, machine: str, network_steps: int, measure: str = "pearson_r") -> Float[Tensor, " pairs"]:
         """One measure for all pairs, in their order, float64; empty where it does not apply."""
         rows = [row for row in self.rows if (row["machine"], row["network_steps"]) == (machine, network_steps)]
-        found = [row[measure] for row in sorted(rows, key=lambda row: row["pair"]) if row[measure] is not None]
+        found = [row[measure] for row in sorted(rows, key=lambda row: row["pair"]) if row.get(measure) is not None]
         return torch.tensor(found, dtype=torch.float64)
 
     @property
@@ -97,6 +102,8 @@ class Comparison:
         - `difference`: see `difference`.
         - `memorised`: the share of samples that are training images again; see `elslightning.measurement.novelty`.
         - `outside`: the share of the values of the network's samples that lie outside of [-1, 1], see there.
+        - `sample_error`, `replica_r`, `corrected_r`, `doubtful`: of machines that draw their candidates only, see
+          `elslightning.measurement.replicas`.
         - `handover`: the Pearson r of samples that the machine went on with after so many steps of the network.
         """
         return copy.deepcopy(self._summary)
@@ -119,6 +126,13 @@ class Comparison:
                     apart = self.difference(machine, steps)
                     entry["difference"] = None if apart is None else _median(apart)
                     entry["memorised"] = self._memorised(machine, steps, "nearest_ratio")
+                if machine in self.replicas:
+                    pairs_r = self.values(machine, steps)
+                    entry |= {
+                        measure: _median(values)
+                        for measure, values in against(self.machines[machine], self.replicas[machine], pairs_r).items()
+                    }
+                    entry["doubtful"] = self.doubtful.get(machine)
                 machines[machine][str(steps)] = entry
         pairs = len({row["pair"] for row in self.rows})
         taken = next((row["steps"] for row in self.rows if row["machine"] not in self.peers), None)

@@ -11,10 +11,15 @@ from elslightning.machines.registry import TRIVIAL, display_name
 from elslightning.measurement.agreement import MEASURES, median_interval
 from elslightning.measurement.alarms import alarms
 from elslightning.measurement.calibration import Calibration
+from elslightning.measurement.comparison import Comparison
 from elslightning.measurement.result import Result
 
 FEW_PAIRS = 30
 """Below this, the interval of a median rests on a handful of values around it."""
+MOST_DOUBTFUL = 0.01
+"""A greater share of pixels with errors that cannot be trusted is said."""
+ALIKE = 0.98
+"""Replicas that agree less take more than a hundredth of r."""
 ENDS = {
     PATCH_SIZE: (1,),
     "softness": (math.inf,),
@@ -43,7 +48,25 @@ def doubts(result: Result, steps: int | None = None, theories: Sequence[str] | N
     pairs = len({row["pair"] for row in comparison.rows})
     whole = all(measure in row for row in comparison.rows for measure in MEASURES)
     told = alarms(comparison.summary() if whole else {}, result.losses)
-    return [*told, *_too_few(pairs), *found, *_overlapping(values, against)]
+    return [*told, *_drawn(comparison, against), *_too_few(pairs), *found, *_overlapping(values, against)]
+
+
+def _drawn(comparison: Comparison, steps: int) -> Iterator[str]:
+    """Says so of machines that drew their candidates with an error that is felt, or that cannot be trusted."""
+    for machine in comparison.replicas:
+        entry = comparison.summary()["machines"][machine][str(steps)]
+        share, r = entry["doubtful"] or 0.0, entry["replica_r"]["median"]
+        if share > MOST_DOUBTFUL:
+            yield (
+                f"Errors that cannot be trusted: {display_name(machine)} draws its candidates, and at {share:.1%} of "
+                f"the pixels that it evaluated the error is above what was asked, or rests on few draws. "
+                f"machines.{machine}.accuracy=exact looks at all of them."
+            )
+        if r < ALIKE:
+            yield (
+                f"Draws that are felt: two samples of {display_name(machine)} with other draws agree with r = {r:.3f} "
+                f"only. A smaller machines.{machine}.accuracy makes the error of the samples smaller."
+            )
 
 
 def _too_few(pairs: int) -> Iterator[str]:

@@ -103,7 +103,7 @@ class Mosaic:
             yield {"sample": sample} | {name: column[sample].item() for name, column in columns.items()}
 
 
-def mosaic(attribution: Attribution, *, circular: bool) -> Mosaic:
+def mosaic(attribution: Attribution, *, circular: bool, around: tuple[int, ...] | None = None) -> Mosaic:
     """The mosaic of the first sources of an attribution.
 
     Tiles are connected as they are seen: they do not continue across the border, whatever the machine.
@@ -111,6 +111,7 @@ def mosaic(attribution: Attribution, *, circular: bool) -> Mosaic:
     Args:
         attribution: of a batch of images, each at its one noise level.
         circular: whether source patches wrap around the border (ELS and ES), so that offsets count modulo the image.
+        around: (height, width) of the training images, where they are of another size.
 
     >>> one = torch.ones(1, 2, 2, 1)
     >>> own = torch.tensor([[0, 0], [1, 1]]).reshape(one.shape)
@@ -125,7 +126,10 @@ def mosaic(attribution: Attribution, *, circular: bool) -> Mosaic:
     height, width = image.shape[1:]
     down, right = row - torch.arange(height)[:, None], column - torch.arange(width)
     if circular:
-        down, right = ((offset + side // 2) % side - side // 2 for offset, side in ((down, height), (right, width)))
+        sides = around or (height, width)
+        down, right = (
+            (offset + side // 2) % side - side // 2 for offset, side in zip((down, right), sides, strict=True)
+        )
     tile = torch.from_numpy(_tiles(torch.stack([image, down, right], dim=-1).numpy()))
     return Mosaic(tile, image, down, right, attribution.weight[..., 0])
 

@@ -108,7 +108,7 @@ def summary_scalars(summary: Mapping[str, Any]) -> dict[str, float]:
             scalars[f"{prefix}/pearson_r_median"] = entry["pearson_r"]["median"]
             scalars[f"{prefix}/pearson_r_low"] = entry["pearson_r"]["low"]
             scalars[f"{prefix}/pearson_r_high"] = entry["pearson_r"]["high"]
-            for measure in ("beyond_trivial", "difference"):
+            for measure in ("beyond_trivial", "difference", "corrected_r", "replica_r", "sample_error"):
                 if entry.get(measure) is not None:
                     scalars[f"{prefix}/{measure}_median"] = entry[measure]["median"]
             for share in SHARES:

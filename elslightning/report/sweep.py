@@ -5,20 +5,36 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from elslightning.machines.registry import MACHINES
 from elslightning.machines.scales import load_scales
 from elslightning.measurement.result import summary_scalars
+from elslightning.measurement.settings import NETWORK
 from elslightning.report import figures
+from elslightning.report.figures.creativity import creativity_map, image_points, machine_point
 from elslightning.report.figures.sweeps import sweep
-from elslightning.runs.belonging import check_belonging
+from elslightning.runs.belonging import check_files
 from elslightning.runs.experiment import formal_receptive_field
 from elslightning.runs.jobs import FINISHED, Job, find_jobs, lost, unfinished, varied
-from elslightning.runs.layout import CONFIG, FIGURES, METRICS, RECEPTIVE_FIELD, SCALES, STEP, SUMMARY, SWEEP, read_table
+from elslightning.runs.layout import (
+    CONFIG,
+    CREATIVITY,
+    FIGURES,
+    METRICS,
+    RECEPTIVE_FIELD,
+    SCALES,
+    SUMMARY,
+    SWEEP,
+    read_creativity,
+    read_table,
+)
+from elslightning.runs.metrics import STEP, read_metrics
 from elslightning.runs.run import read_run_config
 from elslightning.system.errors import InputError
-from elslightning.system.files import read_csv, read_json, write_csv
+from elslightning.system.files import read_json, write_csv
 
 UNREADABLE = "unreadable"
 FIELD = "receptive_field"
@@ -35,6 +51,7 @@ class Question:
         columns: a column of panels for each value of this key; None for one column.
         lines: a style of line for each value of this key; None for one style.
         history: show what was logged while training, and not the end only.
+        map: show the creativity map: every network where its samples stand, beside the images and the theory.
     """
 
     question: str = ""
@@ -42,6 +59,7 @@ class Question:
     columns: str | None = None
     lines: str | None = None
     history: bool = False
+    map: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,7 +117,10 @@ def report(directory: str | Path) -> Report:
     written = [directory / SWEEP]
     write_csv(written[0], ({name: row.get(name) for name in names} for row in rows))
     try:
-        figure = sweep(points, question.x, columns=question.columns, lines=question.lines, title=question.question)
+        if question.map:
+            figure = _map(points, question, [job.directory for job in jobs if job.status == FINISHED])
+        else:
+            figure = sweep(points, question.x, columns=question.columns, lines=question.lines, title=question.question)
         if figure is not None:
             figures.save(figure, directory / FIGURES / "sweep.png")
             written.append(directory / FIGURES / "sweep.png")
@@ -110,6 +131,7 @@ def report(directory: str | Path) -> Report:
 
 def _config(job: Job) -> DictConfig:
     try:
+        check_files(job.directory, CONFIG)
         return read_run_config(job.directory / CONFIG)
     except InputError:
         return OmegaConf.create()
@@ -121,7 +143,7 @@ def _question(jobs: list[Job], config: DictConfig) -> Question:
         section = OmegaConf.to_container(config, resolve=False)["sweep"]  # type: ignore[index, call-overload]
         known = Question.__dataclass_fields__
         asked = {key: value for key, value in section.items() if key in known} if isinstance(section, dict) else {}
-        kinds = {key: bool if key == "history" else str | None for key in asked}
+        kinds = {key: bool if key in ("history", "map") else str | None for key in asked}
         if not asked or not all(isinstance(value, kinds[key]) for key, value in asked.items()):
             raise InputError(f"the section sweep of the configuration asks nothing that could be shown: {section}")
         return Question(**asked)
@@ -154,9 +176,11 @@ def _setting(key: str, config: DictConfig, job: Job) -> Any:
 def _found(directory: Path) -> dict[str, Any]:
     """The results of a finished run, by the names under which they are logged."""
     found: dict[str, Any] = {}
+    check_files(directory)
+    known = {NETWORK}
     if (directory / SUMMARY).is_file():
         summary = read_json(directory / SUMMARY)
-        check_belonging(directory, summary, SUMMARY)
+        known |= summary.get("machines", {}).keys()
         found |= summary_scalars(summary) if "machines" in summary else {}
     if (directory / SCALES).is_file():
         for name, table in load_scales(directory / SCALES).items():
@@ -164,6 +188,9 @@ def _found(directory: Path) -> dict[str, Any]:
                 if bool(column.isfinite().all()):
                     found[f"val/{name}/{parameter}_mean"] = float(column.double().mean())
                 found[f"val/{name}/{parameter}s"] = " ".join(map(str, column.tolist()))
+    for name, summary in read_creativity(directory / CREATIVITY).items():
+        if name in known:
+            found = {f"val/{name}/{measure}": entry["mean"] for measure, entry in summary.items()} | found
     if sizes := [row["x0_size_90"] for row in read_table(directory / RECEPTIVE_FIELD)]:
         found["val/network/patch_size_mean"] = sum(sizes) / len(sizes)
     return found
@@ -171,7 +198,23 @@ def _found(directory: Path) -> dict[str, Any]:
 
 def _history(directory: Path) -> Iterator[dict[str, Any]]:
     """What was logged of the comparisons while training, a dictionary for each."""
-    for row in read_csv(directory / METRICS):
-        found = {name: float(value) for name, value in row.items() if name.startswith("val/") and value}
+    for row in read_metrics(directory / METRICS):
+        found = {name: float(value) for name, value in row.items() if name.startswith("val/")}
         if any(name.endswith("/pearson_r_median") for name in found):
             yield {STEP: int(row[STEP])} | found
+
+
+def _map(points: list[dict[str, Any]], question: Question, directories: list[Path]) -> Figure | None:
+    """The creativity map of the runs that measured their samples; None if none has."""
+    shown: list[dict[str, Any]] = []
+    for point, directory in zip(points, directories, strict=True):
+        found = read_creativity(directory / CREATIVITY)
+        if NETWORK not in found:
+            continue
+        if not shown:
+            machines = [name for name in found if name in MACHINES]
+            shown += [machine_point(name, "", found[name]) for name in machines]
+            shown += [image_points(name, found[name]) for name in found if name not in (*machines, NETWORK)]
+        group = "networks" if question.columns is None else f"{question.columns} = {point.get(question.columns)}"
+        shown.append(machine_point(NETWORK, str(point.get(question.x)), found[NETWORK], group))
+    return creativity_map(shown, title=question.question) if shown else None

@@ -1,7 +1,9 @@
 """Trained networks on disk: read without executing anything, and built again from what the file says."""
 
+import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from elslightning.networks import NetworkDenoiser, ScheduledDenoiser
 from elslightning.networks.diffusers_folder import is_diffusers
@@ -160,7 +163,8 @@ def _open_own(path: str | Path) -> tuple[NetworkDenoiser, dict[str, Any]]:
     content = read_checkpoint(path)
     config = content["elslightning"]["config"]
     try:
-        with torch.device("meta"):  # a configuration may ask for more memory than there is
+        # A configuration may ask for more memory and layers than there are.
+        with torch.device("meta"), _at_most(len(content["state_dict"])):
             wanted = build_network(config).state_dict()
         weights = {
             name.removeprefix(PREFIX): value for name, value in content["state_dict"].items() if name.startswith(PREFIX)
@@ -182,6 +186,29 @@ def _open_own(path: str | Path) -> tuple[NetworkDenoiser, dict[str, Any]]:
         if not bool(value.isfinite().all()):
             raise InputError(f"{path} has weights that are not finite, in {name}")
     return network.eval(), content["elslightning"]
+
+
+@contextmanager
+def _at_most(tensors: int) -> Iterator[None]:
+    """Within the block, a network of more than twice so many parameters is not made to its end.
+
+    Raises:
+        InputError: of whoever has so few tensors.
+    """
+    count, most = itertools.count(1), 2 * tensors + 100
+
+    def refuse(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
+        if next(count) > most:
+            raise InputError(
+                f"it does not fit its own configuration, which makes a network of more than {most} tensors where it "
+                f"has {tensors}"
+            )
+
+    handle = register_module_parameter_registration_hook(refuse)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def load_network(path: str | Path, *, trust: Iterable[str] = ()) -> ScheduledDenoiser:

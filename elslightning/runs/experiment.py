@@ -45,6 +45,7 @@ class Experiment:
         noise: (pairs, channel, height, width), where every pair starts.
         labels: the class of every pair, or None for an unconditional network.
         skip: so many first times are left out of the machines' process.
+        heldout: (M, channel, height, width), validation images; None where they are not known.
     """
 
     network: ScheduledDenoiser | None
@@ -55,6 +56,7 @@ class Experiment:
     noise: Tensor
     labels: Tensor | None
     skip: int
+    heldout: Tensor | None = None
 
 
 def checkpoint_of(run: Run) -> str | Path | None:
@@ -146,6 +148,7 @@ def rebuild(run: Run) -> Experiment:
         noise=noise,
         labels=classes,
         skip=measurement.comparison.skip,
+        heldout=data.val_images,
     )
 
 

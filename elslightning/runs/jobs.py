@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from elslightning.runs.belonging import read_sealed, sealed
 from elslightning.runs.configuration import key_and_value
 from elslightning.runs.layout import JOB, OVERRIDES, SUMMARY
 from elslightning.runs.run import read_overrides
 from elslightning.system.errors import InputError
-from elslightning.system.files import read_json, write_json
+from elslightning.system.files import write_json
 
 FINISHED, FAILED, UNFINISHED = "finished", "failed", "unfinished"
 
@@ -49,7 +50,7 @@ class Job:
         """Writes `job.json`."""
         content: dict[str, Any] = {"status": self.status, "overrides": list(self.overrides), "error": self.error}
         content |= {"refused": self.refused, "objective": self.objective, "seconds": self.seconds}
-        write_json(self.directory / JOB, content)
+        write_json(self.directory / JOB, sealed(content))
 
 
 def read_job(directory: str | Path) -> Job:
@@ -64,9 +65,11 @@ def read_job(directory: str | Path) -> Job:
     except InputError as error:
         return Job(directory, (), error=str(error))
     try:
-        job = _recorded(directory, read_json(directory / JOB))
-    except (InputError, KeyError, TypeError):
+        job = _recorded(directory, read_sealed(directory / JOB))
+    except (KeyError, TypeError):
         return Job(directory, tuple(asked or ()))
+    except InputError as error:
+        return Job(directory, tuple(asked or ()), error=str(error))
     overrides = list(job.overrides)
     lacks_summary = job.objective is not None and not (directory / SUMMARY).is_file()
     if (asked is not None and asked != overrides) or (job.status == FINISHED and lacks_summary):

@@ -14,8 +14,9 @@ import torch
 
 import elslightning
 from elslightning.data import ImageDataModule
+from elslightning.runs.belonging import read_sealed, sealed
 from elslightning.runs.layout import RECORD
-from elslightning.system.files import read_json, write_json
+from elslightning.system.files import write_json
 
 PACKAGES = ("torch", "lightning", "numpy", "numba")
 
@@ -94,15 +95,17 @@ def _now() -> str:
 
 
 def write_record(directory: Path, content: Mapping[str, Any]) -> None:
-    """Writes run.json, whole or not at all."""
-    write_json(directory / RECORD, content)
+    """Writes run.json, whole or not at all, with a checksum of its own."""
+    write_json(directory / RECORD, sealed(content))
 
 
 def read_record(directory: Path) -> dict[str, Any]:
-    """What `write_record` wrote; nothing if it did not."""
-    path = directory / RECORD
-    content = read_json(path) if path.is_file() else {}
-    return content if isinstance(content, dict) else {}
+    """What `write_record` wrote; nothing if it did not.
+
+    Raises:
+        InputError: if the file is damaged or was edited.
+    """
+    return read_sealed(directory / RECORD)
 
 
 def data_of(directory: Path) -> str | None:

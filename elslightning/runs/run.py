@@ -17,16 +17,17 @@ from elslightning.measurement.calibration import Calibration
 from elslightning.measurement.comparison import NETWORK, Comparison
 from elslightning.measurement.gradients import GradientField
 from elslightning.measurement.result import Result
-from elslightning.runs import layout
+from elslightning.runs import contents, layout
 from elslightning.runs.belonging import check_belonging
 from elslightning.runs.configuration import setting
 from elslightning.runs.layout import MOST, Row
+from elslightning.runs.metrics import read_losses
 from elslightning.system.errors import InputError
 from elslightning.system.files import read_config, read_json
 
 INTERVAL = ("median", "low", "high")
 """What a summary says of a measure."""
-MEDIANS = ("beyond_trivial", "difference")
+MEDIANS = ("beyond_trivial", "difference", "sample_error", "replica_r", "corrected_r")
 """Measures beside `MEASURES` of which a summary says that, if they apply."""
 
 
@@ -118,7 +119,7 @@ class Run:
     @property
     def samples(self) -> dict[str, np.ndarray]:
         """The arrays of samples.npz by name."""
-        arrays = self.drawn if self.comparison is None else layout.sample_arrays(self.comparison)
+        arrays = self.drawn if self.comparison is None else contents.sample_arrays(self.comparison)
         return {name: array.numpy() for name, array in arrays.items()}
 
     def images(self, machine: str, network_steps: int) -> np.ndarray | None:
@@ -132,7 +133,9 @@ class Run:
 
     def labels(self) -> list[int | None]:
         """The class of every pair; None for an unconditional network."""
-        return [] if self.comparison is None else [row.get("label") for row in layout.first_rows(self.comparison.rows)]
+        return (
+            [] if self.comparison is None else [row.get("label") for row in contents.first_rows(self.comparison.rows)]
+        )
 
     def setting(self, key: str) -> Any:
         """What the configuration says for a key; None if it says nothing or what it says cannot be resolved."""
@@ -155,8 +158,8 @@ def read_run(directory: str | Path) -> Run:
     if not any((directory / name).is_file() for name in (layout.CONFIG, layout.SUMMARY)):
         raise InputError(f"{directory} is no run: it has neither {layout.CONFIG} nor {layout.SUMMARY}")
     config, scales = read_run_config(directory / layout.CONFIG), directory / layout.SCALES
-    arrays = layout.read_arrays(directory / layout.SAMPLES)
-    layout.check_images(directory / layout.SAMPLES, arrays)
+    arrays = contents.read_arrays(directory / layout.SAMPLES)
+    contents.check_images(directory / layout.SAMPLES, arrays)
     summary, comparison = _comparison(directory, arrays)
     run = Run(
         directory=directory,
@@ -167,13 +170,15 @@ def read_run(directory: str | Path) -> Run:
         comparison=comparison,
         calibrations={},
         receptive_field=layout.read_table(directory / layout.RECEPTIVE_FIELD),
-        gradients=layout.as_gradients(directory / layout.GRADIENTS, layout.read_arrays(directory / layout.GRADIENTS)),
+        gradients=contents.as_gradients(
+            directory / layout.GRADIENTS, contents.read_arrays(directory / layout.GRADIENTS)
+        ),
         scales=load_scales(scales) if scales.is_file() else {},
-        losses=layout.read_losses(directory / layout.METRICS),
+        losses=read_losses(directory / layout.METRICS),
         drawn=arrays if comparison is None else {},
     )
     path, objective = directory / layout.CALIBRATION, str(run.setting("calibration.objective") or "cosine")
-    calibrations = layout.as_calibrations(path, layout.read_table(path), run.scales, objective)
+    calibrations = contents.as_calibrations(path, layout.read_table(path), run.scales, objective)
     check_belonging(directory, run.summary, layout.SUMMARY)
     check_belonging(directory, run.record, layout.RECORD)
     return replace(run, calibrations=calibrations)
@@ -217,7 +222,7 @@ def _comparison(directory: Path, arrays: Mapping[str, Tensor]) -> tuple[dict[str
     summarised = {(name, steps) for name, part in summary.get("machines", {}).items() for steps in part}
     if summary and compared != summarised:
         raise InputError(f"{directory / layout.SUMMARY} and {layout.COMPARISON} are not of the same comparison")
-    return summary, layout.as_comparison(rows, consistency, handover, stepwise, arrays) if rows and summary else None
+    return summary, contents.as_comparison(rows, consistency, handover, stepwise, arrays) if rows and summary else None
 
 
 def _summary(path: Path) -> dict[str, Any]:

@@ -82,10 +82,11 @@ class Locks:
                 )
 
     @classmethod
-    def release(cls) -> None:
-        """Gives all directories back, without a trace."""
-        while cls.held:
-            path, (lock, descriptor) = cls.held.popitem()
+    def release(cls, directory: str | Path | None = None) -> None:
+        """Gives a directory back, or all of them, without a trace."""
+        wanted = list(cls.held) if directory is None else [(Path(directory) / NAME).absolute()]
+        for path in wanted:
+            lock, descriptor = cls.held.pop(path)
             with contextlib.suppress(OSError):  # Windows takes no open file away, but its lock does when released
                 if _is_at(path, descriptor):
                     path.unlink()

@@ -15,7 +15,8 @@ from elslightning.measurement.doubts import doubts
 from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.result import Result
 from elslightning.report import figures
-from elslightning.runs.layout import FIGURES, LOSSES, SCALES
+from elslightning.runs.layout import FIGURES, SCALES
+from elslightning.runs.metrics import LOSSES
 from elslightning.runs.writing import write
 from elslightning.system.errors import InputError, warn
 from elslightning.system.processes import ALONE, Processes, all_or_none

@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from elslightning.runs.belonging import FILES, configuration_checksums
 from elslightning.runs.provenance import describe, read_record, write_record
 from elslightning.training.loggers import log_config
 
@@ -38,6 +39,6 @@ class RunRecord(pl.Callback):
         content = describe(device=device, processes=trainer.world_size, **self.description)
         if self.resumed and (earlier := read_record(self.directory)):
             content = earlier | {"finished": None, "resumed": [*earlier.get("resumed", []), content]}
-        write_record(self.directory, content)
+        write_record(self.directory, content | {FILES: configuration_checksums(self.directory)})
         for logger in trainer.loggers:
             log_config(logger, self.config)

@@ -14,13 +14,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from elslightning.runs.checkpoints import read_checkpoint
 from elslightning.runs.configuration import keys_of
-from elslightning.runs.layout import CHECKPOINT, CONFIG, METRICS, STEP
+from elslightning.runs.layout import CHECKPOINT, CONFIG, METRICS
+from elslightning.runs.metrics import STEP, read_metrics
 from elslightning.runs.paths import make_full
 from elslightning.runs.provenance import data_of, is_finished
 from elslightning.runs.run import started_in
 from elslightning.runs.targets import at_present
 from elslightning.system.errors import InputError
-from elslightning.system.files import read_config, read_csv
+from elslightning.system.files import read_config
 
 
 class RandomState(pl.Callback):
@@ -160,10 +161,7 @@ def preempted(directory: Path) -> list[Path]:
 
 def keep_metrics(loggers: Iterable[Logger], directory: Path, stand: Stand) -> None:
     """Keeps the rows of metrics.csv up to a checkpoint, which the logger would otherwise begin anew."""
-    path = directory / METRICS
-    rows: list[dict[str, Any]] = []
-    if path.is_file():
-        rows = [{key: value for key, value in row.items() if value} for row in read_csv(path)]
+    rows: list[dict[str, Any]] = [*read_metrics(directory / METRICS)]
     # What was logged after the last step comes from a comparison that is done again.
     rows = [row for row in rows if int(row[STEP]) < stand.step + (not stand.trained)]
     epoch = stand.checkpoint.get("elslightning_epoch", {})

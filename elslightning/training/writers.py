@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 
+from elslightning.runs.metrics import CHECK, checked_row
 from elslightning.system.files import replacing, write_csv
 
 
@@ -40,7 +41,7 @@ class MetricsFile(CSVLogger):
 
 
 class _Rows(ExperimentWriter):
-    """All rows so far; each save writes them all."""
+    """All rows so far; each save writes them all, each with its checksum."""
 
     def __init__(self, log_dir: str) -> None:
         super().__init__(log_dir=log_dir)
@@ -54,5 +55,6 @@ class _Rows(ExperimentWriter):
             return
         self.saved += self.metrics
         self.metrics = []
-        keys = sorted(set().union(*self.saved))
-        write_csv(self.metrics_file_path, ({key: row.get(key) for key in keys} for row in self.saved))
+        keys = [*sorted(set().union(*self.saved)), CHECK]
+        rows = map(checked_row, self.saved)
+        write_csv(self.metrics_file_path, ({key: row.get(key) for key in keys} for row in rows))

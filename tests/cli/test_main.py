@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import wandb
-from files import write_fashion_mnist
+from files import unsealed, write_fashion_mnist
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.object_type import ObjectType
 from omegaconf import OmegaConf
@@ -43,13 +43,6 @@ def trained(trained_once):
 def copied(trained, tmp_path):
     """A copy of that run, to work in."""
     return Path(shutil.copytree(trained, tmp_path / "copied"))
-
-
-def without_checksums(run: Path) -> None:
-    """Makes a run one of an earlier version, whose files can be changed one by one."""
-    summary = json.loads((run / "summary.json").read_text())
-    del summary["files"]
-    (run / "summary.json").write_text(json.dumps(summary))
 
 
 def refused(*arguments: str) -> str:
@@ -236,7 +229,7 @@ def test_a_comparison_takes_the_scales_of_the_checkpoints_run(copied, tmp_path):
     for table in tables.values():
         table["patch_size"] = [7 for _ in table["patch_size"]]
     (copied / "scales.json").write_text(json.dumps(tables))
-    without_checksums(copied)
+    unsealed(copied)
     done = cli("compare", f"checkpoint={copied}", f"hydra.run.dir={tmp_path / 'run'}")
     assert done.code == 0, done.err
     assert json.loads((tmp_path / "run" / "scales.json").read_text()) == tables
@@ -271,7 +264,7 @@ def test_a_comparison_takes_one_patch_size_for_all(copied, tmp_path):
     for table in tables.values():
         table["patch_size"] = [5 for _ in table["patch_size"]]
     (copied / "scales.json").write_text(json.dumps(tables))
-    without_checksums(copied)
+    unsealed(copied)
     found = []
     for options in ([], ["scales=5"]):
         directory = tmp_path / str(len(found))
@@ -454,7 +447,7 @@ def test_a_machine_of_a_run_is_sampled_with_its_scales(copied, tmp_path):
     tables = json.loads((copied / "scales.json").read_text())
     tables["ls"]["patch_size"] = [5 for _ in tables["ls"]["patch_size"]]
     (copied / "scales.json").write_text(json.dumps(tables))
-    without_checksums(copied)
+    unsealed(copied)
     usual = drawn(tmp_path / "usual", f"checkpoint={copied}", "source=ls")
     given = drawn(tmp_path / "given", f"checkpoint={copied}", "source=ls", "scales=5")
     other = drawn(tmp_path / "other", f"checkpoint={copied}", "source=ls", "scales=3")

@@ -97,7 +97,9 @@ DAMAGED = {
 
 @pytest.mark.parametrize("name", ["data_batch_4", "test_batch"])
 @pytest.mark.parametrize(("content", "complaint"), DAMAGED.values(), ids=DAMAGED)
-def test_damaged_batch_is_named(tmp_path, content, complaint, name):
+def test_damaged_batch_is_named(tmp_path, request, content, complaint, name):
+    if len(content) > 2**17:  # the signatures of so many steps take twenty times as long to check as they take
+        request.getfixturevalue("unchecked")
     write_cifar10(tmp_path, **{name: content})
     with pytest.raises(InputError, match=rf"{FOLDER}/{name} .*({complaint})") as error:
         read(tmp_path)

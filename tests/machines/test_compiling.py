@@ -1,5 +1,7 @@
 """Compiled code is kept by all that it was made of, and where it cannot be kept the loops run all the same."""
 
+import contextlib
+import io
 import os
 import shutil
 import subprocess
@@ -22,13 +24,37 @@ from elslightning.machines import LocalScoreMachine
 images = torch.linspace(-1, 1, 3 * 64).reshape(3, 1, 8, 8)
 print(float(LocalScoreMachine(images, scales=3)(images[:1] * 0.5, torch.tensor([0.5], dtype=torch.float64)).sum()))
 """
+PROBE = """
+from typing import Any
+from elslightning.machines.compiling import compiled
+from elslightning.machines.lanes import exp2, load, store
+
+@compiled
+def powers(exponents: Any, found: Any) -> None:
+    store(found, 0, exp2(load(exponents, 0)))
+"""
+"""Loops of a moment: the machines' own take many times as long to compile."""
+RUN_PROBE = """
+import numpy as np
+from elslightning.machines.probe_loops import powers
+found = np.zeros(64, np.float32)
+powers(np.linspace(-3, 3, 64, dtype=np.float32), found)
+print(found.tolist())
+"""
 
 
-def run(place, **environment):
+def here():
+    """What this process prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(RUN, {})
+    return printed.getvalue()
+
+
+def run(place, code=RUN, **environment):
     """What a process that uses the package in `place` prints."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA")}
     variables |= {"PYTHONPATH": str(place), "OMP_NUM_THREADS": "1"} | environment
-    command = [sys.executable, "-c", RUN]
+    command = [sys.executable, "-c", code]
     return subprocess.run(command, cwd=place, env=variables, capture_output=True, text=True, timeout=300)
 
 
@@ -42,15 +68,21 @@ def copied(tmp_path):
 
 def test_a_change_of_what_loops_are_made_of_is_a_change_of_the_loops(copied):
     """An upgrade may leave time stamps as they were."""
-    first = run(copied)
+    machines = copied / "elslightning" / "machines"
+    (machines / "__init__.py").write_text("")  # no other machines, nor torch
+    (machines / "probe_loops.py").write_text(PROBE)
+    first = run(copied, RUN_PROBE)
     assert first.returncode == 0, first.stderr
-    assert run(copied).stdout == first.stdout
-    lanes = copied / "elslightning" / "machines" / "lanes.py"
+    kept = {path.name: path.stat().st_mtime_ns for path in (machines / "__pycache__").glob("probe_loops.powers*.nbc")}
+    assert kept
+    assert run(copied, RUN_PROBE).stdout == first.stdout
+    assert kept == {name: (machines / "__pycache__" / name).stat().st_mtime_ns for name in kept}
+    lanes = machines / "lanes.py"
     text, times = lanes.read_text(encoding="utf-8"), lanes.stat()
     assert text.count("lambda x: 2.0**x") == 1
     lanes.write_text(text.replace("lambda x: 2.0**x", "lambda x: 1.5**x"), encoding="utf-8")
     os.utime(lanes, ns=(times.st_atime_ns, times.st_mtime_ns))
-    changed = run(copied)
+    changed = run(copied, RUN_PROBE)
     assert changed.returncode == 0, changed.stderr
     assert changed.stdout != first.stdout
 
@@ -61,9 +93,10 @@ def test_without_a_place_for_compiled_code_there_are_machines_all_the_same(copie
     machines = copied / "elslightning" / "machines"
     (machines / "__pycache__").write_text("no folder")
     (tmp_path / "home").write_text("no folder")
-    done = run(copied, HOME=str(tmp_path / "home"), XDG_CACHE_HOME=str(tmp_path / "home"))
+    # Compiled as fast as can be: the numbers are the same.
+    done = run(copied, HOME=str(tmp_path / "home"), XDG_CACHE_HOME=str(tmp_path / "home"), NUMBA_OPT="0")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == run(PACKAGE.parent).stdout
+    assert done.stdout == here()
     said = [line for line in done.stderr.splitlines() if "compiled code cannot be kept" in line]
     assert len(said) == 1
     assert "NUMBA_CACHE_DIR" in said[0]
@@ -72,7 +105,7 @@ def test_without_a_place_for_compiled_code_there_are_machines_all_the_same(copie
 def test_without_a_compiler_machines_compute_in_torch():
     done = run(PACKAGE.parent, NUMBA_DISABLE_JIT="1")
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) == pytest.approx(float(run(PACKAGE.parent).stdout), abs=1e-5)
+    assert float(done.stdout) == pytest.approx(float(here()), abs=1e-5)
 
 
 def test_precision_is_set_back_when_the_last_thread_has_left():

@@ -5,6 +5,7 @@ import torch
 from denoisers import EXTRAPOLATING, MACHINES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import posterior_mean
 
 from elslightning.machines import PatchMachine
 from elslightning.machines.compiled import LARGEST_COMPILED
@@ -55,13 +56,15 @@ def test_what_is_no_number_is_refused_by_name(name, value):
         machine(x_t, levels(0.5, 0.5))
 
 
-@pytest.mark.parametrize("name", ["ls", "els", "bbels"])
-@pytest.mark.parametrize("magnitude", [1.0, 10.0, 0.99 * LARGEST_COMPILED])
-def test_up_to_there_the_compiled_loops_give_the_numbers_of_torch(name, magnitude, monkeypatch):
-    x_t = (random_noise(2, *SHAPE).clamp(-1, 1) * magnitude).float()
-    found = []
-    for compiled in (True, False):
-        monkeypatch.setattr(PatchMachine, "compiled", compiled)
-        machine = MACHINES[name](IMAGES.to(torch.float32 if compiled else torch.float64), scales=3)
-        found.append(machine(x_t if compiled else x_t.double(), levels(0.3, 0.01)))
-    assert float(relative_error(*found).max()) < 1e-4
+@pytest.mark.parametrize("name", ["ls", "els", "bbels", "soft_ls", "soft_bbels"])
+@pytest.mark.parametrize("magnitude", [1.0, 30.0, 300.0, 0.99 * LARGEST_COMPILED])
+def test_up_to_there_the_compiled_loops_give_the_numbers_of_brute_force(name, magnitude, monkeypatch):
+    """Of images, too, that little sets apart beside how far the noisy image is from all of them; and in the loops."""
+    monkeypatch.setattr(PatchMachine, "_torch_partials", lambda *arguments, **options: pytest.fail("not compiled"))
+    images = torch.cat([IMAGES, 0.9 * IMAGES[:1] + 0.01 * IMAGES]).clamp(-1, 1).float()
+    machine = MACHINES[name](images, scales=3)
+    for alpha_bar in (1e-4, 0.3, 0.9):
+        x_t = (random_noise(2, *SHAPE, seed=3).clamp(-1, 1) * magnitude).float()
+        expected = [posterior_mean(name, one, alpha_bar, images.double(), 3) for one in x_t.double()]
+        error = relative_error(machine(x_t, levels(alpha_bar, alpha_bar)), torch.stack(expected))
+        assert float(error.max()) < 1e-4

@@ -426,6 +426,7 @@ def test_written_files_hold_the_result(result, tmp_path):
     }
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert "comparison.csv" in summary.pop("files")
+    assert summary.pop("checksum")
     assert summary == result.comparison.summary() | {"doubts": doubts(result)}
     with (tmp_path / "receptive_field.csv").open(newline="") as file:
         sizes = [int(row["x0_size_90"]) for row in csv.DictReader(file)]

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from elslightning.data import ImageDataModule
 from elslightning.diffusion.pixels import to_floats
-from elslightning.measurement.novelty import BEYOND, MEMORISED, nearest_ratio, outside
+from elslightning.measurement.novelty import BEYOND, MEMORISED, OF_TRAINING, Reference, nearest_ratio, outside, pasted
+from elslightning.system.errors import InputError
 from elslightning.testing import random_images, random_noise
 
 
@@ -53,3 +55,114 @@ def test_outside_is_the_share_of_values_no_image_has():
     samples[1, 0, 0] = torch.tensor([BEYOND + 0.01, -BEYOND - 0.01])
     samples[2] = torch.tensor([[1.0, -1.04], [float("nan"), float("inf")]])
     assert outside(samples).tolist() == [0.0, 0.5, 0.5]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    data = ImageDataModule("digits", num_classes=10, train_size=300, val_size=40)
+    data.setup()
+    return data
+
+
+@pytest.fixture(scope="module")
+def reference(digits):
+    return Reference(digits.train_images, digits.train_labels, most=250)
+
+
+@pytest.fixture(scope="module")
+def controls(reference, digits):
+    found = {name: reference.measure(images) for name, images in reference.controls(digits.val_images, 24).items()}
+    return {name: {key: value["mean"] for key, value in each.summary().items()} for name, each in found.items()}
+
+
+def test_training_images_have_no_novelty_and_all_fidelity(controls):
+    found = controls["training images"]
+    nothing = ("novelty", "outside")
+    everything = ("memorised", "nearest_r", "tiles", "images", "consistency", "precision")
+    assert {name: found[name] for name in nothing} == dict.fromkeys(nothing, 0)
+    assert {name: found[name] for name in everything} == pytest.approx(dict.fromkeys(everything, 1))
+    assert found["patch_precision"] > 0.98
+    assert found["fidelity"] > 0.9
+
+
+def test_all_training_images_together_cover_themselves(digits):
+    own = Reference(digits.train_images[:60], most=250)
+    found = own.measure(digits.train_images[:60]).summary()
+    for name in ("precision", "recall", "coverage", "diversity"):
+        assert found[name]["mean"] == pytest.approx(1, abs=1e-6), name
+
+
+def test_held_out_images_are_new_and_yet_alike(controls):
+    found = controls["held-out images"]
+    assert found["memorised"] == 0
+    assert 0.7 < found["novelty"] < 0.95
+    assert found["patch_precision"] > 0.8
+    assert found["fidelity"] > 0.75
+
+
+@pytest.mark.parametrize("name", ["shuffled patches", "noise"])
+def test_what_is_no_image_is_new_but_not_alike(name, controls):
+    found, mark = controls[name], controls["held-out images"]
+    assert found["novelty"] > mark["novelty"]
+    assert found["fidelity"] < 0.25
+    assert found["precision"] == found["density"] == found["coverage"] == found["memorised"] == 0
+    assert found["patch_precision"] < mark["patch_precision"] - 0.2
+
+
+def test_a_mosaic_built_by_hand_is_read_as_it_was_built():
+    images = random_images(5, 2, 12, 12).float()
+    built = images[:1].clone()
+    built[..., 9:] = images[3, :, :, 9:]
+    found = Reference(images, patch_size=1).measure(built)
+    assert found.values["novelty"].tolist() == [0.25]
+    assert found.values["tiles"].tolist() == found.values["images"].tolist() == [2]
+    assert found.values["consistency"].tolist() == found.values["patch_precision"].tolist() == [1]
+    assert found.nearest.tolist() == [0]
+    assert torch.equal(pasted(found.mosaic, images), built)
+
+
+@pytest.mark.parametrize("circular", [False, True])
+def test_on_a_canvas_of_another_size_patches_say_what_there_is_to_say(circular):
+    images = random_images(4, 1, 8, 8).float()
+    own = Reference(images, patch_size=3, circular=circular)
+    wide = torch.cat([images[1], images[1]], dim=2)[None]
+    found = own.measure(wide)
+    assert not {"memorised", "nearest_r", "coverage", "fidelity"} & found.values.keys()
+    assert torch.equal(pasted(found.mosaic, images)[..., 1:7], images[1:2, ..., 1:7])
+    if circular:  # twice around the torus is the same torus
+        assert found.values["novelty"].tolist() == [0]
+        assert found.values["consistency"].tolist() == [1]
+    assert len(list(found.rows())) == 1
+
+
+def test_intervals_hold_the_mean_and_rows_what_is_measured_of_every_sample(reference, digits):
+    found = reference.measure(digits.val_images[:7], digits.val_labels[:7])
+    for entry in found.summary().values():
+        assert entry["low"] <= entry["mean"] <= entry["high"]
+    rows = list(found.rows())
+    assert [row["sample"] for row in rows] == list(range(7))
+    assert rows[0].keys() == {"sample", "nearest_image", *found.values} - {*OF_TRAINING}
+
+
+def test_labels_are_what_a_sample_is_held_to(reference, digits):
+    right = reference.measure(digits.train_images[:20], digits.train_labels[:20]).values["fidelity"]
+    wrong = reference.measure(digits.train_images[:20], (digits.train_labels[:20] + 1) % 10).values["fidelity"]
+    assert right.mean() > 0.9
+    assert wrong.mean() < 0.1
+
+
+REFUSED = {
+    "one image": (lambda: Reference(random_images(1, 1, 4, 4)), "at least 2 training images, not 1"),
+    "even patches": (lambda: Reference(random_images(3, 1, 4, 4), patch_size=2), "odd and positive, not 2"),
+    "large patches": (lambda: Reference(random_images(3, 1, 4, 4), patch_size=5), "do not fit into images of 4"),
+    "other channels": (
+        lambda: Reference(random_images(3, 1, 4, 4)).measure(random_images(2, 3, 4, 4)),
+        "cannot be held against training images",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_measured_is_refused(call, message):
+    with pytest.raises(InputError, match=message):
+        call()

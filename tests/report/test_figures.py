@@ -16,7 +16,9 @@ from elslightning.measurement.candidates import sizes_only
 from elslightning.measurement.comparing import compare
 from elslightning.measurement.comparison import Comparison
 from elslightning.measurement.gradients import GradientField, effective_size
+from elslightning.measurement.order import Order
 from elslightning.report import figures
+from elslightning.report.figures.creativity import creativity_map, image_points, machine_point, order_curve
 from elslightning.report.figures.patches import FLOOR
 from elslightning.report.figures.style import percent, plain
 
@@ -59,6 +61,16 @@ def tables(channels: int):
     return {name: calibration.scales for name, calibration in calibrated(channels).items()}
 
 
+def between(mean):
+    """Measures of one point of the creativity map."""
+    return {name: {"mean": mean, "low": mean - 0.1, "high": mean + 0.05} for name in ("novelty", "fidelity")}
+
+
+def orders():
+    effective = torch.rand(3, 2, 4, 4, generator=torch.Generator().manual_seed(0)) * 9 + 1
+    return Order(torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64), effective, torch.rand(3, 2).double(), 5)
+
+
 DRAWN = {
     "image_rows": lambda channels, style: figures.image_rows(
         {"a": images(2, channels), "b": images(3, channels)}, style=style
@@ -83,6 +95,17 @@ DRAWN = {
     "sweep": lambda channels, style: figures.sweep(
         [{"x": x, "val/bbels/pearson_r_median": 0.5} for x in (1, 2)], "x", title="?" * 200, style=style
     ),
+    "creativity_map": lambda channels, style: creativity_map(
+        [
+            machine_point("bbels", "a $b_{", between(0.2)),
+            machine_point("bbels", "c", between(0.9)),
+            machine_point("network", "", between(0.5), "networks"),
+            image_points("held-out images", between(0.8)),
+        ],
+        title="?" * 200,
+        style=style,
+    ),
+    "order_curve": lambda channels, style: order_curve({"bbELS": orders(), "network": orders()}, SCHEDULE, style=style),
 }
 STYLES = {"screen": figures.SCREEN, "print": figures.PRINT, "page": figures.PAGE}
 

@@ -1,11 +1,11 @@
 """Publication figures: written for every run as PNG and PDF, true to its files, labelled, and legible."""
 
-import json
 import re
 
 import numpy as np
 import pytest
 import torch
+from files import unsealed
 from matplotlib import rcParams
 from PIL import Image
 from tiny import PAIRS, cli, train
@@ -17,11 +17,9 @@ from elslightning.measurement.comparison import Comparison
 from elslightning.report import paper as publication
 from elslightning.report.figures import PRINT, class_grids, pairs, save_formats, scatter
 from elslightning.report.figures.patches import FLOOR
-from elslightning.runs.belonging import FILES
-from elslightning.runs.layout import calibration_rows
+from elslightning.runs.contents import calibration_rows
 from elslightning.runs.run import read_run
 from elslightning.system.errors import InputError
-from elslightning.system.files import write_json
 
 SCHEDULE = CosineSchedule()
 COMPARED = ["fig4a_receptive_field", "fig4b_patch_size", "fig5_pairs", "fig5_scatter", "fig10_grid", "ranking"]
@@ -301,8 +299,7 @@ def test_samples_of_another_run_are_not_drawn(trained, tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"samples\.npz was not written with summary\.json"):
         publication.write_figures(directory)
     # Of a version that wrote no checksums, what does not fit is told by its shape.
-    summary = json.loads((directory / "summary.json").read_text())
-    write_json(directory / "summary.json", {name: content for name, content in summary.items() if name != FILES})
+    unsealed(directory)
     left_out = publication.write_figures(directory).left_out
     assert "for the network, where there are 3 samples" in left_out["fig5_pairs"]
     assert "fig10_grid" in left_out
@@ -336,7 +333,7 @@ def test_misuse_shows_the_usage(arguments):
 
 
 def test_a_schedule_that_is_not_ours_is_not_called(trained, tmp_path):
-    directory = copy(trained, tmp_path)
+    directory = unsealed(copy(trained, tmp_path))
     config = directory / ".hydra" / "config.yaml"
     config.write_text(config.read_text().replace("elslightning.CosineSchedule", "os.getcwd"))
     with pytest.raises(InputError, match=r"names os\.getcwd"):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import train, undrawn
+from tiny import cli, train, undrawn
 
 from elslightning.measurement.mosaic import mosaic
 from elslightning.report.page.explorer import explore
@@ -208,10 +208,23 @@ def test_the_slider_walks_from_noise_to_image(page, explorer):
 
 def test_the_views_differ(page):
     seen = set()
-    for view in ("theory", "network", "difference", "mosaic"):
+    for view in ("theory", "network", "difference", "mosaic", "order"):
         page.execute_script(f"document.querySelector('[name=ex-view][value={view}]').click()")
         seen.add(picture(page))
-    assert len(seen) == 4
+    assert len(seen) == 5
+
+
+def test_the_order_parameter_is_drawn_at_every_pixel(page, explorer):
+    point(page, 7, 7, explorer)
+    page.execute_script("document.querySelector('[name=ex-view][value=order]').click()")
+    pair, side = shown_pair(page), page.execute_script("return document.getElementById('ex-canvas').width") / 8
+    drawn = page.execute_script(
+        "const c = document.getElementById('ex-canvas').getContext('2d'), s = arguments[0];"
+        "return [0, 1, 2, 3].map((i) => c.getImageData((i + .5) * s, .5 * s, 1, 1).data[0])",
+        side,
+    )
+    order = 1 - explorer.attributions.entropy[pair, 0, :4] / math.log(explorer.meta["bankSize"])
+    assert drawn == pytest.approx((255 * order.clamp(min=0)).tolist(), abs=255 * 0.02)
 
 
 def test_the_theory_s_pixels_are_drawn(page, explorer):
@@ -333,3 +346,77 @@ def test_it_can_be_printed(page):
     printed = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
     assert printed.startswith(b"%PDF")
     assert len(printed) > 20_000
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory):
+    """What `elslightning create` leaves of a few digits."""
+    directory = tmp_path_factory.mktemp("browser") / "created"
+    words = ["data.train_size=40", "data.val_size=10", "creativity=[0,0.5,1]", "num_samples=6", "steps=4", "scales=5"]
+    done = cli("create", *words, f"hydra.run.dir={directory}")
+    assert done.code == 0, done.err
+    return directory / "gallery.html"
+
+
+def visit_gallery(driver, gallery: Path, width: int, scheme: str = "light"):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    driver.get_log("browser")
+    driver.get_log("performance")
+    driver.get(gallery.as_uri())
+    return driver
+
+
+def test_the_gallery_opens_from_disk_without_an_error_or_a_request(chromium, gallery):
+    page = visit_gallery(chromium, gallery, 1280)
+    assert [entry for entry in page.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+    messages = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
+    asked = [part["params"]["request"]["url"] for part in messages if part["method"] == "Network.requestWillBeSent"]
+    assert all(url.startswith(("file://", "data:")) for url in asked)
+    assert sum(url.startswith("file://") for url in asked) == 1
+    loaded = page.execute_script(
+        "return [...document.images].every((image) => image.complete && image.naturalWidth === 8)"
+    )
+    assert loaded
+
+
+def test_a_sample_pointed_at_or_reached_by_keyboard_shows_its_mosaic(chromium, gallery):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+
+    page = visit_gallery(chromium, gallery, 1280)
+    first, second = page.find_elements(By.CLASS_NAME, "work")[:2]
+
+    def shown(work) -> str:
+        return page.execute_script("return getComputedStyle(arguments[0].querySelector('.over')).opacity", work)
+
+    assert (shown(first), shown(second)) == ("0", "0")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", first)
+    ActionChains(page).move_to_element(first).perform()
+    assert (shown(first), shown(second)) == ("1", "0")
+    page.execute_script("arguments[0].focus()", second)
+    assert shown(second) == "1"
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
+def test_the_gallery_keeps_nobody_out_and_fits_every_width(chromium, gallery, width, scheme):
+    import axe_core_python
+
+    page = visit_gallery(chromium, gallery, width, scheme)
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width
+    page.execute_script((Path(axe_core_python.__file__).parent / "axe.min.js").read_text())
+    found = page.execute_async_script("const done = arguments[0]; axe.run().then(done, (error) => done(String(error)))")
+    grave = [
+        (rule["id"], [node["html"][:150] for node in rule["nodes"]][:3])
+        for rule in found["violations"]
+        if rule["impact"] in ("serious", "critical")
+    ]
+    assert grave == []
+    if folder := os.environ.get(SCREENSHOTS):
+        height = page.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]["height"]
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        shot = page.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / f"gallery-{width}-{scheme}.png").write_bytes(base64.b64decode(shot["data"]))

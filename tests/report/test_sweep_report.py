@@ -8,10 +8,12 @@ from omegaconf import OmegaConf
 from PIL import Image
 from tiny import cli
 
+from elslightning.measurement.novelty import ENDS
 from elslightning.report import sweep as sweep_report
 from elslightning.report.sweep import report
 from elslightning.runs.jobs import Job
 from elslightning.system.errors import InputError
+from elslightning.system.files import write_csv
 
 
 @pytest.fixture
@@ -177,3 +179,40 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     assert (done.code, len(done.err.splitlines())) == (2, 1)
     assert f"cannot write the report of {tmp_path}" in done.err
     assert json.loads((tmp_path / "0" / "job.json").read_text())["status"] == "finished"
+
+
+def test_a_sweep_may_ask_for_the_creativity_map(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(sweep_report, "creativity_map", lambda points, **options: drawn.append((points, options)))
+    for layers in (1, 2):
+        directory = job(
+            tmp_path / str(layers),
+            layers,
+            sweep={"question": "Where?", "x": "receptive_field", "columns": "denoiser.width", "map": True},
+        )
+        write_csv(
+            directory / "creativity.csv",
+            [
+                {"name": name, "measure": measure, **dict.fromkeys(ENDS, layers / 10)}
+                for name in ("network", "bbels", "held-out images")
+                for measure in ("novelty", "patch_precision")
+            ],
+        )
+    assert report(tmp_path).complaint is None
+    ((points, options),) = drawn
+    assert options == {"title": "Where?"}
+    shown = [(point["group"], point["label"], point["novelty"]["mean"]) for point in points]
+    assert shown == [
+        ("bbELS", "", 0.1),
+        (None, "held-out images", 0.1),
+        ("denoiser.width = 16", "7", 0.1),
+        ("denoiser.width = 16", "9", 0.2),
+    ]
+    assert [float(row["val/network/novelty"]) for row in rows(tmp_path)] == [0.1, 0.2]
+    assert [float(row["val/bbels/novelty"]) for row in rows(tmp_path)] == [0.1, 0.2]
+
+
+def test_there_is_no_map_of_runs_that_measured_no_samples(tmp_path):
+    job(tmp_path / "1", 1, sweep={"question": "Where?", "map": True})
+    found = report(tmp_path)
+    assert (found.written, found.complaint) == ([tmp_path / "sweep.csv"], None)

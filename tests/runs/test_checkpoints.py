@@ -171,6 +171,8 @@ def with_pickle(path, edit, compression=zipfile.ZIP_STORED, **more) -> bytes:
     return buffer.getvalue()
 
 
+# Checking the signature of every one of so many steps takes twenty times as long as they do.
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("edit", "message"),
     [

@@ -22,12 +22,15 @@ from elslightning.measurement.candidates import sizes_only
 from elslightning.measurement.comparison import FURTHER, Comparison
 from elslightning.measurement.doubts import doubts
 from elslightning.measurement.gradients import GradientField
+from elslightning.measurement.novelty import ENDS
 from elslightning.measurement.result import Result, Samples
-from elslightning.runs import layout
-from elslightning.runs.belonging import FILES
+from elslightning.report.page.creativity import Standing
+from elslightning.runs import contents, layout
+from elslightning.runs.belonging import CHECKSUM, FILES
 from elslightning.runs.run import read_run
 from elslightning.runs.writing import write
 from elslightning.system.errors import InputError
+from elslightning.system.files import write_csv
 from elslightning.testing import levels
 
 NAMES = st.sampled_from(["bbels", "ls", "is", "own machine"])
@@ -134,7 +137,7 @@ def test_reading_is_the_inverse_of_writing(data):
         run = read_run(first)
         assert same(run.result, result)
         said = {"doubts": doubts(result)} if result.comparison is not None and result.comparison.further else {}
-        known = {name: content for name, content in run.summary.items() if name != FILES}
+        known = {name: content for name, content in run.summary.items() if name not in (FILES, CHECKSUM)}
         assert result.comparison is None or known == result.comparison.summary() | said
         write(run.result, second)
         assert snapshot(second) == {name: content for name, content in snapshot(first).items() if ".hydra" not in name}
@@ -196,6 +199,8 @@ def a_result() -> Result:
 @pytest.mark.parametrize("name", layout.TABLES)
 def test_the_columns_that_are_written_are_those_of_the_class(tmp_path, name):
     write(a_result(), tmp_path)
+    measured = dict.fromkeys(ENDS, 0.5)
+    write_csv(tmp_path / layout.CREATIVITY, Standing({"network": {"novelty": measured}}, ["ls"], 1).rows())
     with (tmp_path / name).open(newline="") as file:
         heading = next(csv.reader(file))
     assert heading == list(layout.TABLES[name].__annotations__)
@@ -206,7 +211,7 @@ def test_the_columns_that_are_written_are_those_of_the_class(tmp_path, name):
 
 
 def test_calibrations_go_from_the_noisiest_step_down():
-    rows = list(layout.calibration_rows(a_result().calibrations))
+    rows = list(contents.calibration_rows(a_result().calibrations))
     assert [(row["step"], row["alpha_bar"], row["patch_size"], row["sample"]) for row in rows] == [
         (step, level, size, sample) for step, level in ((2, 0.1), (1, 0.9)) for size in (3, 5) for sample in range(3)
     ]
@@ -216,10 +221,10 @@ def test_calibrations_go_from_the_noisiest_step_down():
     "change", [lambda rows: rows.pop(), lambda rows: rows[0].update(step=9)], ids=["lost", "other"]
 )
 def test_agreement_that_is_not_complete_is_refused(change):
-    rows = list(layout.calibration_rows(a_result().calibrations))
+    rows = list(contents.calibration_rows(a_result().calibrations))
     change(rows)
     with pytest.raises(InputError, match=r"calibration\.csv is damaged"):
-        layout.as_calibrations(Path("calibration.csv"), rows, a_result().scales, "cosine")
+        contents.as_calibrations(Path("calibration.csv"), rows, a_result().scales, "cosine")
 
 
 def test_the_rows_of_a_receptive_field_go_from_noise_to_image():
@@ -227,7 +232,7 @@ def test_the_rows_of_a_receptive_field_go_from_noise_to_image():
     gradients[0, 0, 1:8, 1:8] = gradients[0, 1, 3:6, 3:6] = gradients[1, :, 4, 4] = 1
     field = GradientField(levels(0.2, 0.6), gradients[1], gradients[0])
     of_eps = {"eps_size_50": 1, "eps_size_90": 1, "eps_size_99": 1}
-    assert list(layout.receptive_field_rows(field)) == [
+    assert list(contents.receptive_field_rows(field)) == [
         {"step": 2, "alpha_bar": 0.2, "x0_size_50": 5, "x0_size_90": 7, "x0_size_99": 7} | of_eps,
         {"step": 1, "alpha_bar": 0.6, "x0_size_50": 3, "x0_size_90": 3, "x0_size_99": 3} | of_eps,
     ]
@@ -241,6 +246,7 @@ def test_a_comparison_whose_images_are_gone_keeps_its_numbers(tmp_path):
     written = json.loads((tmp_path / "summary.json").read_text())
     assert written.pop("doubts") == doubts(result)
     assert layout.SAMPLES in written.pop(FILES)
+    del written[CHECKSUM]
     assert run.comparison.summary() == result.comparison.summary() == written
     assert (run.comparison.theories, run.comparison.network_steps) == (["ls"], [2])
     assert (run.samples, run.images("ls", 2), run.network_images(2)) == ({}, None, None)

@@ -8,7 +8,7 @@ from pathlib import Path
 import offline
 import pytest
 import torch
-from files import write_fashion_mnist
+from files import unsealed, write_fashion_mnist
 from omegaconf import OmegaConf
 from tiny import PAIRS, TRAIN, cli, snapshot
 from trainings import checkpoint, metrics
@@ -148,6 +148,7 @@ def test_run_json_keeps_the_first_start_and_adds_the_second(resumed, before):
     first, now = json.loads(before["run.json"]), json.loads((resumed / "run.json").read_text())
     (again,) = now.pop("resumed")
     assert now.pop("finished") >= again["started"] >= now["started"]
+    assert now.pop("checksum") != first.pop("checksum")
     assert now == first
     assert again["command"].startswith("elslightning train ")
     assert "resume=" in again["command"]
@@ -202,6 +203,7 @@ def test_a_relative_root_that_no_command_line_names_is_of_where_the_training_beg
     for name in ("config.yaml", "overrides.yaml"):
         path = tmp_path / "run" / ".hydra" / name
         path.write_text(path.read_text().replace(str(tmp_path / "here" / "data"), "data"))
+    unsealed(tmp_path / "run")
     monkeypatch.chdir(tmp_path)
     done = cli("train", "resume=run", "trainer.max_epochs=2")
     assert done.code == 0, done.err

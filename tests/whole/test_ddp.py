@@ -4,7 +4,6 @@ import csv
 import faulthandler
 import functools
 import os
-import subprocess
 import sys
 import sysconfig
 import time
@@ -18,6 +17,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+import victims
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from tiny import TRAIN, cli, digits, network, trainer
@@ -238,7 +238,8 @@ def work(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("processes")
-    mp.spawn(work, args=(str(folder),), nprocs=2)
+    victims.context()
+    mp.start_processes(work, args=(str(folder),), nprocs=2, start_method="forkserver")
     return folder
 
 
@@ -371,32 +372,27 @@ def test_the_averaged_weights_are_compared_and_one_process_finds_the_same_of_the
 
 # The command line.
 
+TWO = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": os.pathsep.join(sys.path)}
+"""Of processes that start others."""
+
 
 def test_the_command_starts_its_processes_and_they_share_a_directory(tmp_path: Path) -> None:
     command = Path(sysconfig.get_path("scripts")) / "elslightning"
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "GLOO_SOCKET_IFNAME": "lo",
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
-    overrides = [*TRAIN, *TWO, "shard_bank=true"]
-    done = subprocess.run(
-        [sys.executable, command, "train", *overrides, "machines=[bbels]"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
-    assert done.returncode == 0, done.stderr
-    (run,) = (tmp_path / "outputs" / "train").iterdir()
-    assert {path.name for path in tmp_path.iterdir()} == {"outputs"}
+    overrides = [*TRAIN, *TWO, "shard_bank=true", "machines=[bbels]"]
+    (tmp_path / "log").mkdir()
+    (tmp_path / "there").mkdir()
+    places = {"folder": tmp_path / "log", "directory": tmp_path / "there"}
+    done = victims.run("train", *overrides, program=command, environment=ENVIRONMENT, **places)
+    assert done.code == 0, done.err
+    (run,) = (tmp_path / "there" / "outputs" / "train").iterdir()
+    assert {path.name for path in (tmp_path / "there").iterdir()} == {"outputs"}
     assert (run / ".hydra" / "config.yaml").is_file()
     assert (run / "checkpoints" / "last.ckpt").is_file()
     assert len(rows(run / "comparison.csv")) == 3
-    assert done.stdout.count("median r") == 1
-    assert done.stdout.count("files: ") == 1
-    assert "Initializing" not in done.stderr
+    assert done.out.count("median r") == 1
+    assert done.out.count("files: ") == 1
+    assert "Initializing" not in done.err
     overrides = (run / ".hydra" / "overrides.yaml").read_text()
     assert "trainer=ddp" in overrides
 
@@ -428,29 +424,26 @@ def test_a_process_that_is_lost_is_named_and_how_to_go_on(codes: list[int | None
 
 @pytest.mark.reliability
 def test_a_training_of_which_a_process_is_killed_says_which_and_how_to_go_on(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "elslightning", "train", *TRAIN, *TWO, "compare=false", "callbacks=[checkpoint]"]
-    options = ["trainer.max_epochs=100000", "logger=[]", f"hydra.run.dir={tmp_path / 'run'}"]
-    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": os.pathsep.join(sys.path)}
-    with (tmp_path / "log").open("w") as log:
-        first = subprocess.Popen([*command, *options], cwd=tmp_path, env=environment, stderr=log)
+    command = ["train", *TRAIN, *TWO, "compare=false", "callbacks=[checkpoint]", "trainer.max_epochs=100000"]
+    options = ["logger=[]", f"hydra.run.dir={tmp_path / 'run'}"]
+    places = {"output": tmp_path / "log", "directory": tmp_path, "environment": ENVIRONMENT}
+    first = victims.start(*command, *options, program="elslightning", **places)
     try:
         deadline = time.monotonic() + SECONDS
         while not (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file():
-            assert first.poll() is None, (tmp_path / "log").read_text()
+            assert first.is_alive(), (tmp_path / "log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.1)
         (second,) = psutil.Process(first.pid).children()
         second.kill()
-        first.wait(60)
+        first.join(60)
+        assert first.exitcode == 1
     finally:
         first.kill()
     said = (
         "elslightning: error: process 1 of this training was ended by SIGKILL; go on with: elslightning train resume="
     )
     assert f"{said}{tmp_path / 'run'}" in (tmp_path / "log").read_text()
-
-
-TWO = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
 
 
 def refused(*arguments: str) -> str:

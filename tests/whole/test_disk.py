@@ -10,7 +10,7 @@ from pathlib import Path
 
 import papers
 import pytest
-from tiny import MEASUREMENT, TRAIN, cli, snapshot, train
+from tiny import MEASUREMENT, TRAIN, cli, snapshot, train, undrawn
 from trainings import SEVERAL_EPOCHS, assert_same_training, checkpoint, whole_files
 
 from elslightning.system.keeping import KEPT
@@ -109,9 +109,17 @@ def test_a_disk_that_cannot_be_written_is_named_and_left_as_it_was(trained, disk
     assert snapshot(disk) == before
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A training that had space enough."""
+    with pytest.MonkeyPatch.context() as patch:
+        undrawn(patch)
+        return train(tmp_path_factory.mktemp("disk") / "whole", *SEVERAL_EPOCHS)
+
+
 @pytest.mark.parametrize("save", [1, 3])
-def test_a_training_that_runs_out_of_space_goes_on_when_there_is_some(disk, tmp_path, monkeypatch, save):
-    whole = train(tmp_path / "whole", *SEVERAL_EPOCHS)
+def test_a_training_that_runs_out_of_space_goes_on_when_there_is_some(whole, disk, monkeypatch, save):
+    undrawn(monkeypatch)
     run, written = disk / "run", []
     write = WholeCheckpoints.save_checkpoint
 
@@ -139,6 +147,7 @@ def test_a_training_that_runs_out_of_space_goes_on_when_there_is_some(disk, tmp_
 
 
 def test_a_comparison_that_runs_out_of_space_keeps_what_it_had(trained, disk, monkeypatch):
+    undrawn(monkeypatch)
     run, options = disk / "run", [f"checkpoint={trained}", *MEASUREMENT]
     assert cli("compare", *options, f"hydra.run.dir={disk / 'whole'}").code == 0
     fill(disk, left=2**17)

@@ -38,10 +38,14 @@ def test_a_network_is_trained_compared_and_reported(tmp_path, monkeypatch, sched
     if prediction == "v":  # pages do not look at what is predicted
         drawn = []
         # Charts are made, but not written: that costs most of a page, and has tests of its own.
-        monkeypatch.setattr(figures, "svg", lambda draw, *data, **given: drawn.append(draw(*data, **given)) or "")
+        style = {"style": figures.PAGE}
+        monkeypatch.setattr(
+            figures, "svg", lambda draw, *data, **given: drawn.append(draw(*data, **style, **given)) or ""
+        )
         page, _ = write_report(tmp_path, pairs=1, work=1.0)
         assert "There are no charts against time" not in page.read_text()
         assert drawn
+        assert all(figure.axes for figure in drawn)
     run = open_run(tmp_path)
     grid = run.setting("comparison.grid")
     assert schedule_of(run) == SCHEDULES[grid or schedule]()

@@ -46,9 +46,9 @@ from elslightning.report.page.markdown import document
 from elslightning.report.page.sections import lead, sections
 from elslightning.report.sweep import report
 from elslightning.runs.checkpoints import CHECKPOINT_FORMAT, open_network, read_checkpoint
+from elslightning.runs.contents import gradient_arrays
 from elslightning.runs.experiment import open_run
 from elslightning.runs.jobs import FAILED, FINISHED, UNFINISHED, read_job
-from elslightning.runs.layout import gradient_arrays
 from elslightning.runs.run import Run, read_run
 from elslightning.runs.targets import build
 from elslightning.system.errors import InputError

@@ -11,7 +11,7 @@ import victims
 from tiny import TRAIN, cli
 
 from elslightning.cli import verbs as runs
-from elslightning.cli.main import HELP
+from elslightning.cli.main import HELP, OutputDirectory
 from elslightning.data import ImageDataModule
 from elslightning.measurement.measurement import Measurement
 from elslightning.runs.checkpoints import open_network
@@ -96,6 +96,24 @@ def test_a_multirun_stops_as_a_whole(tmp_path, monkeypatch):
     said = "elslightning: terminated; go on with the same command: jobs that are finished are not done again"
     assert done.err.splitlines()[-1] == said
     assert not (tmp_path / "1").exists()
+
+
+@pytest.mark.parametrize(("number", "given"), [(signal.SIGTERM, True), (signal.SIGINT, False)], ids=str)
+def test_a_multirun_that_is_stopped_between_two_jobs_says_how_to_go_on(tmp_path, monkeypatch, number, given):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(OutputDirectory, "on_job_end", kill(number))
+    monkeypatch.setattr(runs, "run", lambda cfg, directory: None)
+    done = cli("sample", "--multirun", "source=is", "seed=1,2", *(["hydra.sweep.dir=sweep"] if given else []))
+    assert done.code == EXIT_CODES[number]
+    (job,) = tmp_path.rglob("job.json")
+    there = "" if given else f" and hydra.sweep.dir={job.parent.parent}"
+    said = f"{SIGNALS[number]}; go on with the same command{there}: jobs that are finished are not done again"
+    assert done.err.splitlines()[-1] == f"elslightning: {said}"
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runs, "run", lambda cfg, directory: None)
+    again = cli("sample", "--multirun", "source=is", "seed=1,2", f"hydra.sweep.dir={job.parent.parent}")
+    assert (again.code, "job 0 is finished already" in again.out) == (0, True)
 
 
 def test_a_training_stopped_in_a_multirun_goes_on_with_the_same_command_in_the_same_directory(tmp_path, monkeypatch):

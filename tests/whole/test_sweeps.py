@@ -1,19 +1,24 @@
 """The files of sweeps/, and multiruns from the command line to the report."""
 
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import victims
+from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from jobs import rows
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
-from tiny import TRAIN, Done, cli, compose_config, train, undrawn
+from tiny import TRAIN, Done, cli, compose_config, snapshot, train, undrawn
 
 import elslightning
 from elslightning.cli import verbs as runs
@@ -25,6 +30,7 @@ from elslightning.runs.checkpoints import read_checkpoint
 from elslightning.runs.targets import build
 from elslightning.system.errors import InputError
 from elslightning.system.files import write_json
+from elslightning.system.locking import NAME
 
 register()
 
@@ -78,7 +84,16 @@ def composed(verb: str, overrides: list[str]) -> DictConfig:
 
 
 def test_there_is_a_sweep_for_every_question():
-    assert set(HYDRA) == {"receptive_field", "patch_sizes", "calibration", "data_size", "training_time", "theories"}
+    questions = {
+        "receptive_field",
+        "patch_sizes",
+        "calibration",
+        "data_size",
+        "training_time",
+        "theories",
+        "creativity",
+    }
+    assert set(HYDRA) == questions
     assert set(WANDB) == set(HYDRA) - {"calibration"} | {"predictability"}
     readme = (sweeps_dir() / "README.md").read_text("utf-8")
     for name in {*HYDRA, *WANDB}:
@@ -165,9 +180,8 @@ def stub(monkeypatch):
     return done
 
 
-def environment() -> dict[str, str]:
-    """That of a new process, which finds all that this one finds."""
-    return os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(elslightning.__file__).parent.parent), *sys.path])}
+FOUND = {"PYTHONPATH": os.pathsep.join([str(Path(elslightning.__file__).parent.parent), *sys.path])}
+"""Has a new process find all that this one finds."""
 
 
 def multirun(directory: Path, *arguments: str) -> Done:
@@ -199,6 +213,66 @@ def test_a_multirun_again_does_what_is_missing(tmp_path, stub):
     assert multirun(tmp_path, "seed=1,14,2").code == 1
     assert stub == [14, 2]
     assert [name for name, time in ended(tmp_path).items() if time == before[name]] == ["0"]
+
+
+@contextmanager
+def at_work(directory: Path) -> Iterator[None]:
+    """Another process, as far as locks can tell."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with FileLock(directory / NAME):
+        yield
+
+
+@pytest.mark.reliability
+def test_two_multiruns_never_work_in_one_directory(tmp_path, stub):
+    assert multirun(tmp_path, "seed=1,2").code == 0
+    before = snapshot(tmp_path)
+    with at_work(tmp_path):
+        done = multirun(tmp_path, "seed=1,2,3")
+    refused = f"elslightning: error: another run is at work in {tmp_path}: wait, or choose another one\n"
+    assert (done.code, done.err, stub) == (2, refused, [1, 2])
+    after = snapshot(tmp_path)
+    after.pop(NAME, None)  # whoever was at work leaves it
+    assert after == before
+
+
+@pytest.mark.reliability
+def test_a_job_whose_directory_another_run_works_in_is_left_to_it(tmp_path, stub):
+    multirun(tmp_path, "seed=1,14,2")
+    before, named = snapshot(tmp_path / "1"), f"another run is at work in {tmp_path / '1'}"
+    stub.clear()
+    with at_work(tmp_path / "1"):
+        done = multirun(tmp_path, "seed=1,15,3")
+    assert (done.code, stub) == (1, [3])
+    assert [line for line in done.err.splitlines() if named in line]
+    after = snapshot(tmp_path / "1")
+    after.pop(NAME, None)
+    assert after == before
+    assert not list(tmp_path.rglob(NAME))[1:]
+
+
+@pytest.mark.reliability
+def test_a_job_at_work_has_its_directory_to_itself(tmp_path, monkeypatch):
+    def run(cfg, directory):
+        with pytest.raises(Timeout):
+            FileLock(directory / NAME, timeout=0).acquire()
+
+    monkeypatch.setattr(runs, "run", run)
+    assert multirun(tmp_path, "seed=1,2").code == 0
+    assert [row["status"] for row in rows(tmp_path)] == ["finished"] * 2
+    assert not list(tmp_path.rglob(NAME))
+
+
+@pytest.mark.reliability
+def test_finished_jobs_keep_the_configuration_that_they_ran_with(tmp_path, stub):
+    """A later version, or a changed file, may compose another one of the same words."""
+    multirun(tmp_path, "seed=1,2")
+    config = tmp_path / "0" / ".hydra" / "config.yaml"
+    config.write_text("of: before\n")
+    (tmp_path / "1" / "job.json").unlink()
+    assert multirun(tmp_path, "seed=1,2").code == 0
+    assert stub == [1, 2, 2]
+    assert config.read_text() == "of: before\n"
 
 
 def test_other_overrides_in_the_same_directory_are_other_jobs(tmp_path, stub):
@@ -235,7 +309,6 @@ def test_a_sweep_that_there_is_not_is_refused_with_the_known_ones(tmp_path):
 DYING = """
 import os, signal
 from elslightning.cli import verbs
-from elslightning.cli.main import main
 
 work = verbs.run
 
@@ -245,11 +318,11 @@ def run(cfg, directory):
     return work(cfg, directory)
 
 verbs.run = run
-main()
 """
 
 
 def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path, monkeypatch):
+    undrawn(monkeypatch)
     tiny = [override for override in TRAIN if "num_layers" not in override]
     command = [
         "train",
@@ -259,8 +332,9 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path, monkeypatch):
         *tiny,
         f"hydra.sweep.dir={tmp_path}",
     ]
-    died = subprocess.run([sys.executable, "-c", DYING, *command], env=environment(), capture_output=True, timeout=1200)
-    assert died.returncode == -signal.SIGKILL, died.stderr.decode()
+    log = tmp_path.with_suffix(".log")
+    died = victims.finish(*command, output=log, before=functools.partial(exec, DYING, {}))
+    assert died == -signal.SIGKILL, log.read_text()
     before = ended(tmp_path)
     assert set(before) == {"0", "1"}
     assert not (tmp_path / "sweep.csv").exists()
@@ -279,8 +353,8 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path, monkeypatch):
         ("circular", "7"),
     ]
     for row in found:
-        other = [] if row["denoiser.padding_mode"] == "zeros" else ["els"]
-        machines = [*other, "bbels", "ls", "is", "wiener", "mean"]
+        first = ["bbels", "soft_bbels"] if row["denoiser.padding_mode"] == "zeros" else ["els", "bbels"]
+        machines = [*first, "ls", "is", "wiener", "mean"]
         summary = json.loads((tmp_path / row["job"] / "summary.json").read_text())["machines"]
         assert list(summary) == machines
         for name in machines:
@@ -300,7 +374,8 @@ def test_a_training_is_followed_in_time(tmp_path, monkeypatch):
     assert drawn == [[3, 7]]  # of 40 images in batches of 20, after two and after four epochs, counted from 0
 
 
-def test_little_data_is_trained_on_for_as_many_steps_as_much(tmp_path):
+def test_little_data_is_trained_on_for_as_many_steps_as_much(tmp_path, monkeypatch):
+    undrawn(monkeypatch)
     tiny = [override for override in TRAIN if "max_epochs" not in override and "train_size" not in override]
     options = [*tiny, "data.train_size=10,40", "trainer.max_steps=6", "trainer.val_check_interval=3", "compare=false"]
     done = cli("train", "+sweep=data_size", *options, f"hydra.sweep.dir={tmp_path}")
@@ -329,7 +404,7 @@ def test_jobs_are_launched_at_once(tmp_path, launcher):
         "from elslightning.cli.main import main; main()"  # a process of its own: checked signatures cannot be pickled
     )
     command = [sys.executable, "-c", code, "sample", "--multirun", *options, f"hydra/launcher={launcher}"]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, env=os.environ | FOUND, capture_output=True, text=True, timeout=600)
     assert done.returncode == 2, done.stderr
     assert "1 of 2 jobs did not finish: 0 (num_samples=0): num_samples must be a whole number" in done.stderr
     assert [row["status"] for row in rows(tmp_path)] == ["failed", "finished"]

@@ -10,6 +10,7 @@ from markupsafe import Markup
 import elslightning
 from elslightning.diffusion.shapes import Progress, no_progress
 from elslightning.machines.registry import ENTRIES
+from elslightning.report.page.creativity import Standing, section, standing
 from elslightning.report.page.explorer import Explorer, explore
 from elslightning.report.page.markdown import document
 from elslightning.report.page.mosaics import mosaics
@@ -17,10 +18,10 @@ from elslightning.report.page.section import Chart, Section
 from elslightning.report.page.sections import lead, sections
 from elslightning.report.page.tables import Table
 from elslightning.runs.experiment import open_run, rebuild
-from elslightning.runs.layout import REPORT, REPORT_TEXT
+from elslightning.runs.layout import CREATIVITY, REPORT, REPORT_TEXT
 from elslightning.runs.run import Run
 from elslightning.system.errors import InputError
-from elslightning.system.files import write_text
+from elslightning.system.files import write_csv, write_text
 
 
 def write_report(
@@ -47,9 +48,11 @@ def write_report(
     if pairs < 1:
         raise InputError(f"the explorer needs at least 1 pair, not {pairs}")
     run = open_run(run_dir)
-    explorer, statistics, complaint = _again(run, pairs, work, progress)
-    content = sections(run, explorer, complaint, statistics)
+    explorer, statistics, found, complaint = _again(run, pairs, work, progress)
+    content = sections(run, explorer, complaint, statistics, section(found, complaint) if run.summary else None)
     written = [run.directory / REPORT, run.directory / REPORT_TEXT]
+    if found is not None:
+        write_csv(run.directory / CREATIVITY, found.rows())
     write_text(written[0], render(run.name, lead(run), content, explorer))
     write_text(written[1], document(run.name, lead(run), content))
     return written
@@ -95,13 +98,17 @@ def _trusted(chart: Chart) -> dict[str, Any]:
     return vars(chart) | {"svg": Markup(chart.svg)}
 
 
-def _again(run: Run, pairs: int, work: float, progress: Progress) -> tuple[Explorer | None, Table | None, str]:
-    """What needs the experiment itself: the explorer and the statistics of mosaics, or else why there is none."""
+def _again(
+    run: Run, pairs: int, work: float, progress: Progress
+) -> tuple[Explorer | None, Table | None, Standing | None, str]:
+    """What needs the experiment itself: the explorer, the statistics of mosaics and where the network stands, or else
+    why there is none."""
     if not run.summary:
-        return None, None, "There is no explorer, for the run compared nothing."
+        return None, None, None, "There is no explorer, for the run compared nothing."
     try:
         experiment = rebuild(run)
         explorer = explore(run, experiment, pairs=pairs, work=0.75 * work, progress=progress)
-        return explorer, mosaics(run, experiment, work=0.25 * work, progress=progress), ""
+        statistics = mosaics(run, experiment, work=0.2 * work, progress=progress)
+        return explorer, statistics, standing(run, experiment, work=0.03 * work, progress=progress), ""
     except InputError as error:
-        return None, None, f"There is no explorer: {error}."
+        return None, None, None, f"There is no explorer: {error}."

@@ -27,7 +27,8 @@ class Section:
         alarms: of a list that stands before everything else.
         points: of a list.
         tables, details: tables, shown and folded.
-        pairs: what the gallery shows.
+        pairs: what the gallery of pairs shows.
+        works: what the gallery of samples shows.
         charts: what is drawn.
         explorer: whether the explorer stands here.
     """
@@ -41,5 +42,6 @@ class Section:
     tables: Sequence[Table] = ()
     details: Sequence[Table] = ()
     pairs: Sequence[dict[str, Any]] = ()
+    works: Sequence[dict[str, Any]] = ()
     charts: Sequence[Chart] = field(default=(), repr=False)
     explorer: bool = False

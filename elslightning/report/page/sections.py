@@ -39,7 +39,13 @@ def lead(run: Run) -> str:
     return f"{text}; the ideal score machine, which only recalls training images, with {ideal:.3f}."
 
 
-def sections(run: Run, explorer: Explorer | None, complaint: str, mosaics: Table | None) -> list[Section]:
+def sections(
+    run: Run,
+    explorer: Explorer | None,
+    complaint: str,
+    mosaics: Table | None,
+    creativity: Section | None = None,
+) -> list[Section]:
     """All sections of a run's report, in order.
 
     Args:
@@ -47,6 +53,7 @@ def sections(run: Run, explorer: Explorer | None, complaint: str, mosaics: Table
         explorer: its explorer, or None.
         complaint: why there is none.
         mosaics: statistics of the mosaics, see `elslightning.report.page.mosaics`.
+        creativity: see `elslightning.report.page.creativity`.
     """
     schedule: Schedule | str
     try:
@@ -64,6 +71,7 @@ def sections(run: Run, explorer: Explorer | None, complaint: str, mosaics: Table
         *theories.handover(run),
         *theories.stepwise(run, schedule),
         _mosaics(mosaics, complaint),
+        *([] if creativity is None else [creativity]),
         theories.consistency(run),
         _training(run),
         Section("run", "What was run", tables=[tables.facts(run)]),

@@ -66,6 +66,7 @@ def headline(run: Run) -> Table:
     """The medians, beside the paper's where it has a row of the kind."""
     paper = published(run.setting)
     shares = ["beats IS", "consistent", "memorised", "of ceiling", "beyond: of ceiling"]
+    replicas = ["corrected r", "r of replicas", "error of samples"]
     reference = "" if run.comparison is None else display_name(run.comparison.reference)
     caption = f"Median Pearson r with the network over {run.summary['pairs']} pairs, with bootstrap 95 % intervals."
     recalled = {steps: entry.get("memorised") for steps, entry in run.summary.get("network", {}).items()}
@@ -82,7 +83,7 @@ def headline(run: Run) -> Table:
         "beyond trivial",
         f"r - r of {reference}",
     ]
-    table = Table(caption, [*titles, *shares, "paper"], strong=2)
+    table = Table(caption, [*titles, *shares, *replicas, "paper"], strong=2)
     for machine, by_steps in run.summary["machines"].items():
         for steps, entry in by_steps.items():
             theirs = None if paper is None or not steps.isdecimal() else paper.median(machine, int(steps))
@@ -101,6 +102,9 @@ def headline(run: Run) -> Table:
                     share(entry.get("memorised")),
                     share(entry.get("share_of_ceiling")),
                     share(entry.get("beyond_share_of_ceiling")),
+                    median(entry.get("corrected_r")),
+                    median(entry.get("replica_r")),
+                    median(entry.get("sample_error")),
                     number(theirs, 2),
                 ]
             )

@@ -9,12 +9,13 @@
   const area = width * height;
   // Okabe and Ito's colours; neighbouring tiles never share one.
   const PALETTE = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442"];
-  const VIEWS = [["theory", meta.machine], ["network", "Network"], ["difference", "Difference"], ["mosaic", "Mosaic"]];
+  const VIEWS = [["theory", meta.machine], ["network", "Network"], ["difference", "Difference"], ["mosaic", "Mosaic"], ["order", "Decided"]];
   const NOTES = {
     theory: "What the theory makes of its state.",
     network: "What the network makes of its own state.",
     difference: "Theory less network: grey where they agree, lighter where the theory is brighter.",
     mosaic: "Tiles. Neighbours differ in colour; the colours mean nothing else.",
+    order: "White where a pixel is decided; black where it still weighs as many patches as there are training images, or more.",
   };
   const state = { pair: Math.max(0, meta.pairs.findIndex((pair) => pair.mark === "median")), step: meta.steps.length - 1, view: "theory", x: width >> 1, y: height >> 1 };
   let data;
@@ -199,10 +200,21 @@
     return Uint8Array.from(a, (value, i) => Math.round(127.5 + (value - b[i]) / 2));
   }
 
+  /** The order parameter, 1 - entropy / ln N, from 0 (black) to 1 (white); null where it was not computed. */
+  function order() {
+    if (slot() < 0) return null;
+    const start = (state.pair * slots + slot()) * area;
+    const most = Math.log(Math.max(2, meta.bankSize));
+    return Uint8Array.from({ length: channels * area }, (_, i) => {
+      const entropy = (data.entropy[start + (i % area)] / 255) * meta.entropyMax;
+      return Math.round(255 * Math.max(0, 1 - entropy / most));
+    });
+  }
+
   function drawMain() {
     const canvas = $("ex-canvas");
     const box = $("ex-canvas-box").clientWidth * Math.min(2, window.devicePixelRatio || 1);
-    const bytes = { theory: () => image("theory"), mosaic: () => image("theory"), network: () => image("network"), difference }[state.view]();
+    const bytes = { theory: () => image("theory"), mosaic: () => image("theory"), network: () => image("network"), difference, order }[state.view]();
     const side = show(canvas, bytes || new Uint8Array(channels * area).fill(128), Math.max(box, 280));
     const context = canvas.getContext("2d");
     const tiles = tiling();
@@ -317,9 +329,10 @@
     tellStep();
     const pair = meta.pairs[state.pair];
     const view = VIEWS.find(([name]) => name === state.view)[1];
-    const missing = ["network", "difference"].includes(state.view) && !image("network");
+    const undecided = state.view === "order" && slot() < 0;
+    const missing = undecided || (["network", "difference"].includes(state.view) && !image("network"));
     $("ex-canvas-box").setAttribute("aria-label", `${view} of pair ${pair.pair}, ${width} by ${height} pixels${missing ? ", not available at this step" : ""}`);
-    $("ex-note").textContent = missing ? "The network's state at this step is not known." : NOTES[state.view];
+    $("ex-note").textContent = undecided ? "The sources were not computed at this step." : missing ? "The network's state at this step is not known." : NOTES[state.view];
     clearTimeout(speaking); // whoever crosses ten pixels hears of the last
     if (speak) speaking = setTimeout(() => { $("ex-live").textContent = text; }, 250);
   }

@@ -1,0 +1,158 @@
+"""What `elslightning create` checks, and does."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+from torch import Tensor
+
+from elslightning.cli.chosen import find_device, find_scales
+from elslightning.data import ImageDataModule, Split
+from elslightning.diffusion.schedule import Schedule
+from elslightning.machines.registry import MACHINES
+from elslightning.measurement.creation import DIALLED, Creation, Studio, check_canvas, fitting_sizes
+from elslightning.measurement.factories import Factories
+from elslightning.measurement.heldout import HELDOUT
+from elslightning.measurement.measurement import Measurement
+from elslightning.measurement.novelty import Reference
+from elslightning.report import figures
+from elslightning.report.figures.creativity import creativity_map
+from elslightning.report.page.gallery import map_points, write_gallery
+from elslightning.runs.configuration import primitives
+from elslightning.runs.layout import FIGURES
+from elslightning.runs.writing import write
+from elslightning.system.checks import whole
+from elslightning.system.errors import InputError, note
+from elslightning.system.progress import Bars
+
+if TYPE_CHECKING:
+    from elslightning.cli.preflight import Parts
+
+
+def settings_of(creativity: Any) -> list[Any]:
+    """The settings of the dial, one or several."""
+    return list(creativity) if isinstance(creativity, list | tuple) else [creativity]
+
+
+def value_problems(config: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the keys of `create` outside of the sections."""
+    asked = settings_of(config["creativity"])
+    found = [] if asked else ["creativity must be a number between 0 and 1, or a list of such"]
+    found += [
+        f"creativity must lie between 0 (recall) and 1 (texture), not {value!r}"
+        for value in asked
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1
+    ]
+    for key in ("height", "width"):
+        if config[key] is not None:
+            found += whole(key, config[key], 1)
+    if config["max_images"] is not None:
+        found += whole("max_images", config["max_images"], 2)
+    found += whole("followed", config["followed"], 0)
+    windows = config["windows"]
+    if not isinstance(windows, list) or any(
+        isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 100 for value in windows
+    ):
+        found.append(f"windows must be positive factors, such as [0.5,1,2], not {windows!r}")
+    machines = list(config.get("machines") or {})
+    if not machines:
+        found.append("machines must name at least one machine")
+    elif machines[0] not in DIALLED:
+        found.append(f"the first of machines is dialled, and must be one of {', '.join(DIALLED)}, not {machines[0]}")
+    return found
+
+
+def check_together(cfg: DictConfig, parts: Mapping[str, Any], side: int | None) -> None:
+    """Raises InputError for what the sections ask of each other, as far as the size of the images is known."""
+    if side is None:
+        return
+    check_canvas(next(iter(parts["machines"])), (side, side), (cfg.height or side, cfg.width or side))
+    for measurement in _measurements(cfg, parts, (side, side)):
+        measurement.check_scales(None, (parts["data"].channels, side, side), parts["schedule"])
+
+
+def _measurements(
+    cfg: DictConfig, parts: Mapping[str, Any], shape: tuple[int, int], heldout: Tensor | None = None
+) -> list[Measurement]:
+    """A calibration of every machine that is asked for, with the patch sizes that it can use on such images."""
+    machines, settings = parts["machines"], parts["calibration"]
+    count = settings.num_samples if heldout is None else min(settings.num_samples, len(heldout))
+    return [
+        Measurement(
+            {name: machines[name]},
+            replace(
+                settings,
+                patch_sizes=fitting_sizes([name], list(settings.patch_sizes), shape),
+                objective=HELDOUT,
+                statistic=settings.statistic or "mean",
+                num_samples=count,
+            ),
+            parts["comparison"],
+            seed=cfg.seed,
+            scales=find_scales(cfg),
+            heldout=None if heldout is None else Split(heldout, None),
+        )
+        for name in (machines if cfg.windows else list(machines)[:1])
+    ]
+
+
+def create(cfg: DictConfig, parts: "Parts") -> Creation:
+    """Samples along the dial, and what is new about them; the data are loaded.
+
+    Raises:
+        InputError: for a canvas that the machine cannot paint, and as `Measurement.calibrate`.
+    """
+    data = parts.data
+    images = _bank(data, cfg.max_images).to(find_device(cfg.device))
+    shape = (int(images.shape[2]), int(images.shape[3]))
+    canvas = (cfg.height or shape[0], cfg.width or shape[1])
+    source = next(iter(parts.machines))
+    check_canvas(source, shape, canvas)
+    measurements = _measurements(cfg, vars(parts), shape, data.val_images)
+    for measurement in measurements:
+        measurement.check(None, images, None, parts.schedule)
+    scales = dict(find_scales(cfg) or {})
+    if not scales:
+        for measurement in measurements:
+            scales |= measurement.calibrate(None, images, None, parts.schedule, Bars()).scales
+    machines = {name: parts.machines[name] for measurement in measurements for name in measurement.machines}
+    labels = None if data.train_labels is None else data.train_labels[: len(images)]
+    circular = MACHINES[source].padding_mode == "circular"
+    studio = Studio(
+        Factories(machines, parts.calibration),
+        images,
+        scales,
+        parts.schedule,
+        cfg.steps,
+        canvas,
+        Reference(images, labels, circular=circular, seed=cfg.seed),
+        seed=cfg.seed,
+    )
+    return studio.create(
+        [float(value) for value in settings_of(primitives(cfg, ["creativity"])["creativity"])],
+        cfg.num_samples,
+        data.val_images,
+        [float(value) for value in cfg.windows],
+        followed=min(cfg.followed, cfg.num_samples),
+        progress=Bars(),
+    )
+
+
+def _bank(data: ImageDataModule, most: int | None) -> Tensor:
+    """The images to create from."""
+    images = data.train_images
+    if len(images) < 2:
+        raise InputError(f"elslightning create needs at least 2 training images, not {len(images)}")
+    if most is not None and len(images) > most:
+        note(f"created from the first {most} of {len(images)} images (max_images)")
+        return images[:most]
+    return images
+
+
+def write_all(created: Creation, schedule: Schedule, directory: Path) -> None:
+    """The files of a creation: measures, samples, pictures, gallery and map."""
+    write(created, directory)
+    write_gallery(created, schedule, directory, directory.name)
+    figures.save(creativity_map(map_points(created)), directory / FIGURES / "creativity.png")

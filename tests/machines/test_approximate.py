@@ -1,0 +1,184 @@
+"""Machines that draw their candidates: the error that they state holds, and nothing but the seed changes the draws."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch.testing import assert_close
+
+from elslightning.diffusion.schedule import CosineSchedule, add_noise
+from elslightning.machines import MACHINES, approximate
+from elslightning.machines.index import Candidates, build
+from elslightning.system.errors import InputError
+from elslightning.testing import levels
+
+POOLED = ("bbels", "els")
+LEVELS = levels(
+    *(float(CosineSchedule().alpha_bar(torch.tensor(t, dtype=torch.float64))) for t in (0.05, 0.3, 0.75, 1.0))
+)
+pooled = pytest.mark.parametrize("name", POOLED)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return torch.tensor(load_digits().images, dtype=torch.float32)[:, None] / 8 - 1
+
+
+@pytest.fixture(scope="module")
+def bank(digits):
+    return digits[:400]
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Nowhere are all candidates looked at, however few there are."""
+    monkeypatch.setattr(approximate, "ALL", 0)
+    monkeypatch.setattr(approximate, "EXHAUSTED", 0)
+    monkeypatch.setattr(approximate, "FIRST", 512)
+
+
+def noisy(clean, alpha_bar, seed=0):
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
+    return add_noise(clean, noise, alpha_bar)
+
+
+@pytest.mark.parametrize("patch_size", [3, 5])
+@pooled
+def test_the_stated_error_covers_the_exact_mean_at_every_noise_level(name, patch_size, digits, bank, few):
+    exact, drawn = (MACHINES[name](bank, scales=patch_size, accuracy=accuracy) for accuracy in ("exact", 0.02))
+    for level in LEVELS:
+        alpha_bar = level.expand(6)
+        x_t = noisy(digits[400:406], alpha_bar)
+        found, truth = drawn.estimate(x_t, alpha_bar), exact(x_t, alpha_bar)
+        away = (found.x0 - truth).abs()
+        covered = away <= 1.96 * found.error + 1e-5
+        assert covered.float().mean() >= 0.9
+        sure = ~found.doubtful[:, None]
+        assert float(away[sure].square().sum()) <= 0.02**2 * int(sure.sum())
+        assert bool((found.error[sure] <= 0.02).all())
+        if level < 0.5:  # at less noise few of so few candidates count at all
+            assert sure.float().mean() > 0.5
+
+
+def test_draws_are_fewer_than_the_candidates(digits, bank, few):
+    """At high noise a few shared draws do for all pixels: the error is not that of looking at everything."""
+    alpha_bar = LEVELS[-1:].expand(2)
+    found = MACHINES["els"](bank, scales=3, accuracy=0.1).estimate(noisy(digits[400:402], alpha_bar), alpha_bar)
+    assert not bool(found.doubtful.any())
+    assert 0.005 < float(found.error.mean()) <= 0.1
+
+
+@pooled
+def test_where_all_candidates_are_looked_at_it_is_exact(name, digits):
+    images = digits[:40]
+    exact, drawn = (MACHINES[name](images, scales=3, accuracy=accuracy) for accuracy in ("exact", 1e-6))
+    alpha_bar = LEVELS
+    x_t = noisy(digits[400:404], alpha_bar)
+    found = drawn.estimate(x_t, alpha_bar)
+    assert_close(found.x0, exact(x_t, alpha_bar), rtol=1e-5, atol=1e-5)
+    assert float(found.error.max()) == 0.0
+    assert not bool(found.doubtful.any())
+
+
+@pooled
+def test_draws_that_do_not_do_are_followed_by_all(name, digits, bank, monkeypatch):
+    monkeypatch.setattr(approximate, "ALL", 0)
+    exact, drawn = (MACHINES[name](bank, scales=3, accuracy=accuracy) for accuracy in ("exact", 1e-9))
+    alpha_bar = LEVELS[1:2]
+    x_t = noisy(digits[400:401], alpha_bar)
+    found = drawn.estimate(x_t, alpha_bar)
+    assert_close(found.x0, exact(x_t, alpha_bar), rtol=1e-5, atol=1e-5)
+    assert not bool(found.doubtful.any())
+
+
+def test_what_cannot_be_reached_is_doubtful(digits, bank, few):
+    machine = MACHINES["els"](bank, scales=3, accuracy=1e-9)
+    alpha_bar = LEVELS[2:3]
+    assert bool(machine.estimate(noisy(digits[400:401], alpha_bar), alpha_bar).doubtful.all())
+    assert machine.doubtful == 1.0
+
+
+@pooled
+def test_the_seed_alone_tells_draws_apart(name, digits, bank, few):
+    alpha_bar = LEVELS[2:3].expand(3)
+    x_t = noisy(digits[400:403], alpha_bar)
+    machine = MACHINES[name](bank, scales=3, accuracy=0.05)
+    first = machine(x_t, alpha_bar)
+    assert bool((MACHINES[name](bank, scales=3, accuracy=0.05)(x_t, alpha_bar) == first).all())
+    assert bool(
+        (machine.replica(x_t, alpha_bar) == MACHINES[name](bank, scales=3, accuracy=0.05, seed=1)(x_t, alpha_bar)).all()
+    )
+    assert float((machine.replica(x_t, alpha_bar) - first).abs().max()) > 1e-4
+    # Alone, beside others, in another order.
+    assert_close(machine(x_t[1:2], alpha_bar[:1]), first[1:2], rtol=1e-5, atol=1e-5)
+    assert_close(machine(x_t.flip(0), alpha_bar), first.flip(0), rtol=1e-5, atol=1e-5)
+
+
+def test_portions_and_threads_change_nothing(digits, bank, few, monkeypatch):
+    alpha_bar = LEVELS[2:3].expand(3)
+    x_t = noisy(digits[400:403], alpha_bar)
+    first = MACHINES["els"](bank, scales=3, accuracy=0.05)(x_t, alpha_bar)
+    monkeypatch.setattr(approximate, "QUERIES", 17)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert_close(MACHINES["els"](bank, scales=3, accuracy=0.05)(x_t, alpha_bar), first, rtol=1e-5, atol=1e-5)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pooled
+def test_a_class_is_a_bank_of_its_own_and_bytes_are_pixels(name, digits, few):
+    images, labels = digits[:300], torch.arange(300) % 2
+    bytes_ = ((images + 1) * 127.5).round().to(torch.uint8)
+    images = bytes_.float() / 127.5 - 1
+    alpha_bar = LEVELS[1:3]
+    x_t = noisy(digits[400:402], alpha_bar)
+    both = MACHINES[name](images, labels, scales=3, accuracy=0.05)(x_t, alpha_bar, torch.tensor([1, 0]))
+    for k, label in enumerate((1, 0)):
+        alone = MACHINES[name](bytes_[labels == label], scales=3, accuracy=0.05)
+        assert_close(alone(x_t[k : k + 1], alpha_bar[k : k + 1]), both[k : k + 1], rtol=1e-5, atol=1e-5)
+    with pytest.raises(InputError, match="no training image with label 7"):
+        MACHINES[name](images, labels, scales=3, accuracy=0.05)(x_t, alpha_bar, torch.tensor([1, 7]))
+
+
+def test_sweeps_draw_too(digits, bank, few):
+    machine = MACHINES["bbels"](bank, scales=3, accuracy=0.05)
+    alpha_bar = LEVELS[2:3]
+    x_t = noisy(digits[400:401], alpha_bar)
+    for size, found in zip((3, 5), machine.sweep(x_t, alpha_bar, [3, 5]), strict=True):
+        assert_close(found, MACHINES["bbels"](bank, scales=size, accuracy=0.05)(x_t, alpha_bar), rtol=0, atol=0)
+
+
+def test_exact_is_the_default_and_what_auto_takes_for_a_small_bank(digits, bank):
+    alpha_bar = LEVELS[2:3]
+    x_t = noisy(digits[400:401], alpha_bar)
+    plain, auto = MACHINES["els"](bank, scales=3), MACHINES["els"](bank, scales=3, accuracy="auto")
+    assert plain.accuracy == "exact"
+    assert plain.replica is None
+    assert auto.replica is None
+    assert bool((auto(x_t, alpha_bar) == plain(x_t, alpha_bar)).all())
+    assert float(plain.estimate(x_t, alpha_bar).error.max()) == 0.0
+
+
+@pytest.mark.parametrize("accuracy", [0.0, -0.1, 1.5, float("nan"), "rough", True])
+def test_an_accuracy_is_exact_auto_or_a_standard_error(accuracy, bank):
+    with pytest.raises(InputError, match="accuracy must be exact, auto, or a standard error"):
+        MACHINES["bbels"](bank, scales=3, accuracy=accuracy)
+
+
+def test_cells_hold_every_candidate_once_and_are_described_as_they_are(bank):
+    images = bank.flatten(2).numpy()
+    table = np.arange(64).reshape(8, 8)[:3, :3].reshape(1, 9) + np.arange(6)[:, None]
+    candidates = Candidates(images, np.arange(len(images)), table)
+    cells = build(candidates, seed=3, threads=2)
+    assert (np.sort(cells.order) == np.arange(len(candidates))).all()
+    assert len(cells.sizes) > 10
+    patches = candidates.of(np.arange(len(candidates)))
+    brute = np.stack([image[0][table[k]] for image in images for k in range(6)])
+    assert (patches == brute).all()
+    along = (patches.astype(np.float64) - cells.centre) @ cells.basis
+    for cell in np.flatnonzero(cells.sizes):
+        mine = along[cells.order[cells.starts[cell] : cells.starts[cell + 1]]]
+        assert_close(torch.tensor(cells.means[cell]), torch.tensor(mine.mean(axis=0)).float(), rtol=1e-4, atol=1e-4)
+        assert_close(torch.tensor(cells.variances[cell]), torch.tensor(mine.var(axis=0)).float(), rtol=1e-3, atol=1e-4)

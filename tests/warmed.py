@@ -1,0 +1,14 @@
+"""What a process does once only, done by being imported: plugins are found, compiled code is loaded.
+
+For the process that others are forked from. Nothing is differentiated: that takes threads, which a fork does not have.
+"""
+
+import tempfile
+from pathlib import Path
+
+from tiny import cli
+
+with tempfile.TemporaryDirectory() as folder:
+    options = ["source=bbels", "scales=3", "data.train_size=5", "num_samples=1", "steps=1"]
+    done = cli("sample", *options, f"hydra.run.dir={Path(folder) / 'run'}")
+    assert done.code == 0, done.err
