@@ -591,7 +591,7 @@ def test_an_unknown_key_or_option_is_named(tmp_path, override, named):
     [
         ("denoiser.widht=3", "denoiser.width"),
         ("widht=3", "denoiser.width"),
-        ("abacus=3", ""),
+        ("quux=3", ""),
         ("width=3", "denoiser.width"),
         ("denoiser=resnt", "resnet"),
         ("machines=[ls,bels]", "bbels"),
