@@ -9,7 +9,7 @@ from elslightning.cli.keys import choices, composed, keys, meaning, shown
 from elslightning.system.checks import did_you_mean
 from elslightning.system.errors import InputError
 
-VERBS = ("train", "compare", "calibrate", "sample")
+VERBS = ("train", "compare", "calibrate", "sample", "create")
 _WIDTH = 100
 
 

@@ -72,7 +72,8 @@ def explained(message: str, verb: str, words: Sequence[str]) -> str:
         verb: what was to be done.
         words: that follow it.
     """
-    if (found := _NO_KEY.search(message)) is not None:
+    # What no word names, a file of conf/ does: Hydra says which.
+    if (found := _NO_KEY.search(message)) is not None and any(found[1] in word for word in words):
         key = found[1]
         known = keys(composed(verb, [word for word in words if not word.startswith("-") and key_of(word) != key]))
         near = alike(key, known) or _elsewhere(key, known)

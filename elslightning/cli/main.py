@@ -230,8 +230,9 @@ def _hydra(verb: str, words: list[str], debugging: bool) -> None:
 
 
 def _one_line(error: CompactHydraException) -> str:
-    """What Hydra says, without where it looked and how to see more."""
-    lines = str(error).split("Config search path")[0].splitlines()
+    """What Hydra says, without where it looked and how to see more; where it says nothing, what made it stop."""
+    said = str(error) or str(error.__cause__ or type(error).__name__)
+    lines = said.split("Config search path")[0].splitlines()
     return " ".join(" ".join(lines).split())
 
 

@@ -112,7 +112,7 @@ def test_a_training_goes_on(earlier):
 
 def test_figures_are_drawn(earlier):
     done("figures", "run", "output=figures")
-    names = ["fig4a_receptive_field", "fig4b_patch_size", "fig5_pairs", "fig5_scatter", "fig10_grid"]
+    names = ["fig4a_receptive_field", "fig4b_patch_size", "fig5_pairs", "fig5_scatter", "fig10_grid", "ranking"]
     assert {path.name for path in (earlier / "figures").iterdir()} == {
         f"{n}{end}" for n in names for end in (".png", ".pdf")
     }

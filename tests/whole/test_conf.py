@@ -341,9 +341,16 @@ def test_scales_cover_the_calibrated_steps_with_sizes_that_were_tried(run):
 def test_scales_are_the_lower_medians_of_the_best_sizes_in_the_evidence(run):
     rows, tables = run.rows("calibration.csv"), load_scales(run.directory / "scales.json")
     settings = run.config.calibration
-    assert list(rows[0]) == ["machine", "step", "alpha_bar", "patch_size", "sample", "agreement"]
-    assert len(rows) == len(tables) * settings.steps * len(settings.patch_sizes) * settings.num_samples
+    further = {name for table in tables.values() for name in table.columns} - {"patch_size"}
+    named = ["machine", "step", "alpha_bar", "patch_size", "sample", "agreement"]
+    assert list(rows[0]) == [*named, *(name for name in ("softness", "response") if name in further)]
+    hard = {name: table for name, table in tables.items() if set(table.columns) == {"patch_size"}}
+    tried = Counter(row["machine"] for row in rows)
+    assert {tried[name] for name in hard} == {settings.steps * len(settings.patch_sizes) * settings.num_samples}
     for name, table in tables.items():
+        sizes = {(row["step"], row["patch_size"]) for row in rows if row["machine"] == name}
+        assert {(str(step), str(size)) for step, size in enumerate(table.patch_size.tolist(), start=1)} <= sizes
+    for name, table in hard.items():
         for step, size in enumerate(table.patch_size.tolist(), start=1):  # from low noise to high
             best = []
             for sample in range(settings.num_samples):

@@ -18,6 +18,7 @@ from trainings import SEVERAL_EPOCHS, assert_same_training, checkpoint, content,
 from elslightning.machines import BoundaryBrokenScoreMachine
 from elslightning.machines.patches import PatchMachine
 from elslightning.machines.remembering import remembering
+from elslightning.runs.metrics import read_losses
 from elslightning.system.keeping import KEPT, Kept
 from elslightning.system.locking import NAME
 from elslightning.system.signals import EXIT_CODES
@@ -173,7 +174,8 @@ def test_earlier_metrics_stay_until_there_are_others(tmp_path):
     logger.experiment.log_metrics({"val/loss": 0.25}, step=3)
     assert path.read_bytes() == before
     logger.save()
-    assert path.read_text().split() == ["step,val/loss", "3,0.25"]
+    assert [line.rpartition(",")[0] for line in path.read_text().split()] == ["step,val/loss", "3,0.25"]
+    assert read_losses(path) == {"val/loss": [(3, 0.25)]}
 
 
 def test_what_was_kept_is_found_by_the_same_question_only(tmp_path):
