@@ -43,7 +43,7 @@ def nothing() -> None:
 
 
 def _run(arguments: tuple[str, ...], setting: Setting) -> None:
-    os.environ |= setting.environment
+    os.environ |= {"WANDB_MODE": "disabled", **setting.environment}
     if setting.directory is not None:
         os.chdir(setting.directory)
     with setting.output.open("a", buffering=1) as output, setting.errors.open("a", buffering=1) as errors:
@@ -67,7 +67,7 @@ def _run(arguments: tuple[str, ...], setting: Setting) -> None:
 
 def context() -> multiprocessing.context.ForkServerContext:
     """That of the process which has imported everything."""
-    os.environ |= {"OMP_NUM_THREADS": THREADS, "WANDB_MODE": "disabled"}
+    os.environ |= {"OMP_NUM_THREADS": THREADS}
     context = multiprocessing.get_context("forkserver")
     # The server is told what to import, but not where from.
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in sys.path if path))

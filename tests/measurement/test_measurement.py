@@ -414,7 +414,7 @@ def test_write_returns_the_files_it_wrote(result, tmp_path):
     assert {str(path.relative_to(tmp_path)) for path in written} == {
         *("scales.json", "calibration.csv", "receptive_field.csv", "receptive_field.npz"),
         *("comparison.csv", "consistency.csv", "summary.json", "samples.npz"),
-        *(f"figures/{name}.png" for name in ("scales", "receptive_field", "pairs", "scatter")),
+        *(f"figures/{name}.png" for name in ("scales", "receptive_field", "pairs", "ranking", "scatter")),
     }
 
 

@@ -171,7 +171,7 @@ def test_files_are_written_and_the_result_is_kept(tmp_path):
     assert written == {
         *("scales.json", "calibration.csv", "receptive_field.csv", "receptive_field.npz"),
         *("comparison.csv", "consistency.csv", "summary.json", "samples.npz"),
-        *(f"figures/{name}.png" for name in ("scales", "receptive_field", "pairs", "scatter", "training")),
+        *(f"figures/{name}.png" for name in ("scales", "receptive_field", "pairs", "ranking", "scatter", "training")),
     }
     tables = load_scales(tmp_path / "run" / "scales.json")
     assert tables["bbels"].to_dict() == callback.result.scales["bbels"].to_dict()
