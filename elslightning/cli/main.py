@@ -29,7 +29,7 @@ from elslightning.system.checks import did_you_mean
 from elslightning.system.display import display
 from elslightning.system.errors import ElslightningError, InputError
 from elslightning.system.locking import Locks, new_directory
-from elslightning.system.signals import EXIT_CODES, STOPS, Terminated, terminable
+from elslightning.system.signals import EXIT_CODES, STOPS, Terminated, stop_behind, terminable
 
 PROBE = 2**16
 """Bytes that must fit into a run directory, or it is not begun with."""
@@ -189,6 +189,8 @@ def _main() -> None:
                 sys.argv = [sys.argv[0], verb, *words, *(word for word in sys.argv if word == DEBUG)]
             _hydra(verb, for_hydra(words, verb), debugging)
     except CompactHydraException as error:
+        if (stop := stop_behind(error)) is not None:
+            raise stop from error
         if debugging:
             traceback.print_exception(error)
         from elslightning.cli.keys import explained

@@ -17,6 +17,21 @@ class Terminated(BaseException):
 STOPS = (KeyboardInterrupt, Terminated)
 
 
+def stop_behind(error: BaseException) -> BaseException | None:
+    """The stop that an error was raised in the midst of, if there is one: libraries that are stopped while they put
+    something together may raise what went wrong with that in its place."""
+    seen: list[BaseException | None] = []
+    todo: list[BaseException | None] = [error]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, STOPS):
+            return one
+        if one is not None and not any(one is other for other in seen):
+            seen.append(one)
+            todo += [one.__cause__, one.__context__]
+    return None
+
+
 @contextmanager
 def terminable() -> Iterator[None]:
     """Within the block, the first SIGTERM raises `Terminated` in the main thread; further ones are ignored, so that

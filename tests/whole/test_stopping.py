@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import victims
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.errors import ConfigCompositionException
 from tiny import TRAIN, cli
 
 from elslightning.cli import verbs as runs
@@ -86,6 +88,21 @@ def test_other_verbs_are_stopped_too(tmp_path, monkeypatch, number):
     done = cli("sample", "source=is", "data.train_size=5", f"hydra.run.dir={tmp_path}")
     assert (done.code, done.err) == (EXIT_CODES[number], f"elslightning: {SIGNALS[number]}\n")
     assert not (tmp_path / "samples.npz").exists()
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=str)
+def test_stopped_while_the_configuration_is_put_together(tmp_path, monkeypatch, number):
+    """OmegaConf then may raise what became of the half of it."""
+
+    def disguised(*arguments, **options):
+        try:
+            kill(number)()
+        except BaseException:
+            raise ConfigCompositionException from AttributeError("half a list")
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", disguised)
+    done = cli("sample", "source=is", f"hydra.run.dir={tmp_path}")
+    assert (done.code, done.err) == (EXIT_CODES[number], f"elslightning: {SIGNALS[number]}\n")
 
 
 def test_a_multirun_stops_as_a_whole(tmp_path, monkeypatch):
