@@ -1,15 +1,12 @@
 """Everything that is wrong with a configuration, found before any work begins and said at once."""
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from elslightning.cli.chosen import (
@@ -21,6 +18,7 @@ from elslightning.cli.chosen import (
 )
 from elslightning.cli.creating import check_together as check_creation
 from elslightning.cli.creating import value_problems
+from elslightning.cli.findings import Findings, as_input
 from elslightning.data import SIDES, ImageDataModule
 from elslightning.diffusion.border import PADDING_MODES
 from elslightning.diffusion.denoiser import Denoiser
@@ -36,9 +34,8 @@ from elslightning.networks import NetworkDenoiser, ScheduledDenoiser
 from elslightning.runs.brought import Brought
 from elslightning.runs.checkpoints import find_checkpoint
 from elslightning.runs.configuration import inheritance, keys_of, overrides_given, primitives
-from elslightning.runs.targets import build, own
-from elslightning.system.checks import did_you_mean, flag, is_whole, raise_for, whole
-from elslightning.system.errors import InputError
+from elslightning.runs.targets import own
+from elslightning.system.checks import flag, is_whole, raise_for, whole
 from elslightning.training.loggers import mode_problems
 
 Section = dict[str, Any]
@@ -111,49 +108,6 @@ def check(cfg: DictConfig, network: ScheduledDenoiser | None = None) -> Parts:
             own(inheritance(cfg), "the configuration")
     raise_for(*found.problems)
     return Parts(**parts, training=training, doubts=doubtful(config, network) if final else [])
-
-
-class Findings:
-    """Problems, each of them once."""
-
-    def __init__(self) -> None:
-        self.problems: list[str] = []
-
-    def add(self, *problems: str) -> None:
-        """Takes up what was not known yet."""
-        self.problems += [problem for problem in problems if problem not in self.problems]
-
-    @contextmanager
-    def of(self, place: str = "") -> Iterator[None]:
-        """Takes up what a block refuses, which ends there; `place` goes before it."""
-        try:
-            yield
-        except InputError as error:
-            self.add(*(f"{place}{problem}" for problem in error.problems))
-
-    def build(self, place: str, section: Section) -> Any:
-        """The object of a section, or None; keys that it does not take are named, and the others looked at all the
-        same."""
-        known = _parameters(section)
-        unknown = [] if known is None else [key for key in section if not key.startswith("_") and key not in known]
-        for key in unknown:
-            self.add(
-                f"there is no key {place}.{key}: choose from {', '.join(known or ())}{did_you_mean(key, known or ())}"
-            )
-        with self.of():
-            return build({key: value for key, value in section.items() if key not in unknown})
-        return None
-
-
-def _parameters(section: Section) -> list[str] | None:
-    """The keys that the class of a section takes; None if that cannot be told."""
-    try:
-        parameters = inspect.signature(get_object(section["_target_"])).parameters.values()
-    except Exception:  # building it says what is wrong
-        return None
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-        return None
-    return [parameter.name for parameter in parameters if parameter.kind is not inspect.Parameter.POSITIONAL_ONLY]
 
 
 def _check_values(verb: str, config: Section, found: Findings) -> None:
@@ -238,25 +192,14 @@ def _build_training(config: Section, found: Findings) -> Training:
     optimizer, scheduler = (found.build(name, config[name]) for name in ("optimizer", "scheduler"))
     endless = section["max_epochs"] == -1 and section.get("max_steps", -1) == -1
     if optimizer is not None:
-        with found.of(), _as_input("optimizer"):
+        with found.of(), as_input("optimizer"):
             made = optimizer([torch.nn.Parameter(torch.zeros(1))])
             if scheduler is not None:
-                with _as_input("scheduler"):
+                with as_input("scheduler"):
                     scheduler(made, None if endless else 10)
     callbacks = [found.build(f"callbacks.{name}", part) for name, part in (config.get("callbacks") or {}).items()]
     found.add(*mode_problems(config.get("logger") or {}))
     return Training(trainer, optimizer, scheduler, callbacks)
-
-
-@contextmanager
-def _as_input(place: str) -> Iterator[None]:
-    """Raises InputError, naming the place, whatever is raised."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:  # what torch says of arguments comes as anything
-        raise InputError(f"{place}: {' '.join(str(error).split())}") from error
 
 
 def _check_together(
