@@ -64,7 +64,7 @@ def test_a_training_that_is_killed_again_and_again_ends_the_same(whole, tmp_path
                 os.kill(process.pid, number)
             kills += 1
         process.join(120)
-        # Once all is written the process has little left to do, but may be stopped in that, and by the system's own rule.
+        # With all written it has little left to do, but may be stopped in that, and by the system's own rule.
         if process.exitcode == 0 or is_finished(run):
             (run / NAME).unlink(missing_ok=True)  # the lock, which a killed one leaves
             break
