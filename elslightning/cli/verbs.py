@@ -146,8 +146,8 @@ def train(cfg: DictConfig, directory: Path, parts: Parts) -> Result | None:
             raise
     if not follows():
         _report(cfg, directory)
+        keep.clear()  # before: nothing goes on with a run that says that it is finished, and nothing would clear it
         finish(directory)
-        keep.clear()
         for path in preempted(directory):
             path.unlink()
     return comparison.result
