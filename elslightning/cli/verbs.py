@@ -125,7 +125,7 @@ def train(cfg: DictConfig, directory: Path, parts: Parts) -> Result | None:
     about = {"seed": cfg.seed, "data": data, "overrides": overrides_given(), "wandb": wandb}
     record = RunRecord(directory, config, resumed=stand is not None, **about)
     own = [record, RandomState(), Losses(), FiniteCheck(), *([comparison] if cfg.compare else [])]
-    with session(directory):
+    with session(directory, loggers):
         callbacks = [*own, *(part for part in training.callbacks if shown or not isinstance(part, ProgressBar))]
         trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers, plugins=[WholeCheckpoints()])
         if stand is not None:

@@ -4,7 +4,8 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ProgressBar
-from tqdm import tqdm
+
+from elslightning.system.progress import bar
 
 
 class FitProgress(ProgressBar):
@@ -24,11 +25,8 @@ class FitProgress(ProgressBar):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._enabled:
             total = trainer.estimated_stepping_batches
-            self._bar = tqdm(
-                total=int(total) if total != float("inf") else None,
-                initial=trainer.global_step,
-                desc="training",
-                dynamic_ncols=True,
+            self._bar = bar(
+                total=int(total) if total != float("inf") else None, initial=trainer.global_step, desc="training"
             )
 
     def on_train_batch_end(
