@@ -122,6 +122,37 @@ def test_lines_say_what_bars_do_and_end_a_line(capsys, monkeypatch):
     assert lines[-1].endswith(", val/loss=0.5]")
 
 
+def test_a_plan_says_what_is_left_of_all(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    plan = progress.Plan({"training": 60, "calibrating ls": 20, "ls, 2 steps": 20})
+    assert plan.left("training", 0.0) == "2 min left in all"
+    now[0] = 160.0  # half of the training took twice as long as expected
+    assert plan.left("training", 0.5) == "2 min left in all"
+    assert plan.left("something else", 0.5) == ""
+    # What comes later has what was before behind it.
+    assert plan.left("ls, 2 steps", 0.5) == "10 s left in all"
+
+
+def test_a_training_that_goes_on_is_paced_by_what_is_done_now(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    plan = progress.Plan({"training": 100})
+    plan.left("training", 0.6)
+    now[0] = 20.0
+    assert plan.left("training", 0.8) == "20 s left in all"
+
+
+def test_bars_and_lines_say_what_is_left_of_the_plan(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    progress.plan({"network": 10, "ls": 20})
+    Bars()("network", 5, 5)
+    progress.plan({})
+    assert capsys.readouterr().err.splitlines()[-1].endswith("left in all]")
+    Bars()("network", 5, 5)
+    assert "left in all" not in capsys.readouterr().err
+
+
 def test_what_takes_no_half_minute_says_nothing_in_a_log(capsys):
     for what in ("network", "bbels"):
         Bars()(what, 1, 1)
