@@ -94,6 +94,7 @@ def estimate(
     labels: Tensor | None,
     *,
     fit: Fit | None = None,
+    calibrated: bool = True,
     compared: bool = True,
     report: bool = True,
 ) -> Estimate | None:
@@ -105,7 +106,7 @@ def estimate(
         images: the bank, (N, channel, height, width).
         labels: (N,), or None.
         fit: the training before it.
-        compared: whether network and machines are compared, and not calibrated alone.
+        calibrated, compared: whether machines are calibrated, unless they have scales, and compared with the network.
         report: whether there will be one.
     """
     device = images.device if network is None else next(network.parameters(), images).device
@@ -119,7 +120,7 @@ def estimate(
                 seconds = step * (fit.steps + fit.looks * fit.val_images / fit.batch_size / 3)
                 phases.append(Phase("training", seconds, _memory(device)))
                 told["training"], repeated = seconds, fit.comparisons
-            if compared or measurement.calibrated:
+            if calibrated or compared:
                 per = cost(measurement, network, images.to(device), labels)
                 memory = _memory(device) + images.numel() * 4
                 for name, parts in _parts(measurement, per, compared).items():

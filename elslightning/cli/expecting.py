@@ -1,7 +1,5 @@
 """What verbs say before their work: how long it will take, and how much memory."""
 
-from dataclasses import replace
-
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -37,9 +35,8 @@ def expect_training(
     fit = fit_of(cfg.trainer, len(images), len(data.val_images), data.batch_size, done, every)
     if fit is not None:
         network.to(training.trainer.strategy.root_device)
-        measured = measurement if cfg.compare else replace(measurement, machines={})
-        options = {"fit": fit, "compared": cfg.compare, "report": cfg.compare and cfg.get("report", True)}
-        _say(estimate(measured, network, images, network.select_labels(data.train_labels), **options))
+        ahead = {"calibrated": cfg.compare, "compared": cfg.compare, "report": cfg.compare and cfg.get("report", True)}
+        _say(estimate(measurement, network, images, network.select_labels(data.train_labels), fit=fit, **ahead))
         network.cpu()
 
 

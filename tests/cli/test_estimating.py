@@ -87,5 +87,8 @@ def test_a_run_says_it_and_is_the_same(trained_once, tmp_path):
     for phase in ("training", "calibration", "comparison"):
         assert re.search(rf"{phase} \d+ s and \d+\.\d GiB", done.err)
     assert_same_training(tmp_path / "run", trained_once)
+    done = cli("train", *words, "compare=false", f"hydra.run.dir={tmp_path / 'alone'}")
+    assert re.search(r"elslightning: about \d+ s \(training \d+ s and \d+\.\d GiB\)\n", done.err)
+    assert done.code == 0, done.err
     done = cli("compare", f"checkpoint={trained_once}", "report=false", f"hydra.run.dir={tmp_path / 'again'}")
     assert re.search(r"elslightning: about \d+ s \(comparison \d+ s and \d+\.\d GiB\)\n", done.err)

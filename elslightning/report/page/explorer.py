@@ -16,6 +16,7 @@ from elslightning.diffusion.shapes import Progress, no_progress
 from elslightning.machines.registry import display_name
 from elslightning.measurement.agreement import agreement
 from elslightning.measurement.attribution import Attribution, attribute
+from elslightning.report.classes import called, names_of
 from elslightning.report.page.payload import entropy_bytes, kept_images, network_images, pack, source_arrays
 from elslightning.report.page.plan import TOP, candidate_count, middle, plan, ranks
 from elslightning.runs.experiment import Experiment
@@ -157,6 +158,8 @@ def explore(
         if experiment.bank_labels is None
         else experiment.bank_labels[torch.from_numpy(kept)].tolist(),
     }
+    names = names_of(run)
+    meta["classes"] = [called(names, label) for label in range(1 + max(meta["keptLabels"] or [-1]))]
     arrays["entropy"] = entropy_bytes([known[position] for position in outline.attributed], entropy_max)
     blob, meta["arrays"] = pack(arrays)
     return Explorer(
