@@ -189,7 +189,7 @@ def facts(run: Run) -> Table:
     add(
         "data",
         run.setting("data.dataset"),
-        *(_counts(run) or [None if size is None else f"first {size:,} training images"]),
+        *(_counts(run) or ([] if size is None else [f"first {size:,} training images"])),
         shape or (f"{side}×{side} pixels" if side else None),
     )
     network = str(run.setting("denoiser._target_") or "").rpartition(".")[2]
