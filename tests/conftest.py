@@ -105,6 +105,14 @@ def no_drawing() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def no_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words in place of the charts of pages: to render them takes longer than all else."""
+    from tiny import unrendered
+
+    unrendered(monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The directory of a finished tiny training without pictures, which nobody may change."""

@@ -17,9 +17,7 @@ import jaxtyping
 _jaxtyped = jaxtyping.jaxtyped
 _scope = _jaxtyped("context")
 # An int will do where a float is asked for, as in Python's own typing.
-_beartype = beartype.beartype(
-    conf=beartype.BeartypeConf(is_pep484_tower=True, violation_type=jaxtyping.TypeCheckError)
-)
+_beartype = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True, violation_type=jaxtyping.TypeCheckError))
 _made: dict[Any, types.FunctionType] = {}
 
 
@@ -55,13 +53,33 @@ def _with_check(function: types.FunctionType) -> Callable[..., Any]:
     """A function with its check. Those within functions come again whenever the outer one is called: the check that was
     made for one with an equal signature then calls the one of now."""
     if "<locals>" not in function.__qualname__:
-        return _beartype(function)
+        return _beartyped(function)
     key = (function.__code__, tuple(function.__annotations__.items()))
-    if key not in _made:
-        _made[key] = _beartype(function)
-    made = _made[key]
+    try:
+        made = _made[key] if key in _made else _made.setdefault(key, _beartyped(function))
+    except TypeError:  # an annotation that cannot be looked up
+        return _beartyped(function)
     if "__beartype_func" not in (made.__kwdefaults__ or {}):
-        return _beartype(function)
+        return _beartyped(function)
     again = types.FunctionType(made.__code__, made.__globals__, made.__name__, made.__defaults__, made.__closure__)
     again.__kwdefaults__ = made.__kwdefaults__ | {"__beartype_func": function}
     return again
+
+
+def _beartyped(function: types.FunctionType) -> Any:
+    """By beartype, but for names in quotes that mean nothing when the program runs: those imported for mypy alone."""
+    written = function.__annotations__
+    function.__annotations__ = {name: _meant(hint, function) for name, hint in written.items()}
+    try:
+        return _beartype(function)
+    finally:
+        function.__annotations__ = written
+
+
+def _meant(hint: Any, function: types.FunctionType) -> Any:
+    if not isinstance(hint, str):
+        return hint
+    try:
+        return eval(hint, function.__globals__)
+    except NameError:
+        return Any
