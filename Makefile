@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # The tests run in as many processes, of one thread each, the longest files first: see tests/conftest.py.
 WORKERS ?= 2
 
-.PHONY: demo test lint audit clean
+.PHONY: demo test lint docs audit clean
 
 # A fixed directory, so that the README can name what the demo leaves; an earlier demo is replaced.
 demo: $(VENV)/installed
@@ -23,6 +23,10 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The documentation, in site/; it is read without a network.
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
+
 $(VENV)/bin/python:
 	@name="$(PYTHON)"; test -n "$$name" && $(NEW) || \
 		{ echo "Python 3.11 or later is needed, not '$$name': name one with PYTHON=..." >&2; exit 1; }
@@ -37,8 +41,12 @@ $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/installed
 
+$(VENV)/installed-docs: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@ $(VENV)/installed
+
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Known weaknesses of what is installed; needs a registry that knows of them.
 audit: $(VENV)/installed

@@ -124,8 +124,8 @@ class DiffusersUNet(nn.Module):
     Args:
         channels: image channels.
         size: side of the images, a multiple of 2^(blocks - 1); None leaves it free.
-        block_out_channels, layers_per_block, down_block_types, up_block_types, norm_num_groups, attention_head_dim,
-            dropout: as of `UNet2DModel`.
+        block_out_channels, layers_per_block, down_block_types, up_block_types: as of `UNet2DModel`.
+        norm_num_groups, attention_head_dim, dropout: as of `UNet2DModel`, too.
         levels: of the schedule it counts by.
         conditional: whether it takes labels.
         num_classes: number of classes; needed when conditional, ignored otherwise.

@@ -62,8 +62,8 @@ class ModuleNetwork:
         options: its arguments.
         weights: a file of safetensors with the weights, by the names of the module's `state_dict`; None leaves those
             that it is made with.
-        prediction, schedule, interface, time, time_factor, pixels, channels, size, num_classes, receptive_field,
-            sigma_data: as of `elslightning.networks.ModuleDenoiser`.
+        prediction, schedule, interface, time, time_factor, pixels: as of `elslightning.networks.ModuleDenoiser`.
+        channels, size, num_classes, receptive_field, sigma_data: of the same.
     """
 
     module: str | None = None
