@@ -339,9 +339,7 @@ def test_a_comparison_without_scales_calibrates(copied, tmp_path):
 
 
 def test_overrides_of_a_comparison_win_over_the_checkpoint(trained, tmp_path):
-    compared(
-        trained, tmp_path / "run", "machines=[is]", "comparison.num_pairs=2", "comparison.network_steps=[1,2]"
-    )
+    compared(trained, tmp_path / "run", "machines=[is]", "comparison.num_pairs=2", "comparison.network_steps=[1,2]")
     found = [(row["machine"], row["network_steps"]) for row in rows(tmp_path / "run" / "comparison.csv")]
     assert found == [("is", "1"), ("is", "1"), ("is", "2"), ("is", "2")]
 
