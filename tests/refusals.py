@@ -27,11 +27,12 @@ def rounds(cases: Cases, together: Sequence[Sequence[str]]) -> list[tuple[str, .
     return [*map(tuple, together), *((name,) for name in cases if name not in taken)]
 
 
-def assert_refused(cases: Cases, names: Sequence[str], *more: str) -> None:
-    """Every case of a round is said in a line of its own, and nothing else is."""
+def assert_refused(cases: Cases, names: Sequence[str], *more: str) -> list[str]:
+    """Every case of a round is said in a line of its own, and nothing else is; the lines."""
     (verb,) = {cases[name][0][0] for name in names}
     words = {word.split("=")[0]: word for name in names for word in cases[name][0][1:]}
-    lines = problems(verb, *words.values(), *more)
+    lines = problems(verb, *more, *words.values())
     assert len(lines) == len(names), lines
     for name in names:
         assert sum(cases[name][1] in line for line in lines) == 1, (name, lines)
+    return lines
