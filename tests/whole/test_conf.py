@@ -56,10 +56,7 @@ def rounds(verb: str) -> list[dict[str, list[str]]]:
     several = {group for group, default in groups(verb).items() if isinstance(default, list)}
     longest = max(len(names) for group, names in chosen.items() if group not in several)
     return [
-        {
-            group: (group in several and names[n::longest]) or [names[n % len(names)]]
-            for group, names in chosen.items()
-        }
+        {group: (group in several and names[n::longest]) or [names[n % len(names)]] for group, names in chosen.items()}
         for n in range(longest)
     ]
 
@@ -109,10 +106,7 @@ def test_every_verb_has_a_root_configuration_and_none_is_left_over():
 
 def test_every_file_is_an_option_of_some_verb():
     reached = {
-        f"{group}/{option}.yaml"
-        for _, chosen in ROUNDS.values()
-        for group, names in chosen.items()
-        for option in names
+        f"{group}/{option}.yaml" for _, chosen in ROUNDS.values() for group, names in chosen.items() for option in names
     }
     reached |= {f"experiment/{name}.yaml" for name, verb in EXPERIMENTS.items() if "experiment" in groups(verb)}
     reached |= {f"{verb}.yaml" for verb in VERBS} | {f"{group}/{name}.yaml" for group, name in ELSEWHERE}
