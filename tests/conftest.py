@@ -75,7 +75,9 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _read_once() -> Iterator[None]:
-    """Hydra reads and parses a file of the configuration once, and not for every command."""
+    """Hydra reads a file of the configuration once, and not for every command, and composes the same words once."""
+    from compositions import remembered
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.core_plugins.file_config_source import FileConfigSource
 
     load, found = FileConfigSource.load_config, {}
@@ -92,6 +94,7 @@ def _read_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FileConfigSource, "load_config", loaded)
+        patch.setattr(ConfigLoaderImpl, "load_configuration", remembered(ConfigLoaderImpl.load_configuration))
         yield
 
 

@@ -36,6 +36,7 @@ MEASUREMENT = [
     "comparison.steps=2",
     "comparison.network_steps=2",
     "report=false",
+    "estimate=false",
 ]
 TRAIN = [
     "data.train_size=40",
