@@ -6,7 +6,6 @@ import os
 import pickle
 import signal
 import socket
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,33 +16,13 @@ os.environ["WANDB_MODE"] = "offline"
 # Two workers share the two cores: one thread for each of them, and for what they start.
 os.environ["OMP_NUM_THREADS"] = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
 
-import beartype
 import jaxtyping
 import pytest
+import signatures
 import torch
 
 # What is imported stays, and looking through it again and again for what could go takes a sixth of the time.
 gc.disable()
-# An int will do where a float is asked for, as in Python's own typing.
-_checked = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
-_made: dict[Any, Any] = {}
-
-
-def checked(signature: Any) -> Any:
-    """The check of a signature, by an empty function that has it. Those of functions within functions come again
-    whenever the outer one is called: what was made for an equal one, with the very same defaults, serves."""
-    if not isinstance(signature, types.FunctionType) or signature.__closure__:
-        return _checked(signature)
-    defaults = (*(signature.__defaults__ or ()), *(signature.__kwdefaults__ or {}).values())
-    annotations = tuple(signature.__annotations__.items())
-    key = (signature.__module__, signature.__qualname__, signature.__code__, annotations, *map(id, defaults))
-    try:
-        if key not in _made:
-            _made[key] = (_checked(signature), defaults)  # which are kept, so that no other one gets their place
-        return _made[key][0]
-    except TypeError:  # an annotation that cannot be looked up
-        return _checked(signature)
-
 
 # Modules whose signatures cannot be checked: numba reads these functions itself, and pytest rewrites those assertions.
 UNHOOKED = {
@@ -66,7 +45,8 @@ def _modules() -> list[str]:
     return sorted(".".join(file.with_suffix("").parts) for file in files)
 
 
-jaxtyping.install_import_hook([name for name in _modules() if name not in UNHOOKED], f"{__name__}.checked")
+jaxtyping.jaxtyped = signatures.checked
+jaxtyping.install_import_hook([name for name in _modules() if name not in UNHOOKED], "beartype.beartype")
 pytest.register_assert_rewrite("elslightning.testing", "files", "jobs", "measured", "trainings")
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 # A suite that a shell put into the background ignores Ctrl-C, and so would the processes that it interrupts.
@@ -95,7 +75,9 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _read_once() -> Iterator[None]:
-    """Hydra reads and parses a file of the configuration once, and not for every command."""
+    """Hydra reads a file of the configuration once, and not for every command, and composes the same words once."""
+    from compositions import remembered
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.core_plugins.file_config_source import FileConfigSource
 
     load, found = FileConfigSource.load_config, {}
@@ -112,6 +94,7 @@ def _read_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FileConfigSource, "load_config", loaded)
+        patch.setattr(ConfigLoaderImpl, "load_configuration", remembered(ConfigLoaderImpl.load_configuration))
         yield
 
 
@@ -123,6 +106,14 @@ def no_drawing() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         undrawn(patch)
         yield
+
+
+@pytest.fixture
+def no_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words in place of the charts of pages: to render them takes longer than all else."""
+    from tiny import unrendered
+
+    unrendered(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The machines once more, naively: float64, one pixel at a time, all candidates at once."""
 
+import functools
 import math
 from typing import Any
 
@@ -49,6 +50,7 @@ def overlap(row: int, column: int, height: int, width: int, radius: int) -> tupl
     return tuple(max(0, radius - room) for room in (row, below, column, right))
 
 
+@functools.cache
 def candidates(machine: str, row: int, column: int, height: int, width: int, radius: int) -> list[tuple[int, int]]:
     """The locations a pixel may copy from."""
     everywhere = [(y, x) for y in range(height) for x in range(width)]
@@ -101,20 +103,21 @@ def soft_posterior_mean(
     precision = torch.tensor([bell(softness, y, x) for y, x in around], dtype=torch.float64)
     precision = precision.reshape(patch_size, patch_size)
     patches = {(y, x): window(images, y, x, radius, mode) for y in range(height) for x in range(width)}
+    shares = torch.tensor([bell(response, y, x) for y, x in around], dtype=torch.float64).reshape(precision.shape)
     painted, cover = torch.zeros_like(x_t), torch.zeros(height, width, dtype=torch.float64)
     for row, column in patches:
         query = window(x_t, row, column, radius, mode)
         keys = torch.cat([patches[at] for at in candidates(hard, row, column, height, width, radius)])
         distance = (precision * (query - alpha_bar**0.5 * keys).square()).sum(dim=(1, 2, 3))
         mean = softmax_mean(distance, keys.flatten(1), alpha_bar).reshape(query.shape)
-        for y, x in around:
-            to = (row + y, column + x)
-            if mode == "circular":
-                to = (to[0] % height, to[1] % width)
-            if 0 <= to[0] < height and 0 <= to[1] < width:
-                share = bell(response, y, x)
-                painted[:, to[0], to[1]] += share * mean[:, radius + y, radius + x]
-                cover[to] += share
+        # Where the window falls: pixels beyond the border are on the other side, or nowhere.
+        down, right = torch.arange(row - radius, row + radius + 1), torch.arange(column - radius, column + radius + 1)
+        if mode == "circular":
+            down, right = down % height, right % width
+        y, x = (down >= 0) & (down < height), (right >= 0) & (right < width)
+        share = shares[y][:, x]
+        painted[:, down[y][:, None], right[x]] += share * mean[:, y][:, :, x]
+        cover[down[y][:, None], right[x]] += share
     return painted / cover
 
 

@@ -15,7 +15,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
+from markupsafe import escape
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from omegaconf import DictConfig
 
 from elslightning.cli.composing import conf_dir
@@ -34,6 +36,7 @@ MEASUREMENT = [
     "comparison.steps=2",
     "comparison.network_steps=2",
     "report=false",
+    "estimate=false",
 ]
 TRAIN = [
     "data.train_size=40",
@@ -126,6 +129,17 @@ def undrawn(patch: pytest.MonkeyPatch) -> None:
         draw = getattr(figures, name)
         if callable(draw) and "style" in inspect.signature(draw).parameters:
             patch.setattr(figures, name, blank(draw))
+
+
+def unrendered(patch: pytest.MonkeyPatch) -> None:
+    """Has pages hold the words of their charts only: each is made with all that is in it, and none is drawn."""
+
+    def svg(draw: Callable[..., Figure], *arguments: Any, **options: Any) -> str:
+        figure = draw(*arguments, style=figures.PAGE, **options)
+        words = {escape(text.get_text()) for text in figure.findobj(Text)}
+        return f"<svg>{' '.join(sorted(words))}</svg>"
+
+    patch.setattr(figures, "svg", svg)
 
 
 def train(directory: Path, *overrides: str) -> Path:

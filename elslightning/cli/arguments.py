@@ -60,6 +60,8 @@ def resuming(words: list[str]) -> list[str]:
                 f"resume={name} takes the configuration of that run: only trainer.max_epochs, data.root, logger.* and "
                 f"trust can be set, not {key}; and data_changed and data.download"
             )
+    if not os.path.isdir(name):  # before what takes seconds to be imported
+        raise InputError(f"resume={name}: there is no training to go on with, for there is no such directory")
     from elslightning.runs.belonging import check_files
     from elslightning.runs.layout import CHECKPOINT, CONFIG, HYDRA, OVERRIDES
     from elslightning.runs.run import read_overrides, started_in  # imports torch: not needed for help

@@ -2,10 +2,12 @@
 
 import os
 import platform
+import shlex
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,13 +17,17 @@ import torch
 from packaging.requirements import Requirement
 
 from elslightning import __version__
-from elslightning.data import SOURCES, Request
+from elslightning.cli.estimating import Estimate, of_training
+from elslightning.cli.sizing import EXPERIMENT, suggested
+from elslightning.data import SOURCES, Request, Split
 from elslightning.data.decoding import each, raise_for_first, read_image
 from elslightning.data.finding import Found, find
 from elslightning.data.folder import describe, divide, doubtful
 from elslightning.data.request import AbsentError
+from elslightning.data.survey import survey
 from elslightning.diffusion.schedule import add_noise
 from elslightning.machines.registry import ENTRIES
+from elslightning.runs.paths import for_grammar
 from elslightning.system.errors import InputError
 
 OUTPUTS = "outputs"
@@ -53,7 +59,8 @@ def examine(folders: Sequence[str] = ()) -> list[Finding]:
         folders: of data, to say which data sets are in them.
     """
     parts: list[Callable[[], Iterator[Finding]]] = [_packages, _devices, _wandb, _room, _self_test]
-    return [*(finding for part in parts for finding in part()), *(_folder(name) for name in folders)]
+    parts += [partial(_folder, name) for name in folders]
+    return [finding for part in parts for finding in part()]
 
 
 def report(findings: Sequence[Finding]) -> str:
@@ -157,29 +164,63 @@ def _self_test() -> Iterator[Finding]:
         yield Finding(machine.__name__, text, "" if difference < DIFFERENCE else remedy)
 
 
-def _folder(name: str) -> Finding:
-    """The data sets that a folder holds."""
+def _folder(name: str) -> Iterator[Finding]:
+    """The data sets that a folder holds, and what to do with them."""
     root = Path(os.path.expanduser(name))
     if not root.is_dir():
-        return Finding(name, "is not a folder", "give the one that data.root is to name")
+        yield Finding(name, "is not a folder", "give the one that data.root is to name")
+        return
     known: dict[str, list[str]] = {}
+    sets: list[tuple[str, Split, Split]] = []
     for dataset, channels in (("mnist", 1), ("fashion_mnist", 1), ("cifar10", 3)):
         try:
             train, val = SOURCES[dataset](Request(dataset, root, channels))
         except AbsentError:
             continue
         except InputError as error:
-            return Finding(name, f"{error}", "copy or download it anew")
+            yield Finding(name, f"{error}", "copy or download it anew")
+            return
         shape = " x ".join(str(side) for side in train.images.shape[1:])
         known.setdefault(f"{len(train.images)} + {len(val.images)} images of {shape}", []).append(f"data={dataset}")
+        sets.append((dataset, train, val))
     if known:  # the files of MNIST and Fashion-MNIST have the same names
-        return Finding(name, ", ".join(f"{' or '.join(names)}: {what}" for what, names in known.items()))
+        yield Finding(name, ", ".join(f"{' or '.join(names)}: {what}" for what, names in known.items()))
+        words = [[f"experiment={dataset}_small", f"data.root={root}"] for dataset, _, _ in sets]
+        _, train, val = sets[0]
+        expected = of_training(words[0], train.images.shape[1:], len(train.images), len(val.images), 10)
+        yield _recommended(name, words, expected)
+        return
     try:
         images = find(root)
         items, held_out = divide(images.images, f"data.root={root}")
     except InputError as error:
-        return Finding(name, "holds no data set", f"{error}")
-    return _images(root, images, describe(images, items, held_out, "data=folder"))
+        yield Finding(name, "holds no data set", f"{error}")
+        return
+    looked_at = _images(root, images, describe(images, items, held_out, "data=folder"))
+    yield looked_at
+    if not looked_at.remedy:
+        yield from _training(name, root)
+
+
+def _training(name: str, root: Path) -> Iterator[Finding]:
+    """What a training on a folder of images will be like."""
+    place = f"data.root={root}"
+    words = [f"experiment={EXPERIMENT}", place]
+    try:
+        found = survey(root, place)
+        added = suggested(for_grammar(words), {}, found, place)
+        typed = [*for_grammar(words), *(f"{key}={value}" for key, value in added.items())]
+        side, classes = int(str(added["data.image_size"])), len(found.classes)
+        expected = of_training(typed, (found.channels, side, side), found.train, found.val, classes)
+    except InputError:  # it has been said above
+        return
+    yield _recommended(name, [words], expected)
+
+
+def _recommended(name: str, commands: Sequence[Sequence[str]], expected: Estimate | None) -> Finding:
+    """A command for each, and what is expected of it."""
+    typed = " or ".join(shlex.join(["elslightning", "train", *words]) for words in commands)
+    return Finding(name, f"{typed}: {expected}" if expected else typed)
 
 
 def _images(root: Path, images: Found, about: str) -> Finding:

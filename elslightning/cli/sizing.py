@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elslightning.cli.arguments import MULTIRUN, follows
-from elslightning.cli.composing import conf_dir
 from elslightning.runs.configuration import key_of
 from elslightning.runs.paths import for_grammar, path_in
 from elslightning.system.errors import InputError, note
@@ -78,27 +77,40 @@ def sized(words: list[str], verb: str) -> list[str]:
         raise InputError(f"experiment={EXPERIMENT} needs data.root=FOLDER, a folder of images")
     from elslightning.data.survey import survey  # imports torch: not needed for help
 
-    place = f"data.root={root}"
-    found = survey(Path(root), place)
+    found = survey(Path(root), f"data.root={root}")
+    added = suggested(words, given, found, f"data.root={root}")
+    if added and not follows():
+        classes = f"{len(found.classes) or 'no'} classes"
+        note(f"experiment={EXPERIMENT}: {classes}; set {', '.join(f'{k}={v}' for k, v in added.items())}")
+    flags = [word for word in words if word.startswith("-")]
+    return [*flags, *(f"{key}={value}" for key, value in added.items()), *(w for w in words if w not in flags)]
+
+
+def suggested(words: list[str], given: dict[str, str], found: "Survey", place: str) -> dict[str, object]:
+    """What a folder and this machine add to the words of a training, by key.
+
+    Args:
+        words: that follow the verb, as `for_grammar` returns them.
+        given: those that set something, by key.
+        found: what there is of the folder.
+        place: names the folder in errors.
+
+    Raises:
+        InputError: for words that the folder does not bear out.
+    """
     _refuse_contradictions(given, found, place)
-    count, side = min(BANK, found.train), min(SIDE, found.side)
     facts: dict[str, object] = {
         "data.num_classes": len(found.classes) or "null",
         "denoiser.conditional": "true" if found.classes else "false",
-        "data.image_size": side,
+        "data.image_size": min(SIDE, found.side),
         "data.channels": found.channels,
-        "data.train_size": count,
+        "data.train_size": min(BANK, found.train),
     }
     added = {key: value for key, value in facts.items() if key not in given}
-    said = [f"{len(found.classes) or 'no'} classes"]
     if any(key not in given for key in MEASURED) and not _with_others():
-        fitted, about = _fitted(words, added, found)
+        fitted = _fitted(words, added, found)
         added |= {key: value for key, value in fitted.items() if key not in given}
-        said += about
-    if added and not follows():
-        note(f"experiment={EXPERIMENT}: {', '.join(said)}; set {', '.join(f'{k}={v}' for k, v in added.items())}")
-    flags = [word for word in words if word.startswith("-")]
-    return [*flags, *(f"{key}={value}" for key, value in added.items()), *(w for w in words if w not in flags)]
+    return added
 
 
 def _value(given: dict[str, str], key: str) -> str | None:
@@ -127,37 +139,24 @@ def _with_others() -> bool:
     return any(os.environ.get(name, "1") not in ("", "1") for name in names) or "LOCAL_RANK" in os.environ
 
 
-def _fitted(words: list[str], added: dict[str, object], found: "Survey") -> tuple[dict[str, object], list[str]]:
-    """What ends within about half an hour, and how long each phase will take, in words."""
+def _fitted(words: list[str], added: dict[str, object], found: "Survey") -> dict[str, object]:
+    """What ends within about half an hour."""
     import torch
-    from hydra import compose, initialize_config_dir
 
-    from elslightning.measurement.cost import cost
-    from elslightning.measurement.measurement import Measurement
-    from elslightning.networks import NetworkDenoiser
-    from elslightning.runs.targets import build, trusting
-    from elslightning.training.cost import seconds_per_step
+    from elslightning.cli.estimating import cost, seconds_per_step, training_of
 
     plain = [word for word in words if not word.startswith("-") and not _sweeps(word)]
     given = {key_of(word) for word in words}
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg: Any = compose("train", [f"paths.run_dir={os.curdir}", *(f"{k}={v}" for k, v in added.items()), *plain])
-    with trusting(cfg.trust), torch.random.fork_rng(devices=[]):
-        machines = {name: build(section) for name, section in (cfg.machines or {}).items()}
-        measurement = Measurement(machines, build(cfg.calibration), build(cfg.comparison))
-        network = NetworkDenoiser(build(cfg.denoiser), build(cfg.schedule))
-        gpu = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
-        network = network.to("cuda" if gpu else "cpu")
+    with torch.random.fork_rng(devices=[]):
+        cfg, measurement, network, device = training_of([*(f"{k}={v}" for k, v in added.items()), *plain])
         count = min(int(cfg.data.train_size or found.train), found.train)
         side = int(cfg.data.image_size or found.side)
-        images = torch.rand(count, int(cfg.data.channels), side, side) * 2 - 1
+        images = torch.rand(count, int(cfg.data.channels), side, side, device=device) * 2 - 1
         labels = torch.arange(count) % len(found.classes) if network.conditional and found.classes else None
         batch = slice(0, min(cfg.data.batch_size, count))
         step = seconds_per_step(network, images[batch], None if labels is None else labels[batch])
-        if gpu:
-            images = images.cuda()
         per = cost(measurement, network, images, labels)
-    per_sample, per_pair = max(per.calibration, 1e-9), max(per.comparison, 1e-9)
+    per_sample, per_pair = (max(sum(part.values()), 1e-9) for part in (per.calibration, per.comparison))
     minutes = {phase: 60 * share for phase, share in MINUTES.items()}
     # Fewer images to train, where even the least number of samples would take too long.
     share = min(1.0, minutes["calibration"] / (SAMPLES[0] * per_sample), minutes["comparison"] / (PAIRS[0] * per_pair))
@@ -171,14 +170,7 @@ def _fitted(words: list[str], added: dict[str, object], found: "Survey") -> tupl
     epochs = cfg.trainer.max_epochs if "trainer.max_epochs" in given else epochs
     samples = cfg.calibration.num_samples if "calibration.num_samples" in given else samples
     pairs = cfg.comparison.num_pairs if "comparison.num_pairs" in given else pairs
-    expected = {
-        "training": epochs * per_epoch * step,
-        "calibration": samples * per_sample,
-        "comparison": pairs * per_pair,
-    }
-    phases = ", ".join(f"{phase} {_duration(seconds)}" for phase, seconds in expected.items())
-    about = [f"about {_duration(sum(expected.values()))} ({phases})"]
-    fitted: dict[str, object] = {
+    return {
         "data.train_size": count,
         "trainer.max_epochs": epochs,
         # Looking at the validation images costs time, too.
@@ -186,7 +178,6 @@ def _fitted(words: list[str], added: dict[str, object], found: "Survey") -> tupl
         "calibration.num_samples": samples,
         "comparison.num_pairs": pairs,
     }
-    return fitted, about
 
 
 def _sweeps(word: str) -> bool:
@@ -201,14 +192,3 @@ def _sweeps(word: str) -> bool:
 
 def _within(bounds: tuple[int, int], number: float) -> int:
     return int(max(bounds[0], min(bounds[1], number)))
-
-
-def _duration(seconds: float) -> str:
-    """A time for people.
-
-    >>> _duration(4), _duration(754), _duration(7300)
-    ('4 s', '13 min', '2.0 h')
-    """
-    if seconds < 90:
-        return f"{math.ceil(seconds)} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

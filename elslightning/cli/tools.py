@@ -6,10 +6,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from elslightning.runs.configuration import without_output
+from elslightning.system.checks import raise_for
 from elslightning.system.errors import InputError, warn
 
 _TRUST = "trust="
 """Modules whose classes a file may name, for all tools: `trust=[mynet]`."""
+
+
+_OF_DIRECTORIES = ("figures", "report")
 
 
 class Tool(NamedTuple):
@@ -52,7 +56,11 @@ def _paths(tool: str, words: list[str], most: int | None = 1) -> tuple[list[str]
     too_many = most is not None and len(files) > most
     if not files or too_many or len(outputs) > 1 or "" in outputs or any(file.startswith("-") for file in files):
         raise TOOLS[tool].misused()
-    return [os.path.expanduser(file) for file in files], outputs
+    found = [os.path.expanduser(file) for file in files]
+    # Before what takes seconds to be imported.
+    said = "{0} is not a directory" if tool in _OF_DIRECTORIES else "there is no file {0}"
+    raise_for(*(said.format(file) for file in found if not os.path.exists(file)))
+    return found, outputs
 
 
 def _import(words: list[str]) -> None:
@@ -83,6 +91,8 @@ def _doctor(words: list[str]) -> None:
 def _sweep_report(words: list[str]) -> None:
     if len(words) != 1 or words[0].startswith("-"):
         raise TOOLS["sweep-report"].misused()
+    if not os.path.isdir(words[0]):
+        raise InputError(f"{words[0]} holds no run of a multirun")
     from elslightning.report.sweep import report  # imports torch: not needed for help
 
     try:

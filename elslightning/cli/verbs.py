@@ -25,6 +25,7 @@ from elslightning.cli.chosen import (
 )
 from elslightning.cli.creating import create as created_by
 from elslightning.cli.creating import write_all
+from elslightning.cli.expecting import expect, expect_training
 from elslightning.cli.preflight import Parts, check
 from elslightning.data import ImageDataModule, Split
 from elslightning.diffusion.sampling import sample as draw
@@ -105,6 +106,7 @@ def train(cfg: DictConfig, directory: Path, parts: Parts) -> Result | None:
     keep = Kept(directory / KEPT)
     measurement = _measurement(cfg, parts, keep=keep)
     measurement.check(network, data.train_images, data.train_labels, network.schedule)
+    expect_training(cfg, parts, network, measurement, 0 if stand is None else stand.step)
     task = DenoisingTask(
         network,
         network.schedule,
@@ -125,7 +127,7 @@ def train(cfg: DictConfig, directory: Path, parts: Parts) -> Result | None:
     about = {"seed": cfg.seed, "data": data, "overrides": overrides_given(), "wandb": wandb}
     record = RunRecord(directory, config, resumed=stand is not None, **about)
     own = [record, RandomState(), Losses(), FiniteCheck(), *([comparison] if cfg.compare else [])]
-    with session(directory):
+    with session(directory, loggers):
         callbacks = [*own, *(part for part in training.callbacks if shown or not isinstance(part, ProgressBar))]
         trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers, plugins=[WholeCheckpoints()])
         if stand is not None:
@@ -180,6 +182,7 @@ def calibrate(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
         images = images.to(device)
     else:
         network.to(device)
+    expect(cfg, measurement, network, data, labels, compared=False)
     result = measurement.calibrate(network, images, labels, schedule, Bars())
     return _written(result, cfg, directory, record, measurement.comparison.schedule(schedule))
 
@@ -192,7 +195,8 @@ def compare(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
     measurement = _measurement(cfg, parts, scales_to_compare_with(cfg), Kept(directory / KEPT))
     device = find_device(cfg.device)
     record = _describe(cfg, directory, data, device, trained_on)
-    result = measurement.run(network.to(device), data.train_images, data.train_labels, network.schedule, Bars())
+    expect(cfg, measurement, network.to(device), data, data.train_labels, compared=True)
+    result = measurement.run(network, data.train_images, data.train_labels, network.schedule, Bars())
     result = replace(result, losses=losses_beside(cfg.checkpoint))
     return _written(result, cfg, directory, record, measurement.comparison.schedule(network.schedule))
 

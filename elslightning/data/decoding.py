@@ -10,9 +10,9 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, PngImagePlugin
 from torch import Tensor
-from tqdm import tqdm
 
 from elslightning.system.errors import InputError
+from elslightning.system.progress import bar
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 MODES = {1: "L", 3: "RGB"}
@@ -89,9 +89,7 @@ def each(function: Callable[[int], _T], count: int) -> Iterator[_T | InputError]
     starts = range(0, count, _CHUNK)
     with ThreadPoolExecutor() as pool:
         # A bar only if it takes long.
-        for found in tqdm(
-            pool.map(some, starts), total=len(starts), desc="reading images", delay=5, dynamic_ncols=True
-        ):
+        for found in bar(pool.map(some, starts), total=len(starts), desc="reading images", delay=5):
             yield from found
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from elslightning.data.names import class_names
 from elslightning.machines.registry import BASELINE, the_theory
 from elslightning.measurement.comparison import Comparison
 from elslightning.report import figures
+from elslightning.report.classes import names_of
 from elslightning.report.figures import PRINT, save_formats
 from elslightning.runs import layout
 from elslightning.runs.experiment import schedule_of
@@ -166,5 +166,5 @@ def _names(run: Run) -> list[str] | None:
     labels = run.labels()
     if None in labels:
         return None
-    known = class_names(str(run.setting("data.dataset")), run.setting("data.root"))
+    known = names_of(run)
     return [known[label] if 0 <= label < len(known) else f"class {label}" for label in labels if label is not None]

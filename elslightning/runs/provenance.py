@@ -49,11 +49,19 @@ def describe(
         "versions": versions(),
         "git": git(),
         "data_sha256": data.checksum(),
+        "images": _counts(data),
         **where,
         "processes": processes,
         "threads": torch.get_num_threads(),
         "wandb": None if wandb is None else dict(wandb),
     }
+
+
+def _counts(data: ImageDataModule) -> dict[str, int | None]:
+    """How many images there are for training and validation, and of how many classes; None without labels."""
+    labels = data.train_labels
+    classes = None if labels is None else len(labels.unique())
+    return {"train": len(data.train_images), "val": len(data.val_images), "classes": classes}
 
 
 def versions() -> dict[str, str | None]:

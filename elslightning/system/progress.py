@@ -1,11 +1,110 @@
-"""Progress bars: what is being done and the time left."""
+"""Progress bars: what is being done and the time left, of it and of all; in a log or a pipe, lines."""
 
+import math
+import sys
+import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tqdm import tqdm
 
 # Without the counts, which may be fractions of steps.
-BAR_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
+BAR_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"
+LINE_FORMAT = "{desc}: {percentage:3.0f}% [{elapsed}<{remaining}{postfix}]"
+"""Where nothing can be written over."""
+EVERY = 30.0
+"""Seconds between lines, where a bar is not seen on a terminal."""
+
+
+def duration(seconds: float) -> str:
+    """A time for people.
+
+    >>> duration(4), duration(754), duration(7300)
+    ('4 s', '13 min', '2.0 h')
+    """
+    if seconds < 90:
+        return f"{math.ceil(seconds)} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+class Plan:
+    """What is still to be done, for the time that all of it will take.
+
+    Args:
+        seconds: that each part is expected to take, by what bars say of it, in their order.
+    """
+
+    TELLING = 0.02
+    """The share of all that says how much faster or slower than expected it goes."""
+
+    def __init__(self, seconds: Mapping[str, float]) -> None:
+        self._seconds, self._begun, self._shares = dict(seconds), time.monotonic(), dict[str, float]()
+        self._first: dict[str, float] = {}
+
+    def left(self, what: str, share: float) -> str:
+        """The time left of all, in words, when a share of `what` is done; nothing if that is not in the plan."""
+        if what not in self._seconds:
+            return ""
+        for before in self._seconds:
+            if before == what:
+                break
+            if self._shares.setdefault(before, 1.0) < 1:
+                self._shares[before] = 1.0
+        self._first.setdefault(what, share)
+        self._shares[what] = share
+        total = sum(self._seconds.values())
+        done = sum(self._seconds[name] * (self._shares[name] - first) for name, first in self._first.items())
+        remaining = total - sum(self._seconds[name] * part for name, part in self._shares.items())
+        pace = (time.monotonic() - self._begun) / done if done > self.TELLING * total else 1.0
+        return f"{duration(pace * remaining)} left in all"
+
+
+_plan = Plan({})
+
+
+def plan(seconds: Mapping[str, float]) -> None:
+    """Has the bars from now on say what is left of all."""
+    global _plan
+    _plan = Plan(seconds)
+
+
+def left(what: str, share: float) -> str:
+    """What `Plan.left` says of the plan there is."""
+    return _plan.left(what, share)
+
+
+class Lines:
+    """Standard error for bars where it is no terminal: of all that they write, a line every `EVERY` seconds."""
+
+    def __init__(self) -> None:
+        self._written = time.monotonic()
+
+    def write(self, text: str) -> int:
+        now, shown = time.monotonic(), text.strip()
+        if shown and now - self._written >= EVERY:
+            self._written = now
+            print(shown, file=sys.stderr, flush=True)
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+_LINES = Lines()
+
+
+def bar(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm:
+    """A bar on a terminal; lines where there is none.
+
+    Args:
+        iterable: what to go through with it, if anything.
+        options: of tqdm.
+    """
+    if sys.stderr.isatty():
+        return tqdm(iterable, dynamic_ncols=True, **options)
+    # Every update may be the one that is due, and no other bar stands above.
+    lines = {"file": _LINES, "bar_format": LINE_FORMAT, "miniters": 1, "mininterval": 1, "position": 0}
+    return tqdm(iterable, **options | lines)
 
 
 class Bars:
@@ -20,7 +119,8 @@ class Bars:
             return  # finished already
         if self._bar is None or what != self._what:
             self.close()
-            self._what, self._bar = what, tqdm(total=total, desc=what, dynamic_ncols=True, bar_format=BAR_FORMAT)
+            self._what, self._bar = what, bar(total=total, desc=what, bar_format=BAR_FORMAT)
+        self._bar.set_postfix_str(left(what, done / total), refresh=False)
         self._bar.update(done - self._bar.n)
         if done >= total:
             self.close()

@@ -4,7 +4,8 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ProgressBar
-from tqdm import tqdm
+
+from elslightning.system.progress import bar, left
 
 
 class FitProgress(ProgressBar):
@@ -13,6 +14,7 @@ class FitProgress(ProgressBar):
     def __init__(self) -> None:
         super().__init__()
         self._bar: Any = None
+        self._losses: list[str] = []
         self._enabled = True
 
     def disable(self) -> None:
@@ -24,27 +26,27 @@ class FitProgress(ProgressBar):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._enabled:
             total = trainer.estimated_stepping_batches
-            self._bar = tqdm(
-                total=int(total) if total != float("inf") else None,
-                initial=trainer.global_step,
-                desc="training",
-                dynamic_ncols=True,
+            self._bar = bar(
+                total=int(total) if total != float("inf") else None, initial=trainer.global_step, desc="training"
             )
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self._bar is not None:
+            share = trainer.global_step / self._bar.total if self._bar.total else 0.0
+            said = [*self._losses, left("training", share)]
+            self._bar.set_postfix_str(", ".join(part for part in said if part), refresh=False)
             self._bar.update(trainer.global_step - self._bar.n)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._bar is not None:
-            losses = {
-                name: f"{float(value):.4f}"
+            self._losses = [
+                f"{name}={float(value):.4f}"
                 for name, value in trainer.callback_metrics.items()
                 if name in ("train/loss", "val/loss")
-            }
-            self._bar.set_postfix(losses, refresh=False)
+            ]
+            self._bar.set_postfix_str(", ".join(self._losses), refresh=False)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._close()

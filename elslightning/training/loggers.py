@@ -7,6 +7,7 @@ well, so a logger that cannot take it loses nothing.
 import os
 import re
 import secrets
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from elslightning.runs.configuration import key_of
 from elslightning.runs.paths import for_grammar
 from elslightning.runs.targets import build
 from elslightning.system.checks import one_of, raise_for
+from elslightning.system.errors import note
 from elslightning.training.writers import MetricsFile
 
 MODES = ("offline", "online", "disabled")
@@ -32,6 +34,7 @@ MODES = ("offline", "online", "disabled")
 _LONGEST_NAME = 128
 # Where W&B copies the files of artifacts to, until they are uploaded.
 _STAGING = "WANDB_DATA_DIR"
+_QUIET = ("WANDB_SILENT", "WANDB_QUIET")
 
 
 def build_loggers(
@@ -54,6 +57,9 @@ def build_loggers(
         unnamed = {key: value for key, value in known.items() if key in part and part[key] is None}
         if unnamed.get("mode", part.get("mode")) != "disabled":
             loggers.append(build(part, **unnamed))
+            # Lightning hands it on even where nobody set it, and W&B warns that it has no effect.
+            if (options := _options(loggers[-1])).get("anonymous", "") is None:
+                del options["anonymous"]
     if loggers and not any(isinstance(logger, CSVLogger) for logger in loggers):
         loggers.append(MetricsFile(str(directory), name="", version=""))
     return loggers
@@ -102,23 +108,38 @@ def identify(directory: Path) -> dict[str, str | None]:
     }
 
 
+def _options(logger: Logger) -> dict[str, Any]:
+    """What a logger of W&B begins its run with; nothing for others."""
+    return getattr(logger, "_wandb_init", {})
+
+
 @contextmanager
-def session(directory: Path) -> Iterator[None]:
+def session(directory: Path, loggers: Sequence[Logger]) -> Iterator[None]:
     """Ends W&B's run with the block, as failed if the block fails: the next job would go on with it.
 
-    The copies that W&B makes of an artifact's files stay in `directory`, unless WANDB_DATA_DIR says otherwise.
+    The copies that W&B makes of an artifact's files stay in `directory`, unless WANDB_DATA_DIR says otherwise. Offline
+    it says nothing, and at the end a line says how to upload the run; online it says where the run is to be seen.
+    WANDB_SILENT and WANDB_QUIET say otherwise.
     """
-    given = _STAGING in os.environ
-    os.environ.setdefault(_STAGING, str(directory.absolute() / "wandb"))
+    offline = any(_options(logger).get("mode") == "offline" for logger in loggers)
+    wanted = {_STAGING: str(directory.absolute() / "wandb")}
+    if not any(name in os.environ for name in _QUIET):
+        wanted["WANDB_SILENT" if offline else "WANDB_QUIET"] = "true"
+    added = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ |= added
     exit_code = 1
     try:
         yield
         exit_code = 0
     finally:
-        if not given:
-            del os.environ[_STAGING]
         if "wandb" in sys.modules:
+            run = sys.modules["wandb"].run
+            kept = None if run is None or not run.offline else Path(run.dir).parent
             sys.modules["wandb"].finish(exit_code=exit_code)
+            if kept is not None:
+                note(f"W&B has this run offline: wandb sync {shlex.quote(str(kept))} uploads it")
+        for name in added:
+            del os.environ[name]
 
 
 def log_figure(logger: Logger, name: str, figure: Figure, step: int) -> None:

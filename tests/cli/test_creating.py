@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from refusals import assert_refused, rounds
 from tiny import cli
 
 from elslightning.machines.scales import load_scales
@@ -146,11 +147,15 @@ REFUSED = {
 }
 
 
+CASES = {name: (["create", *words], message) for name, (words, message) in REFUSED.items()}
+TOGETHER = [("beyond the dial", "no canvas", "no windows", "factors", "one to create from", "followed")]
+
+
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize(("words", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_created_is_refused_in_one_line(words, message, tmp_path):
-    done = cli("create", *TINY, *words, f"hydra.run.dir={tmp_path}")
-    assert (done.code, done.err) == (2, f"elslightning: error: {message}\n")
+@pytest.mark.parametrize("names", rounds(CASES, TOGETHER), ids=", ".join)
+def test_what_cannot_be_created_is_refused_in_a_line_for_each(names, tmp_path):
+    lines = assert_refused(CASES, names, *TINY, f"hydra.run.dir={tmp_path}")
+    assert sorted(lines) == sorted(REFUSED[name][1] for name in names)
 
 
 FOLDERS = {

@@ -1,5 +1,6 @@
 """The doctor: what is well is said so, and each thing that is not fails with what to do."""
 
+import re
 import shutil
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +16,7 @@ from elslightning.cli import doctor
 from elslightning.cli.doctor import Finding, report
 from elslightning.machines.patches import PatchMachine
 from elslightning.machines.registry import ENTRIES
+from elslightning.measurement.cost import Cost
 
 pytestmark = pytest.mark.reliability
 
@@ -26,6 +28,14 @@ def _here(tmp_path, monkeypatch):
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     for name in ("WANDB_MODE", "WANDB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _measured(monkeypatch):
+    """A machine of which a step takes half a second, a sample 36 and a pair 3."""
+    per = Cost({"calibrating bbels": 36.0}, {"bbels, 20 steps": 3.0}, {})
+    monkeypatch.setattr("elslightning.cli.estimating.seconds_per_step", lambda *arguments: 0.5)
+    monkeypatch.setattr("elslightning.cli.estimating.cost", lambda *arguments: per)
 
 
 def looked(part, what: str) -> Finding:
@@ -151,8 +161,19 @@ def test_data_sets_are_recognised(tmp_path):
     (tmp_path / "photos" / "mine").mkdir(parents=True)
     for name in "ab":
         Image.new("RGB", (9, 9)).save(tmp_path / "photos" / "mine" / f"{name}.png")
-    found = {name: doctor._folder(str(tmp_path / name)) for name in ("idx", "torchvision", "photos")}
-    assert not any(finding.remedy for finding in found.values())
+    both = {name: list(doctor._folder(str(tmp_path / name))) for name in ("idx", "torchvision", "photos")}
+    found = {name: findings[0] for name, findings in both.items()}
+    assert not any(finding.remedy for findings in both.values() for finding in findings)
+    idx, photos = (f"data.root={tmp_path / name}" for name in ("idx", "photos"))
+    assert both["idx"][1].found.startswith(
+        f"elslightning train experiment=mnist_small {idx} or "
+        f"elslightning train experiment=fashion_mnist_small {idx}: about "
+    )
+    assert both["photos"][1].found.startswith(f"elslightning train experiment=folder {photos}: about ")
+    for finding in (both["idx"][1], both["photos"][1]):
+        parts = ("training", "calibration", "comparison", "report")
+        assert re.search(r" \(" + ", ".join(f"{part} [^,]+" for part in parts) + r"\)$", finding.found)
+    assert "calibration 6 min" in both["photos"][1].found
     assert found["idx"].found == "data=mnist or data=fashion_mnist: 60 + 20 images of 1 x 28 x 28"
     assert found["torchvision"].found == "data=fashion_mnist: 60 + 20 images of 1 x 28 x 28"
     assert found["photos"].found.startswith("data=folder: 1 images to train and 1 to validate on (the last tenth")
@@ -167,12 +188,14 @@ def test_folders_without_data_and_with_damaged_data_fail(tmp_path):
     damaged = write_fashion_mnist(tmp_path / "damaged")
     path = damaged / "train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:-5])
-    assert doctor._folder(str(tmp_path / "empty")).found == "holds no data set"
-    text = doctor._folder(str(tmp_path / "text"))
+    found = {name: list(doctor._folder(str(tmp_path / name))) for name in ("empty", "text", "damaged")}
+    assert [len(findings) for findings in found.values()] == [1, 1, 1]
+    assert found["empty"][0].found == "holds no data set"
+    text = found["text"][0]
     assert text.found.startswith("data=folder: 2 images to train")
     assert all(f"{name}.png cannot be read as an image" in text.remedy for name in "abc")
-    assert "train-images-idx3-ubyte has" in doctor._folder(str(damaged)).found
-    assert all(doctor._folder(str(tmp_path / name)).remedy for name in ("empty", "text", "damaged"))
+    assert "train-images-idx3-ubyte has" in found["damaged"][0].found
+    assert all(finding.remedy for (finding,) in found.values())
 
 
 def test_folders_may_be_written_as_in_a_configuration(tmp_path):

@@ -19,9 +19,11 @@ from files import unsealed, write_fashion_mnist
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.object_type import ObjectType
 from omegaconf import OmegaConf
-from tiny import MEASUREMENT, TRAIN, cli, compose_config, snapshot, train
+from refusals import assert_refused, rounds
+from tiny import MEASUREMENT, TRAIN, Done, cli, compose_config, snapshot, train
 
 from elslightning import __version__
+from elslightning.cli import verbs
 from elslightning.cli.composing import conf_dir
 from elslightning.cli.keys import choices, composed, keys
 from elslightning.cli.main import HELP, VERBS
@@ -52,6 +54,13 @@ def refused(*arguments: str) -> str:
     (line,) = done.err.splitlines()
     assert line.startswith("elslightning: error: ")
     return line.removeprefix("elslightning: error: ")
+
+
+def compared(checkpoint: Path, directory: Path, *arguments: str) -> Done:
+    """What `elslightning compare` prints, which writes no page: that takes longer than all else."""
+    done = cli("compare", f"checkpoint={checkpoint}", "report=false", *arguments, f"hydra.run.dir={directory}")
+    assert done.code == 0, done.err
+    return done
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -230,8 +239,7 @@ def test_a_comparison_takes_the_scales_of_the_checkpoints_run(copied, tmp_path):
         table["patch_size"] = [7 for _ in table["patch_size"]]
     (copied / "scales.json").write_text(json.dumps(tables))
     unsealed(copied)
-    done = cli("compare", f"checkpoint={copied}", f"hydra.run.dir={tmp_path / 'run'}")
-    assert done.code == 0, done.err
+    compared(copied, tmp_path / "run")
     assert json.loads((tmp_path / "run" / "scales.json").read_text()) == tables
     assert not (tmp_path / "run" / "calibration.csv").exists()
 
@@ -246,16 +254,14 @@ def test_a_comparison_takes_the_scales_of_the_checkpoints_run(copied, tmp_path):
     ],
 )
 def test_a_comparison_that_is_told_how_to_calibrate_does(trained, tmp_path, override, tried):
-    done = cli("compare", f"checkpoint={trained}", "machines=[ls]", override, f"hydra.run.dir={tmp_path / 'run'}")
-    assert done.code == 0, done.err
+    compared(trained, tmp_path / "run", "machines=[ls]", override)
     assert {row["patch_size"] for row in rows(tmp_path / "run" / "calibration.csv")} == tried
     assert (tmp_path / "run" / "receptive_field.csv").is_file()
 
 
 def test_given_scales_are_taken_all_the_same(trained, tmp_path):
     options = ["machines=[ls]", f"scales={trained / 'scales.json'}", "calibration.objective=heldout"]
-    done = cli("compare", f"checkpoint={trained}", *options, f"hydra.run.dir={tmp_path / 'run'}")
-    assert done.code == 0, done.err
+    compared(trained, tmp_path / "run", *options)
     assert not (tmp_path / "run" / "calibration.csv").exists()
 
 
@@ -268,8 +274,7 @@ def test_a_comparison_takes_one_patch_size_for_all(copied, tmp_path):
     found = []
     for options in ([], ["scales=5"]):
         directory = tmp_path / str(len(found))
-        done = cli("compare", f"checkpoint={copied}", *options, f"hydra.run.dir={directory}")
-        assert done.code == 0, done.err
+        compared(copied, directory, *options)
         found.append([float(row["pearson_r"]) for row in rows(directory / "comparison.csv")])
     assert found[0] == pytest.approx(found[1], abs=1e-6)
 
@@ -301,8 +306,7 @@ def test_a_training_can_calibrate_on_held_out_images(tmp_path):
 
 def test_they_are_found_from_within_that_run_too(copied, tmp_path, monkeypatch):
     monkeypatch.chdir(copied / "checkpoints")
-    done = cli("compare", "checkpoint=last.ckpt", "machines=[ls]", f"hydra.run.dir={tmp_path / 'run'}")
-    assert done.code == 0, done.err
+    compared(Path("last.ckpt"), tmp_path / "run", "machines=[ls]")
     assert not (tmp_path / "run" / "calibration.csv").exists()
 
 
@@ -312,7 +316,7 @@ def test_data_named_relative_to_the_training_is_found_from_elsewhere(tmp_path, m
     run = train(tmp_path / "run", "data=fashion_mnist", "data.root=data", "compare=false")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    done = cli("calibrate", f"checkpoint={run}", f"hydra.run.dir={tmp_path / 'again'}")
+    done = cli("calibrate", f"checkpoint={run}", "report=false", f"hydra.run.dir={tmp_path / 'again'}")
     assert done.code == 0, done.err
 
 
@@ -330,44 +334,27 @@ def test_a_checkpoint_does_not_ask_for_downloads(tmp_path):
 
 def test_a_comparison_without_scales_calibrates(copied, tmp_path):
     (copied / "scales.json").unlink()
-    done = cli("compare", f"checkpoint={copied}", "machines=[ls]", f"hydra.run.dir={tmp_path / 'run'}")
-    assert done.code == 0, done.err
+    compared(copied, tmp_path / "run", "machines=[ls]")
     assert (tmp_path / "run" / "calibration.csv").is_file()
 
 
 def test_overrides_of_a_comparison_win_over_the_checkpoint(trained, tmp_path):
-    done = cli(
-        "compare",
-        f"checkpoint={trained}",
-        "machines=[is]",
-        "comparison.num_pairs=2",
-        "comparison.network_steps=[1,2]",
-        f"hydra.run.dir={tmp_path / 'run'}",
-    )
-    assert done.code == 0, done.err
+    compared(trained, tmp_path / "run", "machines=[is]", "comparison.num_pairs=2", "comparison.network_steps=[1,2]")
     found = [(row["machine"], row["network_steps"]) for row in rows(tmp_path / "run" / "comparison.csv")]
     assert found == [("is", "1"), ("is", "1"), ("is", "2"), ("is", "2")]
 
 
 def test_a_machine_of_the_checkpoint_can_be_left_out(trained, tmp_path):
-    done = cli("compare", f"checkpoint={trained}", "~machines.ls", f"hydra.run.dir={tmp_path / 'run'}")
-    assert done.code == 0, done.err
+    compared(trained, tmp_path / "run", "~machines.ls")
     assert {row["machine"] for row in rows(tmp_path / "run" / "comparison.csv")} == {"bbels", "is", "wiener", "mean"}
 
 
 def test_another_checkpoint_among_the_machines_is_a_ceiling(trained, tmp_path, monkeypatch):
     other = train(tmp_path / "other", "seed=1", "denoiser.num_layers=0", "compare=false")
     monkeypatch.chdir(tmp_path)
-    done = cli(
-        "compare",
-        f"checkpoint={trained}",
-        "machines=[bbels,is,checkpoint]",
-        f"machines.checkpoint.path={other.name}",
-        "comparison.network_steps=[1,2]",
-        "comparison.steps=3",
-        f"hydra.run.dir={tmp_path / 'run'}",
-    )
-    assert done.code == 0, done.err
+    options = ["machines=[bbels,is,checkpoint]", f"machines.checkpoint.path={other.name}"]
+    options += ["comparison.network_steps=[1,2]", "comparison.steps=3"]
+    done = compared(trained, tmp_path / "run", *options)
     steps = {(row["machine"], row["network_steps"], row["steps"]) for row in rows(tmp_path / "run" / "comparison.csv")}
     assert steps == {
         (name, n, n if name == "checkpoint" else "3") for name in ("bbels", "is", "checkpoint") for n in "12"
@@ -387,8 +374,7 @@ def test_a_checkpoint_is_its_own_ceiling(trained, tmp_path):
         "+machines.checkpoint._target_=elslightning.Checkpoint",
         f"+machines.checkpoint.path={trained}",
     ]
-    done = cli("compare", f"checkpoint={trained}", *options, f"hydra.run.dir={tmp_path / 'run'}")
-    assert done.code == 0, done.err
+    compared(trained, tmp_path / "run", *options)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())["machines"]
     assert list(summary) == ["bbels", "ls", "is", "wiener", "mean", "checkpoint"]
     assert summary["checkpoint"]["2"]["mse"]["high"] == 0
@@ -400,9 +386,7 @@ def test_a_training_with_a_checkpoint_among_its_machines_names_it_by_its_full_pa
     run = train(tmp_path / "run", *options)
     assert open_network(run)[1]["machines"]["checkpoint"]["path"] == str(trained)
     monkeypatch.chdir(tmp_path)
-    done = cli("compare", f"checkpoint={run}", f"hydra.run.dir={tmp_path / 'again'}")
-    assert done.code == 0, done.err
-    assert "checkpoint" in done.out
+    assert "checkpoint" in compared(run, tmp_path / "again").out
 
 
 def test_a_checkpoint_among_the_machines_does_not_change_the_training(trained, tmp_path):
@@ -417,9 +401,7 @@ def test_a_checkpoint_among_the_machines_does_not_change_the_training(trained, t
 def test_the_published_start_changes_the_machines_alone(trained, tmp_path):
     arrays = {}
     for name in ("null", "official"):
-        options = [f"++comparison.compatibility={name}", f"hydra.run.dir={tmp_path / name}"]
-        done = cli("compare", f"checkpoint={trained}", *options)
-        assert done.code == 0, done.err
+        compared(trained, tmp_path / name, "machines=[bbels]", f"++comparison.compatibility={name}")
         with np.load(tmp_path / name / "samples.npz") as found:
             arrays[name] = dict(found)
     np.testing.assert_array_equal(arrays["null"]["network_2"], arrays["official"]["network_2"])
@@ -475,8 +457,7 @@ def test_a_conditional_machine_takes_classes_in_turn_or_one_alone(tmp_path):
 
 def test_a_conditional_network_is_compared_and_sampled_by_class(tmp_path):
     directory = train(tmp_path / "run", "denoiser.conditional=true", "data.train_size=10", "compare=false")
-    done = cli("compare", f"checkpoint={directory}", "machines=[ls]", f"hydra.run.dir={tmp_path / 'compare'}")
-    assert done.code == 0, done.err
+    compared(directory, tmp_path / "compare", "machines=[ls]")
     assert [row["label"] for row in rows(tmp_path / "compare" / "comparison.csv")] == ["0", "1", "2"]
     arrays = drawn(tmp_path / "sample", f"checkpoint={directory}", "label=4")
     assert arrays["labels"].tolist() == [4, 4, 4]
@@ -535,16 +516,23 @@ def test_a_finished_training_leaves_no_wandb_run_open(tmp_path):
 # Many runs.
 
 
-@pytest.mark.parametrize("first", [True, False], ids=["flag first", "flag among the overrides"])
-def test_a_multirun_makes_a_directory_per_job(tmp_path, first):
-    options = [*TRAIN, "compare=false"]
-    options = ["--multirun", *options] if first else [*options, "--multirun"]
-    done = cli("train", *options, "denoiser.num_layers=0,1", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+def test_a_multirun_makes_a_directory_per_job(tmp_path):
+    options = [*TRAIN, "compare=false", "denoiser.num_layers=0,1"]
+    done = cli("train", "--multirun", *options, f"hydra.sweep.dir={tmp_path / 'sweep'}")
     assert done.code == 0, done.err
     for job, layers in (("0", 0), ("1", 1)):
         _, config = open_network(tmp_path / "sweep" / job)
         assert config["denoiser"]["num_layers"] == layers
         assert (tmp_path / "sweep" / job / "metrics.csv").is_file()
+
+
+def test_the_flag_of_a_multirun_may_stand_among_the_overrides(tmp_path, monkeypatch):
+    jobs = []
+    monkeypatch.setattr(verbs, "run", lambda cfg, directory: jobs.append((directory, cfg.denoiser.num_layers)))
+    words = [*TRAIN, "compare=false", "--multirun", "denoiser.num_layers=0,1"]
+    done = cli("train", *words, f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    assert done.code == 0, done.err
+    assert jobs == [(tmp_path / "sweep" / "0", 0), (tmp_path / "sweep" / "1", 1)]
 
 
 def test_a_job_of_a_multirun_that_cannot_work_fails_in_one_line(tmp_path):
@@ -674,12 +662,23 @@ REFUSED = {
 }
 
 
+TOGETHER = [
+    (
+        *("bad compatibility", "even patch size", "no pairs", "bad width", "bad padding", "bad prediction"),
+        *("bad objective", "bad statistic", "bad cap", "bad stretch", "text for a number", "negative seed"),
+        "text for epochs",
+    ),
+    ("text for the seed", "cap below all sizes"),
+    ("no samples", "no steps", "unknown device", "even scales"),
+    ("text for samples", "no scales"),
+]
+
+
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("name", REFUSED)
-def test_input_that_cannot_be_worked_with_is_refused_in_one_line(tmp_path, monkeypatch, name):
+@pytest.mark.parametrize("names", rounds(REFUSED, TOGETHER), ids=", ".join)
+def test_input_that_cannot_be_worked_with_is_refused_in_a_line_for_each(tmp_path, monkeypatch, names):
     monkeypatch.chdir(tmp_path)
-    arguments, message = REFUSED[name]
-    assert message in refused(*arguments)
+    assert_refused(REFUSED, names)
 
 
 def test_a_refused_run_makes_no_network(tmp_path):

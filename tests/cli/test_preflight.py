@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 import torch
+from refusals import assert_refused, problems, rounds
 from tiny import cli, compose_config, train
 
 from elslightning.cli.preflight import doubtful
@@ -24,19 +25,6 @@ pytestmark = [pytest.mark.reliability, pytest.mark.usefixtures("unchecked", "no_
 def _no_work(monkeypatch):
     """No data: what is refused is refused before it is loaded."""
     monkeypatch.setattr(ImageDataModule, "setup", lambda self, stage=None: pytest.fail("work has begun"))
-
-
-def problems(*arguments: str) -> list[str]:
-    """What is said, a line for each problem, with the first line taken off where there are several."""
-    done = cli(*arguments)
-    assert done.code == 2, done.err
-    first, *rest = done.err.splitlines()
-    assert first.startswith("elslightning: error: ")
-    if not rest:
-        return [first.removeprefix("elslightning: error: ")]
-    assert first == f"elslightning: error: there are {len(rest)} problems:"
-    assert all(line.startswith("  ") for line in rest)
-    return [line.strip() for line in rest]
 
 
 @pytest.mark.usefixtures("_no_work")
@@ -123,14 +111,24 @@ REFUSED = {
 }
 
 
+TOGETHER = [
+    (
+        *("empty patch sizes", "unknown key", "unknown key of the data", "unknown key of a callback", "learning rate"),
+        *("nodes", "logger"),
+    ),
+    ("one patch size", "text for the learning rate", "unknown grid"),
+    ("unknown key of the scheduler", "accelerator", "more steps of the network than its schedule has"),
+    ("validation", "more steps of the network than the grid has"),
+    ("scheduler without an end", "condition without labels"),
+]
+
+
 @pytest.mark.usefixtures("_no_work")
-@pytest.mark.parametrize("name", REFUSED)
-def test_it_is_refused_before_any_work(tmp_path, monkeypatch, name):
+@pytest.mark.parametrize("names", rounds(REFUSED, TOGETHER), ids=", ".join)
+def test_it_is_refused_before_any_work(tmp_path, monkeypatch, names):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x").touch()
-    arguments, message = REFUSED[name]
-    (line,) = problems(*arguments, f"hydra.run.dir={tmp_path / 'run'}")
-    assert message in line
+    assert_refused(REFUSED, names, f"hydra.run.dir={tmp_path / 'run'}")
 
 
 @pytest.mark.usefixtures("_no_work")

@@ -10,6 +10,7 @@ from PIL import Image
 from tiny import cli
 
 from elslightning.cli import sizing
+from elslightning.cli.estimating import of_training
 from elslightning.cli.sizing import sized
 from elslightning.data.survey import survey
 from elslightning.measurement.cost import Cost
@@ -108,8 +109,9 @@ def machine(monkeypatch):
     """A machine of which a step, a sample and a pair cost so many seconds."""
 
     def costs(step, sample, pair):
-        monkeypatch.setattr("elslightning.training.cost.seconds_per_step", lambda *arguments: step)
-        monkeypatch.setattr("elslightning.measurement.cost.cost", lambda *arguments: Cost(sample, pair))
+        per = Cost({"calibrating bbels": sample}, {"bbels, 20 steps": pair}, {})
+        monkeypatch.setattr("elslightning.cli.estimating.seconds_per_step", lambda *arguments: step)
+        monkeypatch.setattr("elslightning.cli.estimating.cost", lambda *arguments: per)
 
     return costs
 
@@ -121,9 +123,13 @@ def test_phases_are_sized_to_their_minutes(classes, machine, capsys):
     assert int(found["trainer.max_epochs"]) == sizing.MINUTES["training"] * 60 / 0.5 / 2
     assert int(found["calibration.num_samples"]) == sizing.MINUTES["calibration"] * 60 / 36
     assert int(found["comparison.num_pairs"]) == sizing.MINUTES["comparison"] * 60 / 10
-    said = capsys.readouterr().err
-    assert "about 23 min (training 12 min, calibration 6 min, comparison 5 min)" in said
-    assert "2 classes" in said
+    assert "2 classes" in capsys.readouterr().err
+    words = ["experiment=folder", f"data.root={classes}", *(f"{key}={value}" for key, value in found.items())]
+    phases = {phase.name: phase.seconds for phase in of_training(words, (3, 9, 9), 36, 4, 2).phases}
+    assert phases["calibration"] == pytest.approx(sizing.MINUTES["calibration"] * 60)
+    assert phases["comparison"] == pytest.approx(sizing.MINUTES["comparison"] * 60)
+    # And twelve looks at the four images for validation.
+    assert phases["training"] == pytest.approx(sizing.MINUTES["training"] * 60 + 12 * 4 / 32 * 0.5 / 3)
 
 
 def test_a_fast_machine_does_not_do_more_than_makes_sense(classes, machine):
@@ -165,7 +171,7 @@ def test_a_training_is_sized_measured_and_kept_with_the_run(classes, tmp_path, m
     monkeypatch.setattr(sizing, "PAIRS", (3, 3))
     small = shlex.split(
         "denoiser.width=16 denoiser.num_layers=1 machines=[bbels,is] calibration.steps=2 calibration.patch_sizes=[3,5]"
-        " comparison.steps=2 comparison.network_steps=2 report=false"
+        " comparison.steps=2 comparison.network_steps=2 report=false estimate=false"
     )
     run = tmp_path / "run"
     done = cli("train", "experiment=folder", f"data.root={classes}", *small, f"hydra.run.dir={run}")

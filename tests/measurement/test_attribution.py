@@ -60,8 +60,11 @@ def nearness(offset, length, circular):
     return (offset + length // 2) % length - length // 2 if circular else offset
 
 
-def posterior(name, x_t, alpha_bar, images, patch_size, row, column):
-    """(distance², image, row, column) of all candidates of one pixel, by descending weight; ties in order."""
+def posterior(name, x_t, alpha_bar, images, patch_size, row, column, known):
+    """(distance², image, row, column) of all candidates of one pixel, by descending weight; ties in order.
+
+    `known` keeps the patches of the images by their places.
+    """
     _, height, width = x_t.shape
     circular, found = name in ("es", "els"), []
     radius, mode = patch_size // 2, "circular" if circular else "zeros"
@@ -72,9 +75,12 @@ def posterior(name, x_t, alpha_bar, images, patch_size, row, column):
     for y, x in places:
         down, right = nearness(y - row, height, circular), nearness(x - column, width, circular)
         if name in ("is", "es"):
-            own, patches = x_t, images.roll((-down, -right), dims=(2, 3))
+            place, own = (down, right), x_t
+            known[place] = known[place] if place in known else images.roll((-down, -right), dims=(2, 3))
         else:
-            own, patches = window(x_t, row, column, radius, mode), window(images, y, x, radius, mode)
+            place, own = (y, x), window(x_t, row, column, radius, mode)
+            known[place] = known[place] if place in known else window(images, y, x, radius, mode)
+        patches = known[place]
         squares = (own - alpha_bar**0.5 * patches).square().sum(dim=(1, 2, 3)).tolist()
         found += [(square, down**2 + right**2, down, right, n, y, x) for n, square in enumerate(squares)]
     return [(first[0], *first[4:]) for first in sorted(found)]
@@ -90,10 +96,11 @@ def problem(name, patch_size):
     most, pixels = (4 if name in ("is", "ls") else 120), SHAPE[1] * SHAPE[2] * len(x_t)
     places = torch.full((pixels, most, 3), -1)
     weight, entropy = torch.zeros(pixels, most, dtype=torch.float64), torch.empty(pixels, dtype=torch.float64)
+    known = {}
     grid = itertools.product(range(len(x_t)), range(SHAPE[1]), range(SHAPE[2]))
     for pixel, (n, row, column) in enumerate(grid):
         alpha_bar = ALPHA_BAR[n].item()
-        found = posterior(name, x_t[n], alpha_bar, images, patch_size, row, column)
+        found = posterior(name, x_t[n], alpha_bar, images, patch_size, row, column, known)
         logits = torch.tensor([-each[0] / (2 * (1 - alpha_bar)) for each in found], dtype=torch.float64)
         places[pixel, : len(found)] = torch.tensor([each[1:] for each in found])
         weight[pixel, : len(found)] = logits.softmax(dim=0)

@@ -1,5 +1,6 @@
 """Figures: every one draws what it is given, with labelled axes, into a file that is whole or not there."""
 
+import functools
 import re
 
 import numpy as np
@@ -30,6 +31,7 @@ def images(count: int, channels: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(count, channels, 6, 6, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
+@functools.cache
 def compared(channels: int, network_steps=(2, 3)) -> Comparison:
     """Two machines against a third."""
     bank = images(5, channels)
@@ -43,6 +45,7 @@ def compared(channels: int, network_steps=(2, 3)) -> Comparison:
     )
 
 
+@functools.cache
 def calibrated(channels: int, names=("bbels", "ls")):
     bank = images(5, channels)
     factories = {"bbels": BoundaryBrokenScoreMachine, "ls": LocalScoreMachine}
@@ -107,13 +110,21 @@ DRAWN = {
     ),
     "order_curve": lambda channels, style: order_curve({"bbELS": orders(), "network": orders()}, SCHEDULE, style=style),
 }
+
+
+@functools.cache
+def drawn(name: str, channels: int, style: figures.Style) -> Figure:
+    """A figure that nobody may change."""
+    return DRAWN[name](channels, style)
+
+
 STYLES = {"screen": figures.SCREEN, "print": figures.PRINT, "page": figures.PAGE}
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_figure_saves_as_a_readable_png_of_its_size(name, channels, tmp_path):
-    figure = DRAWN[name](channels, figures.SCREEN)
+    figure = drawn(name, channels, figures.SCREEN)
     figures.save(figure, tmp_path / "deep" / "figure.png")
     with Image.open(tmp_path / "deep" / "figure.png") as image:
         image.load()
@@ -125,7 +136,7 @@ def test_a_figure_saves_as_a_readable_png_of_its_size(name, channels, tmp_path):
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("name", DRAWN)
 def test_every_figure_takes_every_style(name, style):
-    figure = DRAWN[name](1, STYLES[style])
+    figure = drawn(name, 1, STYLES[style])
     assert figure.dpi == STYLES[style].dpi
     assert figure.get_figwidth() <= STYLES[style].page
     texts = [text for axes in figure.axes for text in (*axes.texts, axes.xaxis.label, axes.yaxis.label, axes.title)]
@@ -136,7 +147,7 @@ def test_every_figure_takes_every_style(name, style):
 
 @pytest.mark.parametrize("name", ["scales", "patch_size", "receptive_field", "trajectory"])
 def test_time_runs_from_noise_on_the_left_to_the_image_on_the_right(name):
-    *_, axes = (axes for axes in DRAWN[name](1, figures.SCREEN).axes if "time" in axes.get_xlabel())
+    *_, axes = (axes for axes in drawn(name, 1, figures.SCREEN).axes if "time" in axes.get_xlabel())
     assert axes.get_xlim() == (1, 0)
     assert axes.get_xlabel() == "time t, from 1 (noise) to 0 (image)"
 
@@ -144,7 +155,7 @@ def test_time_runs_from_noise_on_the_left_to_the_image_on_the_right(name):
 def test_nothing_is_cut_off_at_the_border():
     for name in ("sweep", "scales", "patch_size", "receptive_field", "pairs", "side_by_side"):
         for style in (figures.SCREEN, figures.PRINT):
-            figure = DRAWN[name](1, style)
+            figure = drawn(name, 1, style)
             figure.draw_without_rendering()
             box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
             assert min(box.x0, box.y0, width - box.x1, height - box.y1) > -0.01, name
@@ -169,14 +180,14 @@ def test_shares_are_written_as_people_write_them():
 
 @pytest.mark.parametrize("name", ["scatter", "losses"])
 def test_the_axes_of_a_plot_are_labelled(name):
-    first, *_ = DRAWN[name](1, figures.SCREEN).axes
+    first, *_ = drawn(name, 1, figures.SCREEN).axes
     assert first.get_xlabel()
     assert first.get_ylabel()
     assert first.get_legend() is not None
 
 
 def test_the_scales_have_labelled_axes_with_units():
-    top, *_, bottom = DRAWN["scales"](1, figures.SCREEN).axes
+    top, *_, bottom = drawn("scales", 1, figures.SCREEN).axes
     assert "[pixels]" in top.get_ylabel()
     assert "time t" in bottom.get_xlabel()
     assert "worse than the best" in bottom.get_ylabel()
@@ -296,7 +307,7 @@ def test_the_scales_are_drawn_at_their_times():
 
 
 def test_the_evidence_has_a_curve_per_patch_size():
-    calibration = calibrated(1, ["ls"])
+    calibration = calibrated(1, ("ls",))
     _, bottom = scales(calibration).axes
     *curves, chosen = bottom.get_lines()
     assert [line.get_label() for line in (*curves, chosen)] == ["P = 3", "P = 5", "calibrated"]
@@ -314,7 +325,7 @@ def test_the_evidence_has_a_curve_per_patch_size():
 
 
 def test_the_agreement_is_named_by_its_objective():
-    _, bottom = scales(calibrated(1, ["ls"])).axes
+    _, bottom = scales(calibrated(1, ("ls",))).axes
     assert bottom.get_ylabel() == "LS: median cosine,\nworse than the best by"
 
 
@@ -434,7 +445,7 @@ class Torn(Figure):
 
 def test_a_figure_that_fails_leaves_the_earlier_file_and_nothing_else(tmp_path):
     path = tmp_path / "figure.png"
-    figures.save(DRAWN["losses"](1, figures.SCREEN), path)
+    figures.save(drawn("losses", 1, figures.SCREEN), path)
     before = path.read_bytes()
     with pytest.raises(OSError, match="no space left"):
         figures.save(Torn(), path)

@@ -187,6 +187,7 @@ def test_agreement_per_step_starts_alike_and_ends_with_that_of_the_samples(opene
     np.testing.assert_allclose(explored.own[-1], opened.values("bbels", 2)[explored.pairs], atol=1e-6)
 
 
+@pytest.mark.usefixtures("no_rendering")
 def test_with_little_work_one_pair_is_explored_and_attributed_at_its_end(opened, run):
     found = explore(opened, rebuild(opened), work=1.0)
     order = np.argsort(-opened.values("bbels", 2), kind="stable")
@@ -281,6 +282,7 @@ def test_markdown_is_escaped():
     assert escape("a\nb|c <i> `x` [y]") == "a b\\|c &lt;i&gt; \\`x\\` \\[y\\]"
 
 
+@pytest.mark.usefixtures("no_rendering")
 def test_a_configuration_cannot_name_foreign_code(run, tmp_path):
     shutil.rmtree(run / "checkpoints")
     path = unsealed(run) / ".hydra" / "config.yaml"
@@ -308,6 +310,7 @@ MISSING = {
 
 
 @pytest.mark.parametrize(("name", "sentence"), MISSING.items())
+@pytest.mark.usefixtures("no_rendering")
 def test_what_is_missing_is_left_out_with_a_sentence(run, reported, name, sentence):
     assert sentence not in reported[0]
     (run / name).unlink()
@@ -317,6 +320,7 @@ def test_what_is_missing_is_left_out_with_a_sentence(run, reported, name, senten
         assert "explorer-data" in page
 
 
+@pytest.mark.usefixtures("no_rendering")
 def test_without_its_configuration_a_run_is_known_by_its_checkpoint(run, reported):
     shutil.rmtree(run / ".hydra")
     (run / "run.json").unlink(missing_ok=True)  # which has the command too
@@ -325,6 +329,7 @@ def test_without_its_configuration_a_run_is_known_by_its_checkpoint(run, reporte
     assert "elslightning train" not in text
 
 
+@pytest.mark.usefixtures("no_rendering")
 def test_data_that_is_gone_leaves_out_what_needs_it(tmp_path):
     root = write_fashion_mnist(tmp_path / "data", train_size=10)
     sizes = ["data=fashion_mnist", f"data.root={root}", "data.train_size=10", "machines=[ls,is]"]
@@ -337,6 +342,7 @@ def test_data_that_is_gone_leaves_out_what_needs_it(tmp_path):
     assert "median r" in text
 
 
+@pytest.mark.usefixtures("no_rendering")
 def test_samples_that_cannot_be_made_again_are_not_explained(run):
     with np.load(run / "samples.npz") as content:
         arrays = {name: -content[name] if name == "bbels" else content[name] for name in content.files}
@@ -346,6 +352,7 @@ def test_samples_that_cannot_be_made_again_are_not_explained(run):
     assert "There is no explorer: the samples of bbels cannot be made again" in page
 
 
+@pytest.mark.usefixtures("no_rendering")
 def test_a_comparison_is_reported_with_what_it_took_from_its_checkpoint(trained, tmp_path):
     directory = tmp_path / "compared"
     done = cli(

@@ -4,13 +4,12 @@ import base64
 import json
 import math
 import os
-import shutil
 import zlib
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import MARKS, opened, text, visit
 from tiny import cli, train, undrawn
 
 from elslightning.measurement.mosaic import mosaic
@@ -18,27 +17,9 @@ from elslightning.report.page.explorer import explore
 from elslightning.report.page.page import write_report
 from elslightning.runs.experiment import open_run, rebuild
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-PACKAGES = [name for name in ("selenium", "axe_core_python") if find_spec(name) is None]
 SCREENSHOTS = "ELSLIGHTNING_SCREENSHOTS"
 """Names a directory that pictures of the page are written to."""
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-)
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM or not DRIVER, reason="chromium and chromedriver are not both on this machine"),
-    pytest.mark.skipif(bool(PACKAGES), reason=f"not installed: {', '.join(PACKAGES)} (pip install elslightning[dev])"),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="session")
@@ -68,15 +49,7 @@ def explorer(run):
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory):
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    with webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER)) as driver:
-        driver.set_script_timeout(60)
+    with opened(tmp_path_factory.mktemp("profile")) as driver:
         yield driver
 
 
@@ -84,27 +57,6 @@ def chromium(tmp_path_factory):
 def page(chromium, run):
     """The report, opened anew from disk in a wide window."""
     return visit(chromium, run)
-
-
-def visit(driver, run: Path, *, width: int = 1280, height: int = 900, **media: str):
-    """Opens the report with a window of some size and what media queries may ask, and waits for the explorer."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    features = [{"name": name.replace("_", "-"), "value": value} for name, value in media.items()]
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    driver.get_log("browser")
-    driver.get_log("performance")
-    driver.get((run / "report.html").as_uri())
-    WebDriverWait(driver, 20).until(
-        lambda driver: driver.execute_script("return document.documentElement.dataset.explorer") == "ready"
-    )
-    return driver
-
-
-def text(page, identifier: str) -> str:
-    return page.execute_script(f"return document.getElementById('{identifier}').textContent")
 
 
 def data(page, identifier: str) -> dict[str, str]:

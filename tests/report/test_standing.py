@@ -39,6 +39,7 @@ def test_both_decide_on_the_way_by_the_theory_s_windows(found):
     assert not torch.equal(found.orders["bbELS"].effective[-1], found.orders["network"].effective[-1])
 
 
+@pytest.mark.usefixtures("no_rendering")
 def test_the_report_has_a_section_and_a_file(trained_once, found, tmp_path):
     directory = tmp_path / "run"
     shutil.copytree(trained_once, directory)

@@ -33,7 +33,7 @@ def sampled(tmp_path_factory):
 
 def test_a_run_says_what_it_was_made_of(sampled):
     assert set(sampled) == {
-        *("started", "command", "overrides", "seed", "versions", "git", "data_sha256"),
+        *("started", "command", "overrides", "seed", "versions", "git", "data_sha256", "images"),
         *("device", "gpu", "processes", "threads", "wandb", "files", "checksum"),
     }
     assert sampled["command"].startswith("elslightning sample source=is ")

@@ -1,6 +1,7 @@
 """Bars: what is being done, how far it is, and that they end."""
 
 import io
+import sys
 
 import pytest
 import torch
@@ -9,7 +10,6 @@ from tqdm import tqdm
 
 from elslightning.system import progress
 from elslightning.system.progress import Bars
-from elslightning.training import bar as fitting
 from elslightning.training.bar import FitProgress
 from elslightning.training.task import DenoisingTask
 
@@ -20,8 +20,8 @@ def bars(monkeypatch):
     made = []
 
     class Recorded(tqdm):
-        def __init__(self, **options):
-            super().__init__(file=io.StringIO(), **options)
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options | {"file": io.StringIO()})
             self.closed = False
             made.append(self)
 
@@ -29,9 +29,13 @@ def bars(monkeypatch):
             super().close()
             self.closed = True
 
-    for module in (progress, fitting):
-        monkeypatch.setattr(module, "tqdm", Recorded)
+    monkeypatch.setattr(progress, "tqdm", Recorded)
     return made
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
 
 
 def test_a_bar_reaches_its_total_and_closes(bars):
@@ -83,12 +87,76 @@ def test_close_ends_an_unfinished_bar_and_may_be_called_twice(bars):
     assert [bar.closed for bar in bars] == [True]
 
 
-def test_bars_print_what_is_done_to_standard_error(capsys):
+def test_bars_print_what_is_done_to_standard_error(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
     Bars()("calibrating ls", 3, 3)
-    printed = capsys.readouterr()
-    assert "calibrating ls" in printed.err
-    assert "100%" in printed.err
-    assert printed.out == ""
+    assert "calibrating ls" in sys.stderr.getvalue()
+    assert "100%" in sys.stderr.getvalue()
+    assert capsys.readouterr().out == ""
+
+
+def test_where_there_is_no_terminal_a_line_comes_when_it_is_due(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    stream = progress.Lines()
+    for now[0] in (0, 10, 29, 31, 40, 60, 62, 63):
+        stream.write(f"\rtraining: {now[0]}%   ")
+    stream.write("\n")
+    assert capsys.readouterr().err == "training: 31%\ntraining: 62%\n"
+
+
+def test_lines_say_what_bars_do_and_end_a_line(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    show = Bars()
+    for done in (1, 2):
+        show("calibrating ls", done, 2)
+    training = progress.bar(total=4, desc="training")
+    training.set_postfix({"val/loss": "0.5"}, refresh=False)
+    training.update(4)
+    training.close()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" [")[0] for line in lines] == [
+        *("calibrating ls:   0%", "calibrating ls: 100%"),
+        *("training:   0%", "training: 100%"),
+    ]
+    assert lines[-1].endswith(", val/loss=0.5]")
+
+
+def test_a_plan_says_what_is_left_of_all(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    plan = progress.Plan({"training": 60, "calibrating ls": 20, "ls, 2 steps": 20})
+    assert plan.left("training", 0.0) == "2 min left in all"
+    now[0] = 160.0  # half of the training took twice as long as expected
+    assert plan.left("training", 0.5) == "2 min left in all"
+    assert plan.left("something else", 0.5) == ""
+    # What comes later has what was before behind it.
+    assert plan.left("ls, 2 steps", 0.5) == "10 s left in all"
+
+
+def test_a_training_that_goes_on_is_paced_by_what_is_done_now(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    plan = progress.Plan({"training": 100})
+    plan.left("training", 0.6)
+    now[0] = 20.0
+    assert plan.left("training", 0.8) == "20 s left in all"
+
+
+def test_bars_and_lines_say_what_is_left_of_the_plan(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    progress.plan({"network": 10, "ls": 20})
+    Bars()("network", 5, 5)
+    progress.plan({})
+    assert capsys.readouterr().err.splitlines()[-1].endswith("left in all]")
+    Bars()("network", 5, 5)
+    assert "left in all" not in capsys.readouterr().err
+
+
+def test_what_takes_no_half_minute_says_nothing_in_a_log(capsys):
+    for what in ("network", "bbels"):
+        Bars()(what, 1, 1)
+    assert capsys.readouterr() == ("", "")
 
 
 def fit(tmp_path, callback, **options):

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger
 from matplotlib.figure import Figure
 from measured import Plain, comparison, fit, real
 from PIL import Image
-from tiny import digits, network, train, trainer
+from tiny import digits, network, train, trainer, undrawn
 from torch.utils.data import DataLoader
 
 from elslightning.data import ImageDataModule
@@ -46,6 +46,12 @@ class Reported(Result):
 
 def reported(value: float) -> Reported:
     return Reported({}, {}, value=value)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Where a measurement is the matter, and not what is drawn of it."""
+    undrawn(monkeypatch)
 
 
 class Counted(Measurement):
@@ -179,6 +185,7 @@ def test_files_are_written_and_the_result_is_kept(tmp_path):
     assert medians["median"] == callback.result.scalars()[MEDIAN]
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_comparison_does_not_change_the_training(tmp_path):
     def weights(callbacks):
         torch.manual_seed(0)
@@ -192,6 +199,7 @@ def test_the_comparison_does_not_change_the_training(tmp_path):
     torch.testing.assert_close(measured, weights([]), rtol=0, atol=0)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_gradients_of_the_network_are_found_in_the_midst_of_validation(tmp_path):
     """Where they are switched off."""
 
@@ -207,6 +215,7 @@ def test_the_gradients_of_the_network_are_found_in_the_midst_of_validation(tmp_p
     assert last.gradient.shape == (2, 8, 8)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_held_out_images_calibrate_while_training(tmp_path):
     data = digits()
     settings = CalibrationSettings(steps=2, patch_sizes=(3, 5), num_samples=20, objective="heldout")
@@ -327,6 +336,7 @@ def test_every_logger_gets_scalars_and_those_with_images_get_figures(tmp_path, k
     assert sorted(name for name, _, _ in logger.images) == ([] if kind is Plain else ["pairs", "training"])
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_partial_factories_are_machines_too(tmp_path):
     callback = comparison(real(machines={"ls": partial(LocalScoreMachine)}), tmp_path)
     fit(tmp_path, [callback])

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -31,7 +32,8 @@ def _quiet():
     """No reports of errors to W&B, and no user's settings."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_ERROR_REPORTING", "false")
-        patch.setenv("WANDB_SILENT", "true")
+        for name in ("WANDB_SILENT", "WANDB_QUIET"):
+            patch.delenv(name, raising=False)
         for name in ("WANDB_RUN_ID", "WANDB_NAME", "WANDB_RUN_GROUP", "WANDB_SWEEP_ID", "WANDB_DATA_DIR"):
             patch.delenv(name, raising=False)
         yield
@@ -142,6 +144,14 @@ def test_the_run_can_be_found_from_run_json(directory, run):
     assert known == {"id": run.id, "name": run.name, "group": None}
     assert run.name == "watched"
     assert run.exit_code == 0
+
+
+def test_offline_one_line_says_how_to_upload_the_run(tmp_path, capfd):
+    done = cli("train", *SHORT, f"hydra.run.dir={tmp_path / 'run'}")
+    (kept,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
+    said = [line for line in (done.err + capfd.readouterr().err).splitlines() if "wandb" in line.lower()]
+    assert said == [f"elslightning: W&B has this run offline: wandb sync {kept} uploads it"]
+    assert not {"WANDB_SILENT", "WANDB_QUIET"} & {*os.environ}
 
 
 @pytest.mark.parametrize("mode", ["disabled", "sideways"])

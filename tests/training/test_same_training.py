@@ -9,7 +9,7 @@ from files import write_fashion_mnist
 from tiny import TRAIN, cli
 from trainings import checkpoint
 
-pytestmark = pytest.mark.reliability
+pytestmark = [pytest.mark.reliability, pytest.mark.usefixtures("no_drawing", "no_rendering")]
 
 ALONE = [*TRAIN, "compare=false", "logger=[csv]"]
 IMAGES = "train-images-idx3-ubyte"

@@ -86,6 +86,7 @@ def folder(trained, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("no_rendering")
 def test_what_diffusers_saves_is_compared_as_the_run_that_trained_it(trained, folder, tmp_path):
     words = [*MEASUREMENT, "machines=[bbels,is]"]
     done("compare", f"checkpoint={trained}", *words, f"hydra.run.dir={tmp_path / 'ours'}")
@@ -134,7 +135,7 @@ def test_a_network_of_diffusers_goes_on_training_and_is_exported(trained, tmp_pa
         assert torch.equal(*(load_network(path)(x_t, alpha_bar) for path in (run, tmp_path / "net.safetensors")))
 
 
-@pytest.mark.usefixtures("mynet")
+@pytest.mark.usefixtures("mynet", "no_rendering")
 def test_a_module_of_ones_own_is_compared_if_it_is_trusted(tmp_path):
     import mynet
 
@@ -157,7 +158,7 @@ def test_a_module_of_ones_own_is_compared_if_it_is_trusted(tmp_path):
         assert rebuild(run).network is not None
 
 
-@pytest.mark.usefixtures("mynet")
+@pytest.mark.usefixtures("mynet", "no_rendering")
 def test_a_class_of_ones_own_goes_all_the_way_with_trust_and_is_asked_for_it_again(tmp_path):
     run, output = tmp_path / "run", tmp_path / "net.safetensors"
     own = [

@@ -78,6 +78,7 @@ def test_what_was_read_is_written_byte_for_byte(earlier, tmp_path, name):
         assert content == before[path.name]
 
 
+@pytest.mark.usefixtures("no_rendering")
 @pytest.mark.parametrize("name", ["run", "compared"])
 def test_reports_have_the_same_numbers(earlier, name):
     before = tables((earlier / name / "report.md").read_text())

@@ -49,11 +49,16 @@ def options(group: str) -> list[str]:
     return [name for name in names if (group, name) not in ELSEWHERE]
 
 
-def rounds(verb: str) -> list[dict[str, str]]:
-    """Every option of every group but the experiments, in as few configurations as possible."""
+def rounds(verb: str) -> list[dict[str, list[str]]]:
+    """Every option of every group but the experiments, in as few configurations as possible: of some groups several
+    can be chosen at once."""
     chosen = {group: options(group) for group in groups(verb) if group != "experiment"}
-    longest = max(map(len, chosen.values()))
-    return [{group: names[n % len(names)] for group, names in chosen.items()} for n in range(longest)]
+    several = {group for group, default in groups(verb).items() if isinstance(default, list)}
+    longest = max(len(names) for group, names in chosen.items() if group not in several)
+    return [
+        {group: (group in several and names[n::longest]) or [names[n % len(names)]] for group, names in chosen.items()}
+        for n in range(longest)
+    ]
 
 
 ROUNDS = {f"{verb}-{n}": (verb, chosen) for verb in VERBS for n, chosen in enumerate(rounds(verb))}
@@ -100,7 +105,9 @@ def test_every_verb_has_a_root_configuration_and_none_is_left_over():
 
 
 def test_every_file_is_an_option_of_some_verb():
-    reached = {f"{group}/{option}.yaml" for _, chosen in ROUNDS.values() for group, option in chosen.items()}
+    reached = {
+        f"{group}/{option}.yaml" for _, chosen in ROUNDS.values() for group, names in chosen.items() for option in names
+    }
     reached |= {f"experiment/{name}.yaml" for name, verb in EXPERIMENTS.items() if "experiment" in groups(verb)}
     reached |= {f"{verb}.yaml" for verb in VERBS} | {f"{group}/{name}.yaml" for group, name in ELSEWHERE}
     assert {path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml")} == reached
@@ -117,13 +124,14 @@ def test_everything_a_verb_composes_by_default_instantiates(verb, tmp_path):
 def test_every_option_of_every_group_can_be_chosen_and_instantiates(name, tmp_path):
     verb, chosen = ROUNDS[name]
     several = {group for group, default in groups(verb).items() if isinstance(default, list)}
-    overrides = [f"{group}=[{option}]" if group in several else f"{group}={option}" for group, option in chosen.items()]
+    words = {group: ",".join(names) for group, names in chosen.items()}
+    overrides = [f"{group}=[{word}]" if group in several else f"{group}={word}" for group, word in words.items()]
     cfg = compose_config(verb, tmp_path, overrides, hydra=True)
-    for group, option in chosen.items():
+    for group, names in chosen.items():
         if group in several:
-            assert list(cfg[group]) == [option]
+            assert list(cfg[group]) == names
         else:
-            assert cfg.hydra.runtime.choices[group] == option
+            assert [cfg.hydra.runtime.choices[group]] == names
     for group in chosen.keys() - {"paths", "hydra"}:
         assert [assert_instantiates(part) for part in parts(cfg[group])], f"{group} names nothing"
     assert [assert_instantiates(part) for part in parts(cfg.hydra.callbacks)]

@@ -13,6 +13,7 @@ import pytest
 from tiny import MEASUREMENT, TRAIN, cli, snapshot, train, undrawn
 from trainings import SEVERAL_EPOCHS, assert_same_training, checkpoint, whole_files
 
+from elslightning.report import figures
 from elslightning.system.keeping import KEPT
 from elslightning.training.writers import WholeCheckpoints
 
@@ -97,7 +98,8 @@ COMMANDS: dict[str, Callable[[Path, Path], list[str]]] = {
 
 @pytest.mark.parametrize("kind", ["full", "read-only"])
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_disk_that_cannot_be_written_is_named_and_left_as_it_was(trained, disk, name, kind):
+def test_a_disk_that_cannot_be_written_is_named_and_left_as_it_was(trained, disk, monkeypatch, name, kind):
+    monkeypatch.setattr(figures, "svg", lambda *arguments, **options: "<svg></svg>")  # to draw a page takes long
     shutil.copytree(trained, disk / "run")
     papers.save(papers.DDIM(papers.MinimalResNet(num_layers=1, emb_dim=16)), disk / "run" / "official.pt")
     reason = spoil(disk, kind)

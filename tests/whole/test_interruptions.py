@@ -48,6 +48,11 @@ def whole(tmp_path_factory) -> Path:
     return folder / "whole"
 
 
+def seconds(run: Path) -> float:
+    """How long a run took, from its first file to its last."""
+    return (run / "run.json").stat().st_mtime - (run / ".hydra" / "config.yaml").stat().st_mtime
+
+
 @pytest.mark.parametrize(
     ("number", "seed"),
     [(signal.SIGKILL, 0), (signal.SIGKILL, 1), (signal.SIGKILL, 2), (signal.SIGTERM, 3), (signal.SIGINT, 4)],
@@ -59,7 +64,7 @@ def test_a_training_that_is_killed_again_and_again_ends_the_same(whole, tmp_path
     while True:
         process = victims.start(*command, output=output)
         if kills < 3:
-            process.join(dice.uniform(0.5, 3.0))
+            process.join(dice.uniform(0.3, 0.3 + seconds(whole)))
             if process.is_alive():
                 os.kill(process.pid, number)
             kills += 1

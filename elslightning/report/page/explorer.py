@@ -16,6 +16,7 @@ from elslightning.diffusion.shapes import Progress, no_progress
 from elslightning.machines.registry import display_name
 from elslightning.measurement.agreement import agreement
 from elslightning.measurement.attribution import Attribution, attribute
+from elslightning.report.classes import called, names_of
 from elslightning.report.page.payload import entropy_bytes, kept_images, network_images, pack, source_arrays
 from elslightning.report.page.plan import TOP, candidate_count, middle, plan, ranks
 from elslightning.runs.experiment import Experiment
@@ -120,6 +121,8 @@ def explore(
         "kept": kept.astype(np.uint32),
         **source_arrays({position: known[position] for position in outline.attributed}, final),
     }
+    bank_labels, names = experiment.bank_labels, names_of(run)
+    kept_labels: list[int] = [] if bank_labels is None else bank_labels[torch.from_numpy(kept)].tolist()
     entropy_max = max(math.log(2), *(float(found.entropy.max()) for found in known.values()))
     times = experiment.schedule.time(theory.alpha_bar[outline.shown])
     marks = {0: "best", middle(len(r)): "median", len(r) - 1: "worst"}
@@ -153,9 +156,8 @@ def explore(
             }
             for place, rank in enumerate(chosen)
         ],
-        "keptLabels": None
-        if experiment.bank_labels is None
-        else experiment.bank_labels[torch.from_numpy(kept)].tolist(),
+        "keptLabels": kept_labels or None,
+        "classes": [called(names, label) for label in range(1 + max(kept_labels, default=-1))],
     }
     arrays["entropy"] = entropy_bytes([known[position] for position in outline.attributed], entropy_max)
     blob, meta["arrays"] = pack(arrays)

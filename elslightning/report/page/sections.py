@@ -6,6 +6,7 @@ from elslightning.diffusion.schedule import Schedule
 from elslightning.machines.registry import BASELINE, display_name
 from elslightning.measurement.alarms import alarms, not_images
 from elslightning.report import figures
+from elslightning.report.classes import called, names_of
 from elslightning.report.page import tables, theories
 from elslightning.report.page.cautions import cautions
 from elslightning.report.page.explorer import Explorer
@@ -135,11 +136,12 @@ def _pairs(run: Run) -> Section:
         {0, middle(len(order)), len(order) - 1} | set(np.linspace(0, len(order) - 1, count).round().astype(int))
     )
     marks = {len(order) - 1: "worst", middle(len(order)): "median", 0: "best"}
+    names = names_of(run)
     shown = [
         {
             "pair": int(order[rank]),
             "r": f"{r[order[rank]]:.3f}",
-            "label": labels[order[rank]],
+            "label": None if (label := labels[order[rank]]) is None else called(names, label),
             "mark": marks.get(rank),
             "theory": data_uri(left[order[rank]]),
             "network": data_uri(right[order[rank]]),

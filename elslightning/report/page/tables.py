@@ -11,11 +11,14 @@ from elslightning.machines.parameters import PATCH_SIZE
 from elslightning.machines.registry import display_name
 from elslightning.measurement.comparison import NETWORK
 from elslightning.measurement.table import ABSENT, difference, median
+from elslightning.report.classes import names_of
 from elslightning.report.figures.style import percent
 from elslightning.report.page.published import published
 from elslightning.runs.experiment import formal_receptive_field, parameter_count
 from elslightning.runs.run import Run
 
+NAMED = 12
+"""So many classes at most are named."""
 PADDINGS = {"zeros": "zero padding", "circular": "circular padding"}
 
 
@@ -186,7 +189,7 @@ def facts(run: Run) -> Table:
     add(
         "data",
         run.setting("data.dataset"),
-        None if size is None else f"first {size:,} training images",
+        *(_counts(run) or ([] if size is None else [f"first {size:,} training images"])),
         shape or (f"{side}×{side} pixels" if side else None),
     )
     network = str(run.setting("denoiser._target_") or "").rpartition(".")[2]
@@ -219,6 +222,19 @@ def facts(run: Run) -> Table:
     add("device", record.get("gpu") or record.get("device"), _counted(record.get("processes"), "process", "processes"))
     add("started", record.get("started"))
     return table
+
+
+def _counts(run: Run) -> list[str]:
+    """How many images there were, and which classes; nothing for runs that do not say it."""
+    counts = run.record.get("images")
+    if not isinstance(counts, dict) or not all(isinstance(counts.get(key), int) for key in ("train", "val")):
+        return []
+    parts = [f"{counts['train']:,} training images", f"{counts['val']:,} for validation"]
+    if isinstance(classes := counts.get("classes"), int):
+        names = names_of(run)
+        told = f" ({', '.join(names[:NAMED])}{', …' if len(names) > NAMED else ''})" if len(names) == classes else ""
+        parts.append(f"{_counted(classes, 'class', 'classes')}{told}")
+    return parts
 
 
 def _brought(run: Run) -> list[str]:

@@ -17,7 +17,10 @@
     mosaic: "Tiles. Neighbours differ in colour; the colours mean nothing else.",
     order: "White where a pixel is decided; black where it still weighs as many patches as there are training images, or more.",
   };
-  const state = { pair: Math.max(0, meta.pairs.findIndex((pair) => pair.mark === "median")), step: meta.steps.length - 1, view: "theory", x: width >> 1, y: height >> 1 };
+  // A patch of one pixel shows nothing: where the last step has no other, the last one before that has.
+  const wide = (step) => step.slot >= 0 && step.patch !== 1;
+  const first = wide(meta.steps.at(-1)) ? -1 : meta.steps.findLastIndex(wide);
+  const state = { pair: Math.max(0, meta.pairs.findIndex((pair) => pair.mark === "median")), step: first < 0 ? meta.steps.length - 1 : first, view: "theory", x: width >> 1, y: height >> 1 };
   let data;
   try {
     data = await unpack($("explorer-data").textContent);
@@ -258,7 +261,7 @@
   const count = (value) => (value < 10 ? value.toFixed(1) : Math.round(value).toLocaleString("en"));
 
   function named(source) {
-    const label = meta.keptLabels && keptAt.has(source.image) ? `, class ${meta.keptLabels[keptAt.get(source.image)]}` : "";
+    const label = meta.keptLabels && keptAt.has(source.image) ? `, ${meta.classes[meta.keptLabels[keptAt.get(source.image)]]}` : "";
     return `${source.image}${label}`;
   }
 
