@@ -3,10 +3,10 @@
     OMP_NUM_THREADS=1 python benchmarks/full_size.py ROOT [--count 6000] [--images 2] [--accuracy 0.02]
 
 ROOT is the folder of the four files. bbELS over so many training images, without labels, at noised validation images,
-with patch sizes like those that were published for a ResNet: exact, and with the accuracy that is asked. For each noise
-level: processor seconds of the index, and milliseconds a pixel, exact and drawn; the root mean square of the stated
-errors and of the true ones; the share of pixels whose exact value lies within 1.96 stated errors, give or take 1e-4; and
-the share that is called doubtful.
+with patch sizes like those that were published for a ResNet: exact, and with the accuracy that is asked. For each
+noise level: processor seconds of the index, and milliseconds a pixel, exact and drawn; the root mean square of the
+stated errors and of the true ones; the share of pixels whose exact value lies within 1.96 stated errors, give or take
+1e-4; and the share that is called doubtful.
 """
 
 import argparse
