@@ -36,6 +36,8 @@ was missed might count more than they."""
 TRUST = 0.3
 """The variance that cells are described to have, as Gaussians, counts by this factor: an error below it would rest on
 draws that have missed what is heaviest."""
+RANGE = 2.0
+"""Pixels of training images lie in [-1, 1]: no two averages are further apart, so nothing is known less well."""
 TAILS = 2.0
 """Away from a cell's mean its spread falls as if its variance were so many times as great."""
 QUERIES = 2048
@@ -199,7 +201,9 @@ class Pool:
         uneven = np.empty(count)
         foreseen(masses, spreads, counts, self.pilots, self.sizes, uneven)
         square = spread[:, 2::2] - 2 * mean * spread[:, 1::2] + mean**2 * spread[:, :1]
-        error = np.sqrt(np.maximum(square / best[:, 1:2] ** 2, TRUST * variance * uneven[:, None]))
+        with np.errstate(over="ignore", invalid="ignore"):
+            error = np.sqrt(np.maximum(square / best[:, 1:2] ** 2, TRUST * variance * uneven[:, None]))
+        error = np.fmin(error, RANGE)
         return (
             mean,
             error,

@@ -98,6 +98,16 @@ def test_what_cannot_be_reached_is_doubtful(digits, bank, few):
     assert machine.doubtful == 1.0
 
 
+def test_an_error_is_no_larger_than_pixels_can_differ(bank, few):
+    """Far from all images, what cells are described as promises weights beyond any number."""
+    machine = MACHINES["els"](bank, scales=5, accuracy=0.02)
+    for x_t in (torch.full((1, 1, 8, 8), 3.0), 2 * torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))):
+        for alpha_bar in levels(0.5, 0.99):
+            found = machine.estimate(x_t, alpha_bar[None])
+            assert bool(((found.error >= 0) & (found.error <= 2)).all())
+            assert bool(found.doubtful.any())
+
+
 @pooled
 def test_the_seed_alone_tells_draws_apart(name, digits, bank, few):
     alpha_bar = LEVELS[2:3].expand(3)
