@@ -213,12 +213,7 @@ def _few(labels: Tensor | None, count: int) -> Tensor | None:
 
 
 def _memory(device: torch.device) -> int:
-    """Bytes that the process has had at most, on a GPU that it has there."""
+    """Bytes that the process has; on a GPU, that it has had there at most."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return psutil.Process().memory_info().rss
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if psutil.MACOS else most * 1024
+    return psutil.Process().memory_info().rss
