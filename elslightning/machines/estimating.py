@@ -19,8 +19,8 @@ AUTO = "auto"
 AUTO_ACCURACY = 0.02
 """The standard error that is as good as none for the agreement of samples."""
 AUTO_FROM = 2**25
-"""Candidates of a pixel from which on `auto` takes draws. Below, compiled loops over all are quicker: a draw costs as
-much as a hundred candidates that lie next to each other (`benchmarks/full_size.py`)."""
+"""Candidates of a pixel from which on `auto` takes draws. Below, compiled loops over all are quicker
+(`benchmarks/full_size.py`)."""
 
 
 class Estimate(NamedTuple):
