@@ -144,7 +144,7 @@ class ELSComparison(pl.Callback):
                     processes=place.processes,
                     checked=True,
                 )
-            result = replace(result, losses={name: list(points) for name, points in self._history.items()})
+            result = replace(result, losses=self._losses_of_earlier_epochs(place.step))
         finally:
             task.denoiser.train(training)
             if bars is not None:
@@ -157,6 +157,13 @@ class ELSComparison(pl.Callback):
                 figures.save_all(drawn, self.directory)
                 self._log_measured(result, drawn, place)
         return result
+
+    def _losses_of_earlier_epochs(self, step: int) -> dict[str, list[tuple[int, float]]]:
+        """The curves without the epoch that is measured, whose losses are known only if it is measured again."""
+        return {
+            name: [point for point in points if point[0] < step or self._step != step]
+            for name, points in self._history.items()
+        }
 
     def _log_measured(self, result: Result, drawn: Mapping[str, Figure], place: Place) -> None:
         for logger in place.loggers:

@@ -106,6 +106,17 @@ def test_a_training_that_is_killed_in_its_comparison_only_compares(tmp_path, mon
     assert (done.code, "1 of 1 epochs are done" in done.err) == (2, True)
 
 
+def test_a_training_that_is_killed_when_all_is_measured_measures_the_same_again(whole, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(verbs, "finish", lambda run: 1 / 0)
+        assert cli("train", *SEVERAL_EPOCHS, f"hydra.run.dir={run}").code == 1
+    assert "finished" not in json.loads((run / "run.json").read_text())
+    done = cli("train", f"resume={run}")
+    assert done.code == 0, done.err
+    assert content(run) == content(whole)  # of the losses, too, it knows no more than the first time
+
+
 def test_a_training_whose_directory_is_taken_away_stops_and_leaves_it_to_whoever_has_it(tmp_path, monkeypatch):
     run, save = tmp_path / "run", WholeCheckpoints.save_checkpoint
 
