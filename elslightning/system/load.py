@@ -5,6 +5,9 @@ import time
 import psutil
 import torch
 
+SHORT = 0.2
+"""Seconds that say nothing, by clocks that tick a hundred times in one."""
+
 
 class Load:
     """Measures, as a context, how much longer things take on the CPU because others work there as well."""
@@ -43,7 +46,7 @@ def slowdown(wall: float, own: float, busy: float, threads: int, cores: int) -> 
     >>> slowdown(10, 12, 12, threads=2, cores=2)  # nobody else is there
     1.0
     """
-    if wall <= 0:
+    if wall < SHORT:
         return 1.0
     others = max(0.0, busy - own) / (wall * cores)
     return 1 / min(1.0, max(own / (wall * threads), 1 - others, 1 / cores))
