@@ -49,6 +49,7 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path):
         "comparison.num_pairs": "0",
         "trainer.max_epochs": "-2",
         "trainer.devices": "0",
+        "trainer.precision": "half",
     }
     overrides = [f"{key}={value}" for key, value in wrong.items()]
     found = problems("train", *overrides, f"hydra.run.dir={tmp_path}")
