@@ -70,6 +70,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     gc.freeze()
+    # With little to look through, the usual thresholds have it looked through all the time.
+    gc.set_threshold(20_000, 10, 20)
     gc.enable()
 
 
