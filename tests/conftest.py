@@ -54,13 +54,27 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Their processes are forked from one that has imported everything, see victims.py: one worker starts it for them all.
+FORKED = ("test_interruptions", "test_sweeps", "test_ddp", "test_stopping", "test_offline", "test_sharding")
 # With whole files given out in this order, no worker is left alone with a long one at the end.
 LONGEST = (
-    *("test_interruptions", "test_main", "test_sweeps", "test_report", "test_compiling", "test_disk", "test_offline"),
-    *("test_every_schedule", "test_ddp", "test_machines", "test_stopping", "test_brought_networks", "test_conf"),
-    *("test_report_browser", "test_resuming", "test_compatibility", "test_loggers", "test_adding_a_machine"),
-    *("test_same_training", "test_tour", "test_denoisers", "test_figures", "test_fuzz"),
+    *(*FORKED, "test_main", "test_report", "test_compiling", "test_disk", "test_every_schedule", "test_machines"),
+    *("test_brought_networks", "test_conf", "test_report_browser", "test_resuming", "test_compatibility"),
+    *("test_loggers", "test_adding_a_machine", "test_same_training", "test_tour", "test_denoisers", "test_figures"),
+    "test_fuzz",
 )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "forked" if Path(file).stem in FORKED else file
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
