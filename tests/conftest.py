@@ -94,9 +94,12 @@ def _read_once() -> Iterator[None]:
     """Hydra reads a file of the configuration once, and not for every command, and composes the same words once."""
     from compositions import remembered
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
-    from hydra._internal.core_plugins.file_config_source import FileConfigSource
+    from hydra._internal.sources_registry import SourcesRegistry
+    from hydra.core.plugins import Plugins
 
-    load, found = FileConfigSource.load_config, {}
+    Plugins.instance()  # which imports them anew: those that were imported before are others
+    source: Any = SourcesRegistry.instance().resolve("file")
+    load, found = source.load_config, {}
 
     def loaded(self: Any, config_path: str) -> Any:
         path = Path(self.path, config_path).with_suffix(".yaml")
@@ -109,7 +112,7 @@ def _read_once() -> Iterator[None]:
         return pickle.loads(found[key])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FileConfigSource, "load_config", loaded)
+        patch.setattr(source, "load_config", loaded)
         patch.setattr(ConfigLoaderImpl, "load_configuration", remembered(ConfigLoaderImpl.load_configuration))
         yield
 
