@@ -97,7 +97,7 @@ REFUSED = {
     ),
     "label": (["sample", "source=is", "label=3"], "label=3, but is is unconditional"),
     "text for a label": (["sample", "source=is", "conditional=true", "label=cat"], "label must be a whole number"),
-    "scales": (["compare", "checkpoint=x", "scales=missing.json"], "/missing.json: No such file"),
+    "scales": (["compare", "checkpoint=x", "scales=missing.json"], "/missing.json: there is no file"),
     "interpolation": (["train", "denoiser.width=${data.depth}"], "depth"),
     "unknown grid": (["train", "comparison.grid=straight"], "comparison.grid must be one of cosine, "),
     "more steps of the network than its schedule has": (
@@ -140,6 +140,7 @@ def test_patches_may_reach_beyond_the_border_where_it_is_zeros(tmp_path):
 
 @pytest.mark.usefixtures("_no_work")
 def test_several_places_are_named_together(tmp_path):
+    (tmp_path / "missing").mkdir()  # or nothing would be looked at but that
     found = problems(
         "compare",
         f"checkpoint={tmp_path / 'missing'}",
