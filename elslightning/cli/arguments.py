@@ -1,13 +1,17 @@
 """The words of a command line, before Hydra sees them."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from elslightning.runs.configuration import key_of
-from elslightning.runs.paths import for_grammar, path_in, word_of
+from elslightning.runs.paths import READ, for_grammar, is_path, path_in, word_of
+from elslightning.system.checks import raise_for
 from elslightning.system.errors import InputError
 
 MULTIRUN = ("--multirun", "-m")
+FOLDERS = ("data.root", "network.path")
+"""Keys that name a folder, and no file."""
 
 
 def for_hydra(words: list[str], verb: str) -> list[str]:
@@ -22,6 +26,31 @@ def for_hydra(words: list[str], verb: str) -> list[str]:
     # The first process of a job writes the configuration.
     silent = ["hydra.output_subdir=null"] if follows() else []
     return [*flags, *(word for word in words if word not in flags), *silent]
+
+
+def refuse_missing(words: Sequence[str]) -> None:
+    """Refuses what is to be read and is not there, before anything that takes seconds to be imported.
+
+    Args:
+        words: that follow a verb, as `for_grammar` returns them.
+
+    Raises:
+        InputError: naming all that is not.
+    """
+    keys = {key_of(word) for word in words}
+    # What can be fetched may be missing; and a training that is resumed says itself what is.
+    excused = {"resume", *(["data.root"] if keys & {"data.download", "resume"} else [])}
+    problems = []
+    for word in words:
+        key = key_of(word)
+        if not is_path(key, READ) or key in excused or word.startswith("~") or "${" in word:
+            continue
+        path = path_in(word)
+        if path and key in FOLDERS and not os.path.isdir(path):
+            problems.append(f"{key}={path} is not a folder")
+        elif path and not os.path.exists(path):
+            problems.append(f"{key}={path}: there is no file {path}")
+    raise_for(*problems)
 
 
 def follows() -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from elslightning.cli.keys import choices, composed, keys
+from elslightning.runs.paths import is_path
 from elslightning.system.errors import InputError
 
 QUERY = "query"
@@ -36,8 +37,6 @@ complete -c elslightning -a '(elslightning completion query (commandline -cp | s
 """,
 }
 """By shell; `eval "$(elslightning completion bash)"` in its start-up file puts one to work."""
-
-_PATHS = ("data.root", "checkpoint", "scales", "resume", "hydra.run.dir", "hydra.sweep.dir")
 
 
 def completion(words: Sequence[str], verbs: Sequence[str], tools: Sequence[str]) -> str:
@@ -76,7 +75,7 @@ def candidates(line: str, verbs: Sequence[str], tools: Sequence[str]) -> list[st
     options = choices()
     key, equals, _ = word.partition("=")
     if equals:
-        if key in _PATHS:
+        if is_path(key):
             return []
         return [found for option in options.get(key, ()) if (found := f"{key}={option}").startswith(word)]
     config = composed(verb if verb in verbs else verbs[0], before)

@@ -18,6 +18,7 @@ from elslightning.measurement.measurement import Measurement
 from elslightning.networks import NetworkDenoiser
 from elslightning.runs.targets import build, trusting
 from elslightning.system.errors import InputError
+from elslightning.system.load import Load
 from elslightning.system.progress import duration
 from elslightning.training.cost import seconds_per_step
 
@@ -27,12 +28,16 @@ DRAWN = 15.0
 """Seconds for the figures of a report, of whatever run."""
 
 
+BUSY = 1.25
+"""From this slowdown on, a range is said."""
+
+
 class Phase(NamedTuple):
     """Part of a run.
 
     Attributes:
         name: of it.
-        seconds: that it will take.
+        seconds: that it will take if the machine stays as busy with other work as it is now.
         memory: bytes that the process will have; None if that is not known.
     """
 
@@ -47,26 +52,39 @@ class Estimate(NamedTuple):
     Attributes:
         phases: in their order.
         seconds: of what lies before the report, by what bars say of it.
+        last: those of the report.
+        slowdown: how much longer it takes for the other work there is now, see `elslightning.system.load`.
     """
 
     phases: list[Phase]
     seconds: dict[str, float]
+    last: float = 0.0
+    slowdown: float = 1.0
 
     def __str__(self) -> str:
         """In words, such as "about 23 min (training 12 min and 0.9 GiB, comparison 11 min and 1.2 GiB)"."""
-        return in_words(self.phases)
+        return in_words(self.phases, self.slowdown)
 
 
-def in_words(phases: Sequence[Phase]) -> str:
+def in_words(phases: Sequence[Phase], slowdown: float = 1.0) -> str:
     """
     >>> in_words([Phase("training", 700, 2**30), Phase("comparison", 20)])
     'about 12 min (training 12 min and 1.0 GiB, comparison 20 s)'
+    >>> in_words([Phase("training", 700)], slowdown=2)
+    'about 6 min to 12 min, for the machine has other work to do (training 6 min to 12 min)'
     """
+
+    def said(seconds: float) -> str:
+        least, most = duration(seconds / slowdown), duration(seconds)
+        return most if slowdown < BUSY or least == most else f"{least} to {most}"
+
     each = [
-        f"{name} {duration(seconds)}" + ("" if memory is None else f" and {memory / 2**30:.1f} GiB")
+        f"{name} {said(seconds)}" + ("" if memory is None else f" and {memory / 2**30:.1f} GiB")
         for name, seconds, memory in phases
     ]
-    return f"about {duration(sum(phase.seconds for phase in phases))} ({', '.join(each)})"
+    total = said(sum(phase.seconds for phase in phases))
+    why = ", for the machine has other work to do" if " to " in total else ""
+    return f"about {total}{why} ({', '.join(each)})"
 
 
 class Fit(NamedTuple):
@@ -110,10 +128,10 @@ def estimate(
         report: whether there will be one.
     """
     device = images.device if network is None else next(network.parameters(), images).device
-    phases, told, repeated = [], {}, 1
+    phases, told, repeated, last, load = [], {}, 1, 0.0, Load()
     try:
         # Nothing that is random later depends on it.
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), load:
             if fit is not None and network is not None:
                 step = seconds_per_step(network, images[: fit.batch_size], _few(labels, fit.batch_size))
                 # A look has no way back.
@@ -127,10 +145,11 @@ def estimate(
                     phases.append(Phase(name, repeated * sum(parts.values()), memory))
                     told |= {what: repeated * seconds for what, seconds in parts.items()}
                 if report:
-                    phases.append(Phase("report", DRAWN + _exploring(measurement, per) * compared))
+                    last = DRAWN + _exploring(measurement, per) * compared
+                    phases.append(Phase("report", last))
     except InputError:  # the work itself says what is wrong
         return None
-    return Estimate(phases, told)
+    return Estimate(phases, told, last, load.slowdown if device.type == "cpu" else 1.0)
 
 
 def training_of(words: Sequence[str]) -> tuple[DictConfig, Measurement, NetworkDenoiser, torch.device]:

@@ -69,4 +69,4 @@ def expect(
 def _say(expected: Estimate | None) -> None:
     if expected is not None and not follows():
         note(f"{expected}")
-        plan(expected.seconds)
+        plan(expected.seconds, expected.last)

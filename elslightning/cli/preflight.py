@@ -35,7 +35,7 @@ from elslightning.runs.brought import Brought
 from elslightning.runs.checkpoints import find_checkpoint
 from elslightning.runs.configuration import inheritance, keys_of, overrides_given, primitives
 from elslightning.runs.targets import own
-from elslightning.system.checks import flag, is_whole, raise_for, whole
+from elslightning.system.checks import flag, is_whole, one_of, raise_for, whole
 from elslightning.training.loggers import mode_problems
 
 Section = dict[str, Any]
@@ -129,6 +129,8 @@ def _check_values(verb: str, config: Section, found: Findings) -> None:
         for key, minimum in (("max_steps", -1), ("num_nodes", 1), ("check_val_every_n_epoch", 1)):
             if trainer.get(key) is not None:
                 found.add(*whole(f"trainer.{key}", trainer[key], minimum))
+        if trainer.get("precision") is not None:
+            found.add(*one_of("trainer.precision", trainer["precision"], ("32-true", "bf16-mixed", "16-mixed")))
         devices = trainer.get("devices", "auto")
         if isinstance(devices, bool) or (is_whole(devices) and devices != -1 and devices < 1):
             found.add(f"trainer.devices must be a number of devices, at least 1, or auto, not {devices!r}")

@@ -6,11 +6,10 @@ resumed, and done again, as it was sized.
 
 import math
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elslightning.cli.arguments import MULTIRUN, follows
+from elslightning.cli.arguments import MULTIRUN, follows, refuse_missing
 from elslightning.runs.configuration import key_of
 from elslightning.runs.paths import for_grammar, path_in
 from elslightning.system.errors import InputError, note
@@ -33,25 +32,6 @@ SAMPLES, PAIRS, FEWEST = (3, 32), (20, 100), 200
 """The least and the greatest calibration.num_samples and comparison.num_pairs; and the fewest images of a bank that is
 made smaller to save time."""
 MEASURED = ("trainer.max_epochs", "calibration.num_samples", "comparison.num_pairs")
-
-
-def refuse_missing(words: Sequence[str]) -> None:
-    """Refuses a folder of data that is not there, before anything that takes time.
-
-    Args:
-        words: that follow a verb, as `for_grammar` returns them.
-
-    Raises:
-        InputError: naming it.
-    """
-    keys = [key_of(word) for word in words]
-    if "data.download" in keys or "resume" in keys:
-        return
-    for word in words:
-        if key_of(word) == "data.root" and not word.startswith("~") and "(" not in word and "${" not in word:
-            root = path_in(word)
-            if root and not Path(root).is_dir():
-                raise InputError(f"data.root={root} is not a folder")
 
 
 def sized(words: list[str], verb: str) -> list[str]:

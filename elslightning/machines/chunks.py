@@ -28,7 +28,9 @@ class Chunks:
     """
 
     cached: ClassVar[int] = 2**24
-    """Bytes of a chunk that are worthwhile: more would only leave the cache."""
+    """Bytes of a chunk that are worthwhile on a CPU: more would only leave the cache."""
+    launched: ClassVar[int] = 2**31
+    """Those on another device: it waits for every chunk to be launched."""
 
     def __init__(
         self,
@@ -65,7 +67,7 @@ class Chunks:
             image_bytes: what one image and everything made of it takes.
             spare: bytes of the budget that are needed for something else.
         """
-        most = max(1, self.cached // image_bytes)
+        most = max(1, (self.cached if self.images.device.type == "cpu" else self.launched) // image_bytes)
         count = fitting(self.budget - spare, image_bytes, most, "one training image")
         done = 0
         for chunk in self.members.split(count) if len(self.members) else ():

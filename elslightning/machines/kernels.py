@@ -119,16 +119,16 @@ def attend(
         block: number of (group, query, candidate) triples whose log-weights are held at once.
     """
     groups, queries, _ = query.shape
-    power = key.square().sum(dim=2)  # (group, candidate)
-    rows = max(1, block // (groups * key.shape[1]))
+    # Squared norms are one more dimension of the product, which spares a pass over all log-weights.
+    key = torch.cat([key, key.square().sum(dim=2, keepdim=True)], dim=2).transpose(1, 2)
+    query = torch.cat(
+        [query * coefficients.signal[:, None], -coefficients.power[:, None].expand(groups, queries, 1)], dim=2
+    )
+    rows = max(1, block // (groups * key.shape[2]))
     parts = []
     for start in range(0, queries, rows):
         part = slice(start, start + rows)
-        log_weight = torch.baddbmm(
-            power[:, None, :] * -coefficients.power[None, part, None],
-            query[:, part] * coefficients.signal[None, part, None],
-            key.transpose(1, 2),
-        )
+        log_weight = query[:, part] @ key
         old = Partial(partial.maximum[:, part], partial.weight[:, part], partial.weighted[:, part])
         parts.append(merge(old, block_partial(log_weight, value)))
     return Partial(
@@ -141,9 +141,10 @@ def attend(
 def attention_block(device: torch.device, budget: int) -> int:
     """How many log-weights `attend` should hold at once, its three arrays of them fitting into `budget` bytes.
 
-    On a CPU 2 MiB of them, which stay in a core's cache; on other devices more, to keep them busy.
+    On a CPU 2 MiB of them, which stay in a core's cache; on other devices more, to keep them busy
+    (`benchmarks/gpu.py`).
     """
-    most = 2**19 if device.type == "cpu" else 2**26
+    most = 2**19 if device.type == "cpu" else 2**28
     return max(1, min(most, budget // (3 * 8)))
 
 

@@ -1,6 +1,6 @@
 """MomentMachine: what the machines share that know their images by a mean and a covariance."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -13,6 +13,10 @@ from elslightning.machines.kernels import Partial, full_precision, sum_dtype
 from elslightning.machines.machine import ScoreMachine
 from elslightning.machines.memory import default_budget, fitting
 from elslightning.system.processes import all_or_none
+
+FEW = 2
+"""Images are few if there are so many times more numbers in one of them: then they are decomposed themselves, which is
+quicker than their covariance, and the same."""
 
 
 class Moments(NamedTuple):
@@ -100,7 +104,9 @@ class MomentMachine(ScoreMachine):
         mean = sums[:-1] / max(count, 1)
         basis, variance = mean.new_empty((dim, 0)), mean.new_empty(0)
         if rank != 0 and count:
-            if dense:
+            if dense and self.process_group is None and FEW * count <= dim:
+                basis, variance = _of_few(torch.cat([x - mean for x in self._flat(chunks.turn(1, turns))]))
+            elif dense:
                 square = self._total(chunks.turn(1, turns), (dim, dim), lambda x: (x - mean).T @ (x - mean)) / count
                 basis, variance = _principal(square)
             else:
@@ -124,11 +130,16 @@ class MomentMachine(ScoreMachine):
         dtype = sum_dtype(self.images.device)
         with all_or_none(self.process_group):
             total = torch.zeros(shape, dtype=dtype, device=self.images.device)
-            for images in chunks.of(dtype, 3 * 8 * self.images.shape[1:].numel()):
-                total += term(images.flatten(1))
+            for x in self._flat(chunks):
+                total += term(x)
         if self.process_group is not None:
             dist.all_reduce(total, group=self.process_group)
         return total
+
+    def _flat(self, chunks: Chunks) -> Iterator[Tensor]:
+        """The images, (n, dim), in the type that sums have."""
+        for images in chunks.of(sum_dtype(self.images.device), 3 * 8 * self.images.shape[1:].numel()):
+            yield images.flatten(1)
 
 
 def _count(x: Tensor) -> Tensor:
@@ -140,8 +151,19 @@ def _principal(covariance: Tensor) -> tuple[Tensor, Tensor]:
     rounding are left out."""
     where = covariance.device
     variance, basis = torch.linalg.eigh(covariance.cpu() if where.type == "mps" else covariance)
-    variance, basis = variance.flip(0).to(where), basis.flip(1).to(where)
-    least = len(variance) * torch.finfo(variance.dtype).eps * variance.clamp(min=0).max()
+    return _without_zeros(basis.flip(1).to(where), variance.flip(0).to(where))
+
+
+def _of_few(centred: Tensor) -> tuple[Tensor, Tensor]:
+    """The same of the covariance of these images, (number, dim), without their mean."""
+    where = centred.device
+    _, spread, basis = torch.linalg.svd(centred.cpu() if where.type == "mps" else centred, full_matrices=False)
+    return _without_zeros(basis.T.to(where), spread.square().to(where) / len(centred))
+
+
+def _without_zeros(basis: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Those of some principal components, the greatest variance first, that are not zero but for rounding."""
+    least = len(basis) * torch.finfo(variance.dtype).eps * variance.clamp(min=0).max()
     kept = int((variance > least).sum())
     return basis[:, :kept], variance[:kept]
 

@@ -232,7 +232,7 @@ class PatchMachine(ScoreMachine):
             queries = [query * root for query in queries]
         block = attention_block(x_t.device, chunks.budget // 4)
         # A training image's patches while they are taken, in the working precision.
-        each = dtype.itemsize * (3 + (root is not None) + whole) * height * width * dim
+        each = dtype.itemsize * (4 + (root is not None) + whole) * height * width * dim
         for images in chunks.of(dtype, each, chunks.budget // 4):
             result = empty_partial((batch, height, width), dim if whole else channels, x_t.device)
             for region, query in zip(regions, queries, strict=True):  # query: (group, batch · pixel, dim)

@@ -149,7 +149,7 @@ def tune(
 
     def ask(state: State, settings: Sequence[Setting], done: float, share: float) -> Tensor:
         with machine.reporting(lambda fraction: progress(what, len(found) + done + share * fraction, steps)):
-            means = _swept(machine, state, settings, machine.select_labels(labels))
+            means = sweep(machine, state.x_t, state.alpha_bar, settings, machine.select_labels(labels))
         return torch.stack([state.agreement(x0) for x0 in means]).cpu()  # (setting, sample)
 
     for _ in range(max(steps, 1)):  # whoever makes the states refuses none
@@ -179,13 +179,14 @@ def tune(
     return Calibration(table_of(levels, columns), levels, names, evidence, objective)
 
 
-def _swept(machine: Any, state: State, settings: Sequence[Setting], labels: Labels | None) -> Tensor:
+def sweep(machine: Any, x_t: Images, alpha_bar: AlphaBar, settings: Sequence[Setting], labels: Labels | None) -> Tensor:
+    """The posterior means of a machine for several settings, (setting, batch, channel, height, width)."""
     if set(settings[0]) == {PATCH_SIZE}:
         sizes = [int(setting[PATCH_SIZE]) for setting in settings]
-        swept: Tensor = machine.sweep(state.x_t, state.alpha_bar, sizes, labels)
+        found: Tensor = machine.sweep(x_t, alpha_bar, sizes, labels)
     else:
-        swept = machine.sweep_settings(state.x_t, state.alpha_bar, settings, labels)
-    return swept
+        found = machine.sweep_settings(x_t, alpha_bar, settings, labels)
+    return found
 
 
 def table_of(levels: Tensor, columns: Mapping[str, Tensor]) -> ParameterTable:

@@ -1,24 +1,31 @@
 """What calibration and comparison will cost, from evaluations that are measured on a part of the bank."""
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from elslightning.diffusion.denoiser import Denoiser
+from elslightning.machines.moments import MomentMachine
 from elslightning.machines.registry import TRIVIAL, the_theory
 from elslightning.machines.soft import RESPONSE
+from elslightning.measurement.calibration import sweep
+from elslightning.measurement.candidates import candidates_of, grid
 from elslightning.measurement.measurement import Measurement
 
 PROBED = 32
 """So many training images of 32×32 pixels in colour, and more if they are smaller, a machine has while it is measured:
 its cost grows in proportion to them."""
-BATCH, FEW = 16, 4
-"""So many noisy images at once a network is measured with, and a machine."""
+FEW = 4
+"""So many noisy images at once it is measured with, unless that is too quick to be told from what a call costs."""
+QUICK = 0.05
+"""Seconds: what is quicker is measured with as many images at once as there will be."""
+LONG = 0.3
+"""Seconds: what takes longer is not measured twice."""
 _VALUES = 3 * 32 * 32
 _ALPHA_BAR = 0.5
 
@@ -41,7 +48,8 @@ def cost(measurement: Measurement, network: Denoiser | None, images: Tensor, lab
     """What a sample of the calibration and a pair of the comparison will cost.
 
     An evaluation of a machine takes time in proportion to the training images that it may use, those of its class if it
-    is conditional; so it is measured over a few of them. That of the network is measured as it is.
+    is conditional; so it is measured over a few of them. That of the network, and of machines that know moments only,
+    is measured as it is.
 
     Args:
         measurement: has the machines and how often each is evaluated.
@@ -49,51 +57,69 @@ def cost(measurement: Measurement, network: Denoiser | None, images: Tensor, lab
         images: the bank, (N, channel, height, width), on the device where it will be used.
         labels: (N,), or None where the machines are unconditional.
     """
-    values = images[0].numel()
-    part = images[: max(PROBED, PROBED * _VALUES // values)]
     classes = 1 if labels is None else len(labels.unique())
-    times = max(1.0, len(images) / len(part) / classes)
+    each = max(1, len(images) // classes)
+    part = images[: min(each, max(PROBED, PROBED * _VALUES // images[0].numel()))]
+    times = len(images) / len(part) / classes
     settings, compared, probed = measurement.calibration, measurement.comparison, replace(measurement, keep=None)
     counts = compared.network_steps
     counts = list(counts) if isinstance(counts, Sequence) else [counts]
-    x_t = torch.randn(BATCH, *images.shape[1:], generator=torch.Generator().manual_seed(0)).to(images)
-    alpha_bar = torch.full((BATCH,), _ALPHA_BAR, dtype=torch.float64)
-    kinds = torch.zeros(BATCH, dtype=torch.int64, device=images.device)
+    pairs = min(compared.num_pairs, compared.batch_size)
+    x_t = torch.randn(
+        max(pairs, settings.num_samples, FEW), *images.shape[1:], generator=torch.Generator().manual_seed(0)
+    ).to(images)
+    alpha_bar = torch.full((len(x_t),), _ALPHA_BAR, dtype=torch.float64)
+    kinds = torch.zeros(len(x_t), dtype=torch.int64, device=images.device)
 
-    def evaluated(denoiser: Denoiser, batch: int) -> float:
-        known = kinds[:batch] if denoiser.learned and denoiser.conditional else None
-        return _seconds(lambda: denoiser(x_t[:batch], alpha_bar[:batch], known)) / batch
+    def evaluated(denoiser: Denoiser, most: int = pairs) -> float:
+        known = kinds if denoiser.learned and denoiser.conditional else None
+        return _seconds(lambda n: denoiser(x_t[:n], alpha_bar[:n], None if known is None else known[:n]), most)
 
-    of_network = 0.0 if network is None else evaluated(network, BATCH)
+    of_network = 0.0 if network is None else evaluated(network)
     calibration: dict[str, float] = {}
     comparison = {f"network, {count} steps": count * of_network for count in counts}
     once: dict[str, float] = {}
+    first: dict[str, float] = {}
     for name, factory in measurement.machines.items():
         if name not in measurement.calibrated:
             machine: Any = factory(part, None)
             if machine.learned:
-                peer = evaluated(machine, BATCH)
+                peer = evaluated(machine)
                 comparison |= {f"{name}, {count} steps": count * peer for count in counts}
-                continue
-            once[name] = evaluated(machine, FEW) * times
+            elif isinstance(machine, MomentMachine):  # what takes time is to learn them, once
+                machine = factory(images[:each], None)
+                start = time.perf_counter()
+                evaluated(machine, 1)
+                first[name] = classes * (time.perf_counter() - start)
+                once[name] = evaluated(machine)
+            else:
+                once[name] = evaluated(machine) * times
             continue
-        machine = factory(part, None, **probed.factories.arguments(name, probed.factories.first(name)))
-        tried = once[name] = evaluated(machine, FEW) * times
+        given = None if measurement.scales is None else measurement.scales.get(name)
+        if given is not None:
+            once[name] = evaluated(factory(part, None, **probed.factories.arguments(name, given))) * times
+            continue
         sizes = probed.factories.patch_sizes(name)
-        if sizes is not None and hasattr(machine, "sweep"):
-            fitting = [size for size in sizes if size <= min(images.shape[2:])] or list(sizes[:1])
-            sweep = partial(machine.sweep, x_t[:FEW], alpha_bar[:FEW], fitting)
-            tried = _seconds(sweep) / FEW * times
-        for parameter, options in probed.factories.further(name).items():
-            # Responses are tried with the best of the others only.
-            tried = tried + len(options) * once[name] if parameter == RESPONSE else tried * len(options)
+        fitting = None if sizes is None else [size for size in sizes if size <= min(images.shape[2:])] or sizes[:1]
+        further = probed.factories.further(name)
+        single = [
+            evaluated(factory(part, None, **probed.factories.arguments(name, setting))) * times
+            for setting in _some(fitting, further)
+        ]
+        once[name] = sum(single) / len(single)
+        machine = factory(part, None, **probed.factories.arguments(name, probed.factories.first(name)))
+        tried = _tried(machine, x_t, alpha_bar, fitting, further, settings.num_samples) * times
+        # Responses are tried with the best of the others only.
+        tried += max(0, len(further.get(RESPONSE, ())) - 1) * once[name]
         calibration[f"calibrating {name}"] = settings.steps * (tried + of_network)
         if getattr(machine, "replica", None) is not None:
             comparison[f"{name}, replica, {compared.steps} steps"] = compared.steps * once[name]
-    for name, single in once.items():
-        comparison[f"{name}, {compared.steps} steps"] = compared.steps * single
+    for name, seconds in once.items():
+        comparison[f"{name}, {compared.steps} steps"] = (
+            compared.steps * seconds + first.get(name, 0.0) / compared.num_pairs
+        )
         if name not in TRIVIAL:
-            comparison[f"{name}, consistency"] = (1 + len(counts)) * single
+            comparison[f"{name}, consistency"] = (1 + len(counts)) * seconds
     heir = the_theory(once)
     if heir is not None:
         comparison |= {
@@ -108,15 +134,50 @@ def cost(measurement: Measurement, network: Denoiser | None, images: Tensor, lab
     return Cost(calibration, comparison, {"receptive field": settings.gradient_samples * settings.steps * way})
 
 
-def _seconds(evaluate: Callable[[], object]) -> float:
-    """The lesser time of two evaluations, after one that may compile."""
+def _some(sizes: Sequence[int] | None, further: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
+    """Settings that stand for those that may be found: the first one, which is the dearest, and one from the middle."""
+    candidates = candidates_of(sizes, further, None)
+    return [{name: values[len(values) * part // 4] for name, values in candidates.items()} for part in (0, 2)]
+
+
+def _tried(
+    machine: Any,
+    x_t: Tensor,
+    alpha_bar: Tensor,
+    sizes: Sequence[int] | None,
+    further: Mapping[str, Sequence[float]],
+    most: int,
+) -> float:
+    """Seconds per noisy image to try all settings, of responses the first. Many are not all tried: what one value more
+    costs of what is free beside the patch size, the others do."""
+    others = {name: values[:1] if name == RESPONSE else values for name, values in further.items()}
+    several = max(others, key=lambda name: len(others[name]), default=None)
+
+    def swept(count: int) -> float:
+        some = {name: values[: count if name == several else 1] for name, values in others.items()}
+        settings = grid(candidates_of(sizes, some, None))
+        return _seconds(lambda n: sweep(machine, x_t[:n], alpha_bar[:n], settings, None), most)
+
+    one, number = swept(1), math.prod(len(values) for values in others.values())
+    return one if number == 1 else one + (number - 1) * max(0.0, swept(2) - one)
+
+
+def _seconds(evaluate: Callable[[int], object], most: int) -> float:
+    """The time per image of an evaluation of so many images, after one that may compile: of `FEW`, or of `most` if that
+    is quick; the lesser of two, if it is not long."""
+
+    def taken(count: int) -> float:
+        start = time.perf_counter()
+        evaluate(count)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
     with torch.no_grad():
-        evaluate()
-        taken = []
-        for _ in range(2):
-            start = time.perf_counter()
-            evaluate()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            taken.append(time.perf_counter() - start)
-    return min(taken)
+        count = min(FEW, most)
+        taken(count)
+        found = taken(count)
+        if found < QUICK and most > count:
+            count = most
+            found = taken(count)
+        return (min(found, taken(count)) if found < LONG else found) / count

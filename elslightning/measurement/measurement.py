@@ -14,7 +14,7 @@ from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import Progress, no_progress
 from elslightning.machines.doorway import check_bank
 from elslightning.machines.parameters import ParameterTable
-from elslightning.measurement.bringing import check_network, check_peer, device_of
+from elslightning.measurement.bringing import RememberedNetwork, check_network, check_peer, device_of, repeats
 from elslightning.measurement.calibration import Calibration, calibrate
 from elslightning.measurement.candidates import candidates_of, settings_to_check
 from elslightning.measurement.comparing import compare
@@ -149,7 +149,7 @@ class Measurement:
             find = partial(heldout, images=clean)
         elif network is not None:
             noise, classes = self._noise(settings.num_samples, images, labels, stream=1, device=device)
-            find = partial(calibrate, network, objective=settings.objective)
+            find = partial(calibrate, self._remembered(network, device), objective=settings.objective)
         else:
             raise InputError(f"calibration.objective={settings.objective} needs a network")
         bank = self._bank(images, labels, device, processes)
@@ -222,7 +222,7 @@ class Measurement:
         settings = self.comparison
         noise, classes = self.pairs(images, labels, device)
         comparison = compare(
-            network,
+            self._remembered(network, device),
             self.build(images, labels, result.scales, schedule, device, processes),
             schedule,
             steps=settings.steps,
@@ -282,6 +282,12 @@ class Measurement:
         mine = slice(processes.rank, None, processes.count)
         options = {"process_group": processes.group, "own_images": True}
         return Bank(images[mine].to(device), None if labels is None else labels[mine].to(device), options)
+
+    def _remembered(self, network: Denoiser, device: torch.device) -> Denoiser:
+        """The network, remembering where it would not repeat itself: machines are asked about what it makes."""
+        if self.keep is None or not network.learned or repeats(device):
+            return network
+        return RememberedNetwork(network, self.keep)
 
     def _scales_of(self, name: str, scales: Mapping[str, ParameterTable]) -> ParameterTable:
         if name not in scales:

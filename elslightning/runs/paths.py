@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from elslightning.system.errors import InputError
 
-READ = ("data.root", "checkpoint", "scales", "resume", "machines.*.path")
+READ = ("data.root", "checkpoint", "scales", "resume", "machines.*.path", "network.path", "network.weights")
 """The keys that name what is read; kept by their full paths, for what begins here may go on elsewhere."""
 WRITTEN = ("hydra.run.dir", "hydra.sweep.dir")
 """The keys that name where runs go."""

@@ -4,14 +4,17 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
+from tqdm.std import Bar
 
 # Without the counts, which may be fractions of steps.
 BAR_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"
 LINE_FORMAT = "{desc}: {percentage:3.0f}% [{elapsed}<{remaining}{postfix}]"
 """Where nothing can be written over."""
+CELLS = 10
+"""Of the bar of all, beside that of what is being done."""
 EVERY = 30.0
 """Seconds between lines, where a bar is not seen on a terminal."""
 
@@ -27,50 +30,81 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+class Ahead(NamedTuple):
+    """How far all of it is.
+
+    Attributes:
+        share: of its time that has gone by.
+        seconds: that are left.
+    """
+
+    share: float
+    seconds: float
+
+    def __str__(self) -> str:
+        """In words, such as "in all 37%, 16 min left"; with a bar on a terminal."""
+        left = f"{duration(self.seconds)} left"
+        if not sys.stderr.isatty():
+            return f"in all {self.share:.0%}, {left}"
+        charset = Bar.UTF if (sys.stderr.encoding or "").lower().startswith("utf") else Bar.ASCII
+        return f"in all {self.share:.0%}|{Bar(self.share, CELLS, charset)}| {left}"
+
+
 class Plan:
     """What is still to be done, for the time that all of it will take.
 
     Args:
         seconds: that each part is expected to take, by what bars say of it, in their order.
+        last: seconds of what comes after these, whatever bars say of it.
     """
 
     TELLING = 0.02
     """The share of all that says how much faster or slower than expected it goes."""
 
-    def __init__(self, seconds: Mapping[str, float]) -> None:
-        self._seconds, self._begun, self._shares = dict(seconds), time.monotonic(), dict[str, float]()
-        self._first: dict[str, float] = {}
+    def __init__(self, seconds: Mapping[str, float], last: float = 0.0) -> None:
+        self._seconds, self._last, self._begun = dict(seconds), last, time.monotonic()
+        self._shares, self._first = dict[str, float](), dict[str, float]()
+        self._after: float | None = None
 
-    def left(self, what: str, share: float) -> str:
-        """The time left of all, in words, when a share of `what` is done; nothing if that is not in the plan."""
-        if what not in self._seconds:
-            return ""
-        for before in self._seconds:
-            if before == what:
-                break
-            if self._shares.setdefault(before, 1.0) < 1:
-                self._shares[before] = 1.0
-        self._first.setdefault(what, share)
-        self._shares[what] = share
-        total = sum(self._seconds.values())
+    def ahead(self, what: str, share: float) -> Ahead | None:
+        """How far all is when a share of `what` is done; None if that is not in the plan."""
+        now = time.monotonic()
+        if what in self._seconds and self._after is None:
+            for before in self._seconds:
+                if before == what:
+                    break
+                if self._shares.setdefault(before, 1.0) < 1:
+                    self._shares[before] = 1.0
+            self._first.setdefault(what, share)
+            self._shares[what] = share
+        elif what not in self._seconds and self._last and self._shares:
+            self._shares = dict.fromkeys(self._seconds, 1.0)
+            self._after = now if self._after is None else self._after
+        else:
+            return None
+        total = sum(self._seconds.values()) + self._last
         done = sum(self._seconds[name] * (self._shares[name] - first) for name, first in self._first.items())
-        remaining = total - sum(self._seconds[name] * part for name, part in self._shares.items())
-        pace = (time.monotonic() - self._begun) / done if done > self.TELLING * total else 1.0
-        return f"{duration(pace * remaining)} left in all"
+        pace = ((self._after or now) - self._begun) / done if done > self.TELLING * total else 1.0
+        remaining = pace * (total - sum(self._seconds[name] * part for name, part in self._shares.items()))
+        if self._after is not None:  # no bar says how much of the last is done
+            remaining = max(1.0, remaining - (now - self._after))
+        gone = now - self._begun
+        return Ahead(gone / (gone + remaining) if remaining else 1.0, remaining)
 
 
 _plan = Plan({})
 
 
-def plan(seconds: Mapping[str, float]) -> None:
-    """Has the bars from now on say what is left of all."""
+def plan(seconds: Mapping[str, float], last: float = 0.0) -> None:
+    """Has the bars from now on say what is left of all; see `Plan`."""
     global _plan
-    _plan = Plan(seconds)
+    _plan = Plan(seconds, last)
 
 
 def left(what: str, share: float) -> str:
-    """What `Plan.left` says of the plan there is."""
-    return _plan.left(what, share)
+    """How far the plan is that there is, in words; nothing if `what` is not in it."""
+    ahead = _plan.ahead(what, share)
+    return "" if ahead is None else str(ahead)
 
 
 class Lines:

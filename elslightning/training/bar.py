@@ -7,6 +7,8 @@ from lightning.pytorch.callbacks import ProgressBar
 
 from elslightning.system.progress import bar, left
 
+COUNTED = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+
 
 class FitProgress(ProgressBar):
     """One bar for the whole training, with the losses and the time left, instead of one per epoch."""
@@ -27,7 +29,10 @@ class FitProgress(ProgressBar):
         if self._enabled:
             total = trainer.estimated_stepping_batches
             self._bar = bar(
-                total=int(total) if total != float("inf") else None, initial=trainer.global_step, desc="training"
+                total=int(total) if total != float("inf") else None,
+                initial=trainer.global_step,
+                desc="training",
+                bar_format=COUNTED,
             )
 
     def on_train_batch_end(
@@ -35,7 +40,8 @@ class FitProgress(ProgressBar):
     ) -> None:
         if self._bar is not None:
             share = trainer.global_step / self._bar.total if self._bar.total else 0.0
-            said = [*self._losses, left("training", share)]
+            # First what fits on a narrow terminal.
+            said = [left("training", share), *self._losses]
             self._bar.set_postfix_str(", ".join(part for part in said if part), refresh=False)
             self._bar.update(trainer.global_step - self._bar.n)
 

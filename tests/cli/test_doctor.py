@@ -1,5 +1,6 @@
 """The doctor: what is well is said so, and each thing that is not fails with what to do."""
 
+import math
 import re
 import shutil
 from importlib import metadata
@@ -34,6 +35,7 @@ def _here(tmp_path, monkeypatch):
 def _measured(monkeypatch):
     """A machine of which a step takes half a second, a sample 36 and a pair 3."""
     per = Cost({"calibrating bbels": 36.0}, {"bbels, 20 steps": 3.0}, {})
+    monkeypatch.setattr("elslightning.cli.estimating.BUSY", math.inf)  # whatever else the machine does
     monkeypatch.setattr("elslightning.cli.estimating.seconds_per_step", lambda *arguments: 0.5)
     monkeypatch.setattr("elslightning.cli.estimating.cost", lambda *arguments: per)
 

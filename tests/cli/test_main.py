@@ -652,7 +652,7 @@ REFUSED = {
     "unknown source": (["sample", "source=els2"], "not 'els2'"),
     "no scales": (["sample", "source=bbels"], "source=bbels needs scales=PATH"),
     "even scales": (["sample", "source=bbels", "scales=4"], "must be odd and positive, not 4"),
-    "missing scales": (["sample", "source=bbels", "scales=missing.json"], "/missing.json: No such file"),
+    "missing scales": (["sample", "source=bbels", "scales=missing.json"], "/missing.json: there is no file"),
     "label of nobody": (["sample", "source=is", "label=3"], "label=3"),
     "unknown label": (["sample", "source=is", "conditional=true", "label=11"], "label=11 is not a class"),
     "no samples": (["sample", "source=is", "num_samples=0"], "num_samples must be a whole number, at least 1, not 0"),

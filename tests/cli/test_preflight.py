@@ -49,6 +49,7 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path):
         "comparison.num_pairs": "0",
         "trainer.max_epochs": "-2",
         "trainer.devices": "0",
+        "trainer.precision": "half",
     }
     overrides = [f"{key}={value}" for key, value in wrong.items()]
     found = problems("train", *overrides, f"hydra.run.dir={tmp_path}")
@@ -96,7 +97,7 @@ REFUSED = {
     ),
     "label": (["sample", "source=is", "label=3"], "label=3, but is is unconditional"),
     "text for a label": (["sample", "source=is", "conditional=true", "label=cat"], "label must be a whole number"),
-    "scales": (["compare", "checkpoint=x", "scales=missing.json"], "/missing.json: No such file"),
+    "scales": (["compare", "checkpoint=x", "scales=missing.json"], "/missing.json: there is no file"),
     "interpolation": (["train", "denoiser.width=${data.depth}"], "depth"),
     "unknown grid": (["train", "comparison.grid=straight"], "comparison.grid must be one of cosine, "),
     "more steps of the network than its schedule has": (
@@ -139,6 +140,7 @@ def test_patches_may_reach_beyond_the_border_where_it_is_zeros(tmp_path):
 
 @pytest.mark.usefixtures("_no_work")
 def test_several_places_are_named_together(tmp_path):
+    (tmp_path / "missing").mkdir()  # or nothing would be looked at but that
     found = problems(
         "compare",
         f"checkpoint={tmp_path / 'missing'}",

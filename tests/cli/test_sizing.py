@@ -74,6 +74,12 @@ def test_a_conditional_network_needs_classes(tmp_path):
         added(tmp_path, *GIVEN, "denoiser.conditional=true")
 
 
+def test_all_that_is_missing_is_said_at_once():
+    with pytest.raises(InputError) as refused:
+        sized(["checkpoint=/nowhere", "network.path=/there"], "compare")
+    assert len(refused.value.problems) == 2
+
+
 @pytest.mark.parametrize("verb", ["train", "sample"])
 def test_a_folder_that_is_missing_is_refused_at_once(tmp_path, verb):
     words = ["experiment=folder", f"data.root={tmp_path / 'nowhere'}"]
@@ -82,14 +88,40 @@ def test_a_folder_that_is_missing_is_refused_at_once(tmp_path, verb):
     assert sized([*words, "--cfg", "job"], verb) == [*words, "--cfg", "job"]
 
 
+@pytest.mark.parametrize(
+    ("verb", "word"),
+    [
+        ("compare", "checkpoint"),
+        ("calibrate", "checkpoint"),
+        ("sample", "checkpoint"),
+        ("compare", "scales"),
+        ("train", "machines.checkpoint.path"),
+        ("compare", "network.weights"),
+    ],
+)
+def test_so_is_every_other_file(tmp_path, verb, word):
+    nowhere = tmp_path / "no where"
+    with pytest.raises(InputError, match=rf"^{word}={nowhere}: there is no file {nowhere}$"):
+        sized([f"{word}={nowhere}"], verb)
+    nowhere.touch()
+    assert sized([f"{word}={nowhere}"], verb) == [f"{word}={nowhere}"]
+
+
 def test_that_needs_no_torch():
     code = (
-        "import sys; sys.argv = ['elslightning', 'train', 'data=folder', 'data.root=/nowhere/at/all']\n"
+        "import sys\n"
         "from elslightning.cli.main import main\n"
-        "try: main()\nexcept SystemExit as stop: print(stop.code, 'torch' in sys.modules)"
+        "for words in ('train data=folder data.root=/nowhere/at/all', 'compare checkpoint=/nowhere/at/all'):\n"
+        "    sys.argv = ['elslightning', *words.split()]\n"
+        "    try: main()\n    except SystemExit as stop: print(stop.code, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "2 False\n"
+    assert done.stdout == "2 False\n" * 2
+
+
+def test_numbers_and_several_files_are_not_looked_for(tmp_path):
+    for words in (["scales=7"], ["scales=3,5", "--multirun"], [f"checkpoint=choice('{tmp_path}/a','b')", "--multirun"]):
+        assert sized(words, "compare") == words
 
 
 def test_no_folder_is_refused():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from elslightning.machines import IdealScoreMachine, MeanScoreMachine, WienerScoreMachine
+from elslightning.machines import IdealScoreMachine, MeanScoreMachine, WienerScoreMachine, moments
 from elslightning.machines.moments import MomentMachine
 from elslightning.machines.remembering import Remembering
 from elslightning.system.errors import InputError
@@ -64,6 +64,19 @@ def test_wiener_is_the_conditional_mean_of_jointly_gaussian_images(x_t):
         expected = torch.cat([x_t[index].flatten(), torch.ones(1, dtype=torch.float64)]) @ linear
         found = WienerScoreMachine(images)(x_t[index : index + 1], levels(alpha_bar))
         assert_close(found.flatten(), expected, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("varied", [True, False])
+def test_few_images_are_decomposed_themselves_to_the_same(x_t, varied, monkeypatch):
+    images = random_images(6, *SHAPE) if varied else flat(x_t)
+    themselves = WienerScoreMachine(images)
+    found = themselves(x_t, ALPHA_BAR)
+    monkeypatch.setattr(moments, "FEW", DIM)
+    covariance = WienerScoreMachine(images)
+    assert_close(found, covariance(x_t, ALPHA_BAR), rtol=0, atol=1e-12)
+    (mine,), (other,) = themselves._moments.values(), covariance._moments.values()
+    assert mine.basis.shape == other.basis.shape == (DIM, 5 if varied else 3)
+    assert_close(mine.variance, other.variance, rtol=1e-9, atol=0)
 
 
 def test_directions_without_variance_keep_the_mean(x_t):

@@ -12,8 +12,10 @@ from tiny import digits, network
 from elslightning.data import Split
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import CosineSchedule
-from elslightning.machines import BoundaryBrokenScoreMachine, IdealScoreMachine, LocalScoreMachine
+from elslightning.machines import BoundaryBrokenScoreMachine, IdealScoreMachine, LocalScoreMachine, ScoreMachine
 from elslightning.machines.scales import ScaleTable, load_scales
+from elslightning.measurement import measurement as measurement_module
+from elslightning.measurement.bringing import RememberedNetwork
 from elslightning.measurement.candidates import STATISTICS
 from elslightning.measurement.comparing import compare
 from elslightning.measurement.doubts import doubts
@@ -25,6 +27,8 @@ from elslightning.networks import EpsDenoiser, ResNet
 from elslightning.report import figures
 from elslightning.runs.writing import write
 from elslightning.system.errors import InputError
+from elslightning.system.keeping import Kept
+from elslightning.testing import levels, random_noise
 
 SCHEDULE = CosineSchedule()
 MACHINES = {"bbels": BoundaryBrokenScoreMachine, "ls": LocalScoreMachine, "is": IdealScoreMachine}
@@ -352,6 +356,45 @@ def noises(bank, **options) -> list[torch.Tensor]:
     recording = Recording()
     measurement(**options).run(recording, *bank, SCHEDULE)
     return recording.noises
+
+
+class Unsteady(EpsDenoiser):
+    """A network that never says the same twice, as on a device whose sums run in any order."""
+
+    def forward(self, x_t, alpha_bar, labels=None):
+        found = super().forward(x_t, alpha_bar, labels)
+        return found + 1e-3 * torch.randn_like(found)
+
+
+def test_where_a_network_does_not_repeat_itself_all_that_was_kept_is_found_again(bank, tmp_path, monkeypatch):
+    network_, asked = Unsteady(ResNet(1, width=16, num_layers=1), SCHEDULE), []
+    work = IdealScoreMachine._evaluate_same
+    monkeypatch.setattr(ScoreMachine, "_evaluate_same", lambda *given: asked.append(1) or work(*given))
+
+    def run(name, again):
+        del asked[:]
+        monkeypatch.setattr(measurement_module, "repeats", lambda device: not again)
+        return [measurement(keep=Kept(tmp_path / name)).run(network_, *bank, SCHEDULE) for _ in range(2)]
+
+    first, second = run("kept", again=True)
+    times = len(asked)
+    for steps, samples in first.comparison.network.items():
+        assert torch.equal(samples, second.comparison.network[steps])
+    assert [row["pearson_r"] for row in first.comparison.rows] == [row["pearson_r"] for row in second.comparison.rows]
+    first, second = run("forgotten", again=False)  # on a CPU, where it is not what networks do
+    assert not torch.equal(first.comparison.network[2], second.comparison.network[2])
+    assert len(asked) > times
+
+
+def test_another_network_is_another(tmp_path):
+    x_t, alpha_bar, keep = random_noise(2, 1, 8, 8).float(), levels(0.3, 0.6), Kept(tmp_path)
+    one, other = (network() for _ in range(2))
+    with torch.no_grad():
+        next(other.parameters()).add_(1)
+        results = [RememberedNetwork(some, keep)(x_t, alpha_bar) for some in (one, other, one)]
+        assert torch.equal(results[0], one(x_t, alpha_bar))
+    assert torch.equal(results[0], results[2])
+    assert not torch.equal(results[0], results[1])
 
 
 def test_noise_is_the_same_for_the_same_seed_whatever_the_global_generator(bank):

@@ -1,7 +1,9 @@
 """Bars: what is being done, how far it is, and that they end."""
 
 import io
+import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -122,35 +124,59 @@ def test_lines_say_what_bars_do_and_end_a_line(capsys, monkeypatch):
     assert lines[-1].endswith(", val/loss=0.5]")
 
 
-def test_a_plan_says_what_is_left_of_all(monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+@pytest.fixture
+def now(monkeypatch):
+    """The time, in a list."""
+    seconds = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: seconds[0])
+    return seconds
+
+
+def test_a_plan_says_what_is_left_of_all(now):
     plan = progress.Plan({"training": 60, "calibrating ls": 20, "ls, 2 steps": 20})
-    assert plan.left("training", 0.0) == "2 min left in all"
+    assert plan.ahead("training", 0.0) == (0.0, 100.0)
     now[0] = 160.0  # half of the training took twice as long as expected
-    assert plan.left("training", 0.5) == "2 min left in all"
-    assert plan.left("something else", 0.5) == ""
+    assert plan.ahead("training", 0.5) == (60 / 200, 140.0)
+    assert plan.ahead("something else", 0.5) is None
     # What comes later has what was before behind it.
-    assert plan.left("ls, 2 steps", 0.5) == "10 s left in all"
+    assert plan.ahead("ls, 2 steps", 0.5).seconds == 10
 
 
-def test_a_training_that_goes_on_is_paced_by_what_is_done_now(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+def test_a_training_that_goes_on_is_paced_by_what_is_done_now(now):
     plan = progress.Plan({"training": 100})
-    plan.left("training", 0.6)
-    now[0] = 20.0
-    assert plan.left("training", 0.8) == "20 s left in all"
+    plan.ahead("training", 0.6)
+    now[0] += 20
+    assert plan.ahead("training", 0.8).seconds == pytest.approx(20)
+
+
+def test_what_comes_last_goes_by_the_clock(now):
+    plan = progress.Plan({"ls, 2 steps": 100}, last=40)
+    assert plan.ahead("before all", 0.5) is None
+    plan.ahead("ls, 2 steps", 0.0)
+    now[0] += 50
+    assert plan.ahead("ls, 2 steps", 1.0) == (50 / 70, 20)  # twice as fast as expected
+    assert plan.ahead("ls, again", 0.1).seconds == pytest.approx(20)
+    now[0] += 15
+    assert plan.ahead("attribution", 0.1) == (65 / 70, 5)
+    now[0] += 15
+    assert plan.ahead("attribution", 0.9).seconds == 1
 
 
 def test_bars_and_lines_say_what_is_left_of_the_plan(capsys, monkeypatch):
     monkeypatch.setattr(progress, "EVERY", 0.0)
     progress.plan({"network": 10, "ls": 20})
-    Bars()("network", 5, 5)
+    Bars()("network", 5, 10)
     progress.plan({})
-    assert capsys.readouterr().err.splitlines()[-1].endswith("left in all]")
+    assert re.search(r", in all \d+%, \d+ s left\]$", capsys.readouterr().err.splitlines()[-1])
     Bars()("network", 5, 5)
-    assert "left in all" not in capsys.readouterr().err
+    assert "in all" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("encoding", "cells"), [("utf-8", "███▋      "), ("ascii", "###7      ")])
+def test_a_terminal_shows_all_as_a_bar(monkeypatch, encoding, cells):
+    terminal = SimpleNamespace(isatty=lambda: True, encoding=encoding)
+    monkeypatch.setattr(progress.sys, "stderr", terminal)
+    assert str(progress.Ahead(0.37, 960)) == f"in all 37%|{cells}| 16 min left"
 
 
 def test_what_takes_no_half_minute_says_nothing_in_a_log(capsys):

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger
 from matplotlib.figure import Figure
 from measured import Plain, comparison, fit, real
 from PIL import Image
-from tiny import digits, network, train, trainer, undrawn
+from tiny import MEASUREMENT, cli, digits, network, train, trainer, undrawn
 from torch.utils.data import DataLoader
 
 from elslightning.data import ImageDataModule
@@ -200,6 +200,18 @@ def test_the_comparison_does_not_change_the_training(tmp_path):
 
 
 @pytest.mark.usefixtures("no_pictures")
+def test_a_training_in_half_precision_is_compared_in_full(tmp_path):
+    options = ["trainer.precision=bf16-mixed", "comparison.every_n_epochs=1", "machines=[bbels,is]"]
+    half, full = (train(tmp_path / name, *given) for name, given in (("half", options), ("full", options[1:])))
+    assert len({(run / "metrics.csv").read_text() for run in (half, full)}) == 2
+    done = cli(
+        "compare", f"checkpoint={half}", "machines=[bbels,is]", *MEASUREMENT, f"hydra.run.dir={tmp_path / 'again'}"
+    )
+    assert done.code == 0, done.err
+    for name in ("scales.json", "calibration.csv", "comparison.csv"):
+        assert (half / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
 def test_the_gradients_of_the_network_are_found_in_the_midst_of_validation(tmp_path):
     """Where they are switched off."""
 

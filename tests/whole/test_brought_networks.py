@@ -214,9 +214,9 @@ def test_what_nobody_can_mean_to_trust_is_refused(trust, tmp_path):
 
 
 REFUSED = {
-    "two networks": (["checkpoint=x", "network=diffusers", "network.path=x"], "both name a network"),
+    "two networks": (["checkpoint=.", "network=diffusers", "network.path=."], "both name a network"),
     "no folder": (["network=diffusers"], "network=diffusers needs network.path=FOLDER, not None"),
-    "another folder": (["network=diffusers", "network.path=/nowhere"], "there is no such folder"),
+    "another folder": (["network=diffusers", "network.path=/nowhere"], "network.path=/nowhere is not a folder"),
     "no module": (["network=module", "network.prediction=edm"], "network.module must be MODULE:NAME"),
     "no schedule": (["network=module", "network.module=a:b", "network.prediction=v"], "network.schedule must name"),
     "lucidrains without one": (["network=lucidrains", "network.module=a:b"], "network.schedule must name"),
