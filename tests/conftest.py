@@ -92,13 +92,14 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _read_once() -> Iterator[None]:
     """Hydra reads a file of the configuration once, and not for every command, and composes the same words once."""
-    from compositions import remembered
-    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from compositions import listed, merged, remembered
+    from hydra._internal import config_loader_impl
     from hydra._internal.sources_registry import SourcesRegistry
     from hydra.core.plugins import Plugins
 
     Plugins.instance()  # which imports them anew: those that were imported before are others
     source: Any = SourcesRegistry.instance().resolve("file")
+    loader = config_loader_impl.ConfigLoaderImpl
     load, found = source.load_config, {}
 
     def loaded(self: Any, config_path: str) -> Any:
@@ -113,7 +114,10 @@ def _read_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(source, "load_config", loaded)
-        patch.setattr(ConfigLoaderImpl, "load_configuration", remembered(ConfigLoaderImpl.load_configuration))
+        patch.setattr(loader, "load_configuration", remembered(loader.load_configuration))
+        name = "_compose_config_from_defaults_list"
+        patch.setattr(loader, name, merged(getattr(loader, name)))
+        patch.setattr(config_loader_impl, "create_defaults_list", listed(config_loader_impl.create_defaults_list))
         yield
 
 
