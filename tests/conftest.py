@@ -1,5 +1,6 @@
 """What every test runs under: checked signatures, a thread per core, no network; and what several rooms share."""
 
+import functools
 import gc
 import importlib.util
 import os
@@ -91,11 +92,13 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _read_once() -> Iterator[None]:
-    """Hydra reads a file of the configuration once, and not for every command, and composes the same words once."""
+    """Hydra reads a file of the configuration once, and not for every command, and composes the same words once;
+    Lightning looks once for what other packages bring."""
     from compositions import listed, merged, remembered
     from hydra._internal import config_loader_impl
     from hydra._internal.sources_registry import SourcesRegistry
     from hydra.core.plugins import Plugins
+    from lightning.fabric.utilities import registry
 
     Plugins.instance()  # which imports them anew: those that were imported before are others
     source: Any = SourcesRegistry.instance().resolve("file")
@@ -114,6 +117,7 @@ def _read_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(source, "load_config", loaded)
+        patch.setattr(registry, "entry_points", functools.cache(registry.entry_points))  # of every installed package
         patch.setattr(loader, "load_configuration", remembered(loader.load_configuration))
         name = "_compose_config_from_defaults_list"
         patch.setattr(loader, name, merged(getattr(loader, name)))
