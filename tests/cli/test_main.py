@@ -123,7 +123,7 @@ def test_the_help_of_a_verb_shows_usage_examples_and_keys_that_there_are(verb):
     assert "elslightning explain KEY" in done.out
     table = done.out.partition("Keys that people set\n")[2].partition("\n\n")[0]
     named = re.findall(r"^\s+'?([\w.]+)=", table, re.MULTILINE)
-    assert len(set(named)) == len(named) == (20 if verb == "train" else len(named))
+    assert len(set(named)) == len(named) == (21 if verb == "train" else len(named))
     assert len(named) >= 8
     known = {*keys(composed(verb)), *choices(), "hydra.run.dir"}
     assert set(named) <= known
