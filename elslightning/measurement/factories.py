@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from types import FunctionType
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from elslightning.diffusion.denoiser import Denoiser
@@ -17,6 +18,7 @@ from elslightning.measurement.candidates import candidates_of
 from elslightning.measurement.settings import CalibrationSettings
 from elslightning.system.errors import InputError
 from elslightning.system.keeping import Kept
+from elslightning.system.processes import Processes
 
 MachineFactory = Callable[..., Denoiser]
 
@@ -27,6 +29,16 @@ class Bank(NamedTuple):
     images: Tensor
     labels: Tensor | None
     options: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, images: Tensor, labels: Tensor | None, device: torch.device, processes: Processes) -> "Bank":
+        """What one of some processes holds on its device: all that it would have alone, or its share."""
+        if processes.group is None:
+            return cls(images.to(device), None if labels is None else labels.to(device), {})
+        # Every n-th one: in data sorted by class, all shards have all classes.
+        mine = slice(processes.rank, None, processes.count)
+        options = {"process_group": processes.group, "own_images": True}
+        return cls(images[mine].to(device), None if labels is None else labels[mine].to(device), options)
 
 
 @dataclass(frozen=True)
