@@ -3,13 +3,18 @@
 import os
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.defaults_list import DefaultsList
 from hydra.core.config_store import ConfigStore
+from hydra.core.default_element import ResultDefault
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobRuntime
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -33,7 +38,8 @@ def remembered(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
         words = [PLACE.sub(r"\1=/place", word) if PLACE.fullmatch(word) else word for word in overrides]
         options = (run_mode, from_shell, validate_sweep_overrides)
         runtime = (os.getcwd(), version.getbase(), JobRuntime().get("name"))
-        key = (config_name, *words, options, runtime, files(self), len(ConfigStore.instance().repo))
+        places = [place.path for place in self.get_search_path().get_path()]
+        key = (config_name, *words, options, runtime, files(places), len(ConfigStore.instance().repo))
         if key not in found:
             config = compose(self, config_name, words, *options)
             OmegaConf.clear_cache(config)  # in which the time of day is
@@ -50,8 +56,43 @@ def remembered(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
     return composed
 
 
-def files(loader: ConfigLoaderImpl) -> tuple[tuple[str, int, int], ...]:
+def listed(create: Callable[..., DefaultsList]) -> Callable[..., DefaultsList]:
+    """`create_defaults_list`, which looks through the files once for what is chosen of groups: values are no matter."""
+    found: dict[Any, DefaultsList] = {}
+
+    def created(repo: IConfigRepository, overrides_list: list[Override], **options: Any) -> DefaultsList:
+        told = [one for one in overrides_list if not one.is_sweep_override()]
+        of_groups = [repo.group_exists(one.key_or_group) for one in told]
+        chosen = [one for one, of_group in zip(told, of_groups, strict=True) if of_group]
+        if any(isinstance(one.value(), dict) for one in chosen):
+            return create(repo=repo, overrides_list=overrides_list, **options)
+        places = [source.path for source in repo.get_sources()]
+        lines = [one.input_line for one in chosen]
+        key = (*lines, *options.items(), files(places), len(ConfigStore.instance().repo))
+        if key not in found:
+            found[key] = create(repo=repo, overrides_list=overrides_list, **options)
+        values = [one for one, of_group in zip(told, of_groups, strict=True) if not of_group]
+        return replace(found[key], config_overrides=values)
+
+    return created
+
+
+def merged(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
+    """`ConfigLoaderImpl._compose_config_from_defaults_list`, which merges the files of a list of `listed` once."""
+    found: dict[int, tuple[list[ResultDefault], bytes]] = {}
+
+    def composed(self: ConfigLoaderImpl, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
+        known, config = found.get(id(defaults), (None, b""))
+        if known is not defaults:
+            config = pickle.dumps(compose(self, defaults=defaults, repo=repo))
+            found[id(defaults)] = defaults, config
+        return pickle.loads(config)
+
+    return composed
+
+
+def files(places: Iterable[str]) -> tuple[tuple[str, int, int], ...]:
     """What lies where configurations are looked for."""
-    places = [place.path.removeprefix("file://") for place in loader.get_search_path().get_path()]
-    paths = [path for place in places if os.path.isdir(place) for path in Path(place).rglob("*.yaml")]
+    folders = [place.removeprefix("file://") for place in places]
+    paths = [path for folder in folders if os.path.isdir(folder) for path in Path(folder).rglob("*.yaml")]
     return tuple((str(path), (stat := path.stat()).st_mtime_ns, stat.st_size) for path in paths)

@@ -1,5 +1,6 @@
 """What every test runs under: checked signatures, a thread per core, no network; and what several rooms share."""
 
+import functools
 import gc
 import importlib.util
 import os
@@ -54,13 +55,27 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Their processes are forked from one that has imported everything, see victims.py: one worker starts it for them all.
+FORKED = ("test_interruptions", "test_sweeps", "test_ddp", "test_stopping", "test_offline", "test_sharding")
 # With whole files given out in this order, no worker is left alone with a long one at the end.
 LONGEST = (
-    *("test_interruptions", "test_main", "test_sweeps", "test_report", "test_compiling", "test_disk", "test_offline"),
-    *("test_every_schedule", "test_ddp", "test_machines", "test_stopping", "test_brought_networks", "test_conf"),
-    *("test_report_browser", "test_resuming", "test_compatibility", "test_loggers", "test_adding_a_machine"),
-    *("test_same_training", "test_tour", "test_denoisers", "test_figures", "test_fuzz"),
+    *(*FORKED, "test_main", "test_report", "test_compiling", "test_disk", "test_every_schedule", "test_machines"),
+    *("test_brought_networks", "test_conf", "test_report_browser", "test_resuming", "test_compatibility"),
+    *("test_loggers", "test_adding_a_machine", "test_same_training", "test_tour", "test_denoisers", "test_figures"),
+    "test_fuzz",
 )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "forked" if Path(file).stem in FORKED else file
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -70,17 +85,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     gc.freeze()
+    # With little to look through, the usual thresholds have it looked through all the time.
+    gc.set_threshold(20_000, 10, 20)
     gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _read_once() -> Iterator[None]:
-    """Hydra reads a file of the configuration once, and not for every command, and composes the same words once."""
-    from compositions import remembered
-    from hydra._internal.config_loader_impl import ConfigLoaderImpl
-    from hydra._internal.core_plugins.file_config_source import FileConfigSource
+    """Hydra reads a file of the configuration once, and not for every command, and composes the same words once;
+    Lightning looks once for what other packages bring."""
+    from compositions import listed, merged, remembered
+    from hydra._internal import config_loader_impl
+    from hydra._internal.sources_registry import SourcesRegistry
+    from hydra.core.plugins import Plugins
+    from lightning.fabric.utilities import registry
 
-    load, found = FileConfigSource.load_config, {}
+    Plugins.instance()  # which imports them anew: those that were imported before are others
+    source: Any = SourcesRegistry.instance().resolve("file")
+    loader = config_loader_impl.ConfigLoaderImpl
+    load, found = source.load_config, {}
 
     def loaded(self: Any, config_path: str) -> Any:
         path = Path(self.path, config_path).with_suffix(".yaml")
@@ -93,8 +116,12 @@ def _read_once() -> Iterator[None]:
         return pickle.loads(found[key])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FileConfigSource, "load_config", loaded)
-        patch.setattr(ConfigLoaderImpl, "load_configuration", remembered(ConfigLoaderImpl.load_configuration))
+        patch.setattr(source, "load_config", loaded)
+        patch.setattr(registry, "entry_points", functools.cache(registry.entry_points))  # of every installed package
+        patch.setattr(loader, "load_configuration", remembered(loader.load_configuration))
+        name = "_compose_config_from_defaults_list"
+        patch.setattr(loader, name, merged(getattr(loader, name)))
+        patch.setattr(config_loader_impl, "create_defaults_list", listed(config_loader_impl.create_defaults_list))
         yield
 
 

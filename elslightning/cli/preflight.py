@@ -19,6 +19,7 @@ from elslightning.cli.chosen import (
 from elslightning.cli.creating import check_together as check_creation
 from elslightning.cli.creating import value_problems
 from elslightning.cli.findings import Findings, as_input
+from elslightning.cli.together import problems as device_problems
 from elslightning.data import SIDES, ImageDataModule
 from elslightning.diffusion.border import PADDING_MODES
 from elslightning.diffusion.denoiser import Denoiser
@@ -140,7 +141,12 @@ def _check_files(cfg: DictConfig, config: Section, found: Findings) -> None:
     """The checkpoint, the device and what to sample from."""
     if "device" in config:
         with found.of():
-            find_device(config["device"])
+            counts = [line for key in ("devices", "num_nodes") for line in whole(key, config.get(key, 1), 1)]
+            found.add(*counts)
+            device = find_device(config["device"])
+            found.add(
+                *([] if counts else device_problems(config.get("devices", 1), config.get("num_nodes", 1), device))
+            )
     if config.get("network"):
         _check_brought(config, found)
     if cfg.verb in ("calibrate", "compare") and not names_network(config):

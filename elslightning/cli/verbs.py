@@ -1,13 +1,10 @@
 """What each verb does: compose the parts that a configuration names, and run them."""
 
 import shlex
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import DictConfig
@@ -15,39 +12,22 @@ from omegaconf import DictConfig
 from elslightning.cli.arguments import follows
 from elslightning.cli.chosen import (
     find_device,
-    find_network,
-    labels_for,
-    losses_beside,
-    names_network,
-    sample_labels,
-    scales_to_compare_with,
-    source,
 )
 from elslightning.cli.creating import create as created_by
 from elslightning.cli.creating import write_all
-from elslightning.cli.expecting import expect, expect_training
+from elslightning.cli.expecting import expect_training
+from elslightning.cli.measuring import calibrate, compare, sample
 from elslightning.cli.preflight import Parts, check
-from elslightning.data import ImageDataModule, Split
-from elslightning.diffusion.sampling import sample as draw
-from elslightning.diffusion.schedule import Schedule
-from elslightning.machines.parameters import ParameterTable
-from elslightning.measurement.consistency import consistency
+from elslightning.cli.steps import described, load, measurement_of, warn_of, write_report_of
 from elslightning.measurement.creation import Creation
-from elslightning.measurement.doubts import doubts
-from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.result import Result, Samples
-from elslightning.networks import NetworkDenoiser, ScheduledDenoiser
-from elslightning.report import figures
-from elslightning.runs.belonging import FILES, checksums, configuration_checksums
+from elslightning.networks import NetworkDenoiser
 from elslightning.runs.checkpoints import find_checkpoint, written_checkpoint
 from elslightning.runs.configuration import inheritance, overrides_given, primitives
-from elslightning.runs.layout import FIGURES
-from elslightning.runs.provenance import describe, finish, other_data, wandb_identity, write_record
+from elslightning.runs.provenance import finish, wandb_identity, write_record
 from elslightning.runs.targets import build, trusting
-from elslightning.runs.writing import write
-from elslightning.system.errors import InputError, note, warn
+from elslightning.system.errors import InputError
 from elslightning.system.keeping import KEPT, Kept
-from elslightning.system.progress import Bars
 from elslightning.system.signals import STOPS, undisguised
 from elslightning.training.comparing import ELSComparison, Place
 from elslightning.training.finite import FiniteCheck
@@ -79,7 +59,7 @@ def run(cfg: DictConfig, directory: Path) -> Result | Samples | Creation | None:
         raise InputError(f"the configuration is for elslightning {cfg.verb}, and does not work with {verb}")
     with trusting(cfg.trust):
         parts = check(cfg)
-        _warn_of(parts.doubts)
+        warn_of(parts.doubts)
         return VERBS[cfg.verb](cfg, directory, parts)
 
 
@@ -96,15 +76,16 @@ def train(cfg: DictConfig, directory: Path, parts: Parts) -> Result | None:
         parts = check(cfg)  # again, for it is the configuration of that training now
     training = parts.training
     assert training is not None
-    check_launch(training.trainer)
+    planned = training.trainer
+    check_launch(planned.num_devices, planned.num_nodes, getattr(planned.strategy, "cluster_environment", None))
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = parts.data
-    _load(data)
+    load(data)
     if stand is not None and not data_changed:
         refuse_other_data(stand, directory, data.checksum())
     network = NetworkDenoiser(build(cfg.denoiser), parts.schedule)
     keep = Kept(directory / KEPT)
-    measurement = _measurement(cfg, parts, keep=keep)
+    measurement = measurement_of(cfg, parts, keep=keep)
     measurement.check(network, data.train_images, data.train_labels, network.schedule)
     expect_training(cfg, parts, network, measurement, 0 if stand is None else stand.step)
     task = DenoisingTask(
@@ -147,7 +128,7 @@ def train(cfg: DictConfig, directory: Path, parts: Parts) -> Result | None:
             stop.add_note(_how_to_go_on(directory, trainer, stand))
             raise
     if not follows():
-        _report(cfg, directory)
+        write_report_of(cfg, directory)
         keep.clear()  # before: nothing goes on with a run that says that it is finished, and nothing would clear it
         finish(directory)
         for path in preempted(directory):
@@ -162,164 +143,15 @@ def _how_to_go_on(directory: Path, trainer: pl.Trainer, stand: Stand | None) -> 
     return f"go on with: elslightning train {shlex.quote(f'resume={directory}')}"
 
 
-def calibrate(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
-    """Calibrates every machine that has scales against the network of a checkpoint, or on held-out images alone."""
-    network: ScheduledDenoiser | None = None
-    trained_on: str | None = None
-    if names_network(cfg):
-        network, parts, trained_on = _network_and_parts(cfg)
-    data = parts.data
-    _load(data)
-    if network is None:
-        labels, schedule = labels_for(data, cfg.conditional), parts.schedule
-    else:
-        labels, schedule = data.train_labels, network.schedule
-    measurement = _measurement(cfg, parts, keep=Kept(directory / KEPT))
-    measurement.check(network, data.train_images, labels, schedule)
-    device, images = find_device(cfg.device), data.train_images
-    record = _describe(cfg, directory, data, device, trained_on)
-    if network is None:  # nothing else says where to work
-        images = images.to(device)
-    else:
-        network.to(device)
-    expect(cfg, measurement, network, data, labels, compared=False)
-    result = measurement.calibrate(network, images, labels, schedule, Bars())
-    return _written(result, cfg, directory, record, measurement.comparison.schedule(schedule))
-
-
-def compare(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
-    """Compares the machines with the network of a checkpoint."""
-    network, parts, trained_on = _network_and_parts(cfg)
-    data = parts.data
-    _load(data)
-    measurement = _measurement(cfg, parts, scales_to_compare_with(cfg), Kept(directory / KEPT))
-    device = find_device(cfg.device)
-    record = _describe(cfg, directory, data, device, trained_on)
-    expect(cfg, measurement, network.to(device), data, data.train_labels, compared=True)
-    result = measurement.run(network, data.train_images, data.train_labels, network.schedule, Bars())
-    result = replace(result, losses=losses_beside(cfg.checkpoint))
-    return _written(result, cfg, directory, record, measurement.comparison.schedule(network.schedule))
-
-
-def _written(result: Result, cfg: DictConfig, directory: Path, record: dict[str, Any], schedule: Schedule) -> Result:
-    """The result, after its files are written and what is doubtful about it is said."""
-    write_record(directory, record)
-    written = write(result, directory)
-    if result.comparison is None:  # there is no summary that could say what belongs together
-        write_record(directory, record | {FILES: record[FILES] | checksums(written)})
-    figures.save_all(figures.of_result(result, schedule), directory)
-    Kept(directory / KEPT).clear()
-    _warn_of(doubts(result))
-    _report(cfg, directory)
-    return result
-
-
-def _load(data: ImageDataModule) -> None:
-    """Loads the data, and says what was understood of them."""
-    data.setup()
-    if data.about and not follows():
-        note(data.about)
-    _warn_of(data.doubts)
-
-
-def _warn_of(lines: Iterable[str]) -> None:
-    if not follows():  # the first process says it
-        for line in lines:
-            warn(line)
-
-
-def sample(cfg: DictConfig, directory: Path, parts: Parts) -> Samples:
-    """Draws samples from a network or a machine, and measures the consistency of a machine's."""
-    device = find_device(cfg.device)
-    network: ScheduledDenoiser | None = None
-    trained_on: str | None = None
-    if names_network(cfg):
-        network, parts, trained_on = _network_and_parts(cfg)
-    data = parts.data
-    _load(data)
-    denoiser = source(cfg, network, data, parts.machines)
-    generator = torch.Generator().manual_seed(cfg.seed)
-    noise = torch.randn(cfg.num_samples, *data.train_images.shape[1:], generator=generator)
-    labels = sample_labels(cfg, denoiser, data)
-    classes = None if labels is None else labels.to(device)
-    record = _describe(cfg, directory, data, device, trained_on)
-    samples = draw(
-        denoiser.to(device),
-        noise.to(device),
-        parts.schedule,
-        cfg.steps,
-        classes,
-        what=f"sampling {cfg.source}",
-        progress=Bars(),
-    )
-    shares = None if denoiser.learned else consistency(samples, denoiser, classes)
-    drawn = Samples(cfg.source, cfg.steps, samples.cpu(), labels, shares)
-    write_record(directory, record)
-    write(drawn, directory)
-    figures.save(figures.first_samples(drawn.samples), directory / FIGURES / "samples.png")
-    return drawn
-
-
 def create(cfg: DictConfig, directory: Path, parts: Parts) -> Creation:
     """Makes images in the manner of the data, without a network, and measures how new they are."""
     data = parts.data
-    _load(data)
-    record = _describe(cfg, directory, data, find_device(cfg.device))
+    load(data)
+    record = described(cfg, directory, data, find_device(cfg.device))
     created = created_by(cfg, parts)
     write_record(directory, record)
     write_all(created, parts.schedule, directory)
     return created
-
-
-def _network_and_parts(cfg: DictConfig) -> tuple[ScheduledDenoiser, Parts, str | None]:
-    """The network of `checkpoint` or `network`, and what `cfg`, completed by the run that made it, names; and the
-    checksum of the images it was trained on, see `find_network`."""
-    network, trained_on = find_network(cfg)
-    parts = check(cfg, network)  # again, for the sections are those of the checkpoint now
-    _warn_of(parts.doubts)
-    return network, parts, trained_on
-
-
-def _measurement(
-    cfg: DictConfig, parts: Parts, scales: Mapping[str, ParameterTable] | None = None, keep: Kept | None = None
-) -> Measurement:
-    """The measurement of a configuration, once its data are loaded; without `scales` it calibrates."""
-    return Measurement(
-        machines=parts.machines,
-        calibration=parts.calibration,
-        comparison=parts.comparison,
-        seed=cfg.seed,
-        scales=scales,
-        heldout=Split(parts.data.val_images, parts.data.val_labels),
-        shard_bank=cfg.get("shard_bank", False),
-        keep=keep,
-    )
-
-
-def _report(cfg: DictConfig, directory: Path) -> None:
-    """Writes the report, unless `report=false`; the results stand without it."""
-    if not cfg.get("report", True):
-        return
-    from elslightning.report.page.page import write_report
-
-    try:
-        write_report(directory, progress=Bars())
-    except InputError as error:
-        warn(f"there is no report: {error}")
-
-
-def _describe(
-    cfg: DictConfig, directory: Path, data: ImageDataModule, device: torch.device, trained_on: str | None = None
-) -> dict[str, Any]:
-    """What run.json says: taken before the work begins, and written with its results."""
-    record = describe(seed=cfg.seed, data=data, device=device, overrides=overrides_given())
-    record[FILES] = configuration_checksums(directory)
-    if trained_on is None:
-        return record
-    record["trained_on_sha256"] = trained_on
-    if (doubt := other_data(record)) is not None and not cfg.data_changed:
-        _warn_of([f"{doubt} (data_changed=true says that this is known)"])
-    return record
 
 
 VERBS: dict[str, Callable[[DictConfig, Path, Parts], Result | Samples | Creation | None]] = {

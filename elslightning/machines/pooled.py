@@ -32,7 +32,7 @@ class PooledPatchMachine(PatchMachine):
         images, labels, scales, memory_budget, process_group, own_images: as in `PatchMachine`.
         accuracy: "exact"; or the standard error of x0 that is enough at a pixel, in (0, 1]: then candidates are drawn,
             see `elslightning.machines.approximate`, and `estimate` says how well each pixel is known; or "auto", which
-            is 0.02 for banks so large that this is quicker, and exact otherwise. Draws are made on the CPU.
+            is 0.02 for banks so large that this is quicker on a CPU, and exact otherwise. Draws are made on the CPU.
         seed: of the draws; the same seed, images and noise level make the same draws.
 
     Raises:
@@ -94,6 +94,8 @@ class PooledPatchMachine(PatchMachine):
 
     def _standard_error(self) -> float | None:
         """The standard error that is enough; None where all candidates are looked at."""
+        if self.accuracy == AUTO and self.images.device.type != "cpu":
+            return None
         if self.accuracy == AUTO:
             candidates = self.images.shape[0] * self.images.shape[2] * self.images.shape[3]
             if self.labels is not None and len(self.labels):

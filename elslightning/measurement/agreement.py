@@ -1,6 +1,7 @@
 """Agreement of two images, measure by measure, and the median over pairs with its interval."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -64,8 +65,25 @@ def _percentiles(
     values: Tensor, statistic: Callable[..., Tensor], level: float, resamples: int, seed: int
 ) -> tuple[float, float]:
     """The ends of the interval that holds a share `level` of a statistic of resamples."""
-    generator = torch.Generator().manual_seed(seed)
+    plain = values.detach().cpu().contiguous()
     at_once = max(1, _DRAWN // len(values))
+    return _resampled(plain.numpy().tobytes(), plain.dtype, statistic, level, resamples, at_once, seed)
+
+
+@lru_cache(256)
+def _resampled(
+    content: bytes,
+    dtype: torch.dtype,
+    statistic: Callable[..., Tensor],
+    level: float,
+    resamples: int,
+    at_once: int,
+    seed: int,
+) -> tuple[float, float]:
+    """The same of the bytes of the values, with `at_once` resamples in a part: a run that prints, writes and reports
+    asks for it again and again."""
+    values = torch.frombuffer(bytearray(content), dtype=dtype)
+    generator = torch.Generator().manual_seed(seed)
     found = torch.cat([statistic(values, min(at_once, resamples - n), generator) for n in range(0, resamples, at_once)])
     tail = (1 - level) / 2
     return float(found.quantile(tail)), float(found.quantile(1 - tail))

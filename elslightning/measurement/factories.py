@@ -3,9 +3,11 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
+from types import FunctionType
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from elslightning.diffusion.denoiser import Denoiser
@@ -16,6 +18,7 @@ from elslightning.measurement.candidates import candidates_of
 from elslightning.measurement.settings import CalibrationSettings
 from elslightning.system.errors import InputError
 from elslightning.system.keeping import Kept
+from elslightning.system.processes import Processes
 
 MachineFactory = Callable[..., Denoiser]
 
@@ -26,6 +29,16 @@ class Bank(NamedTuple):
     images: Tensor
     labels: Tensor | None
     options: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, images: Tensor, labels: Tensor | None, device: torch.device, processes: Processes) -> "Bank":
+        """What one of some processes holds on its device: all that it would have alone, or its share."""
+        if processes.group is None:
+            return cls(images.to(device), None if labels is None else labels.to(device), {})
+        # Every n-th one: in data sorted by class, all shards have all classes.
+        mine = slice(processes.rank, None, processes.count)
+        options = {"process_group": processes.group, "own_images": True}
+        return cls(images[mine].to(device), None if labels is None else labels[mine].to(device), options)
 
 
 @dataclass(frozen=True)
@@ -48,13 +61,13 @@ class Factories:
         return [name for name in self.factories if self._takes_scales(name) or self._open(name)]
 
     def _takes_scales(self, name: str) -> bool:
-        return "scales" in inspect.signature(self.factories[name]).parameters
+        return "scales" in _takes(self.factories[name])
 
     def _open(self, name: str) -> list[str]:
         """What is free in a machine beside the patch size, and was not given to it."""
         factory = self.factories[name]
         free = getattr(factory.func if isinstance(factory, partial) else factory, "free", ())
-        takes = inspect.signature(factory).parameters
+        takes = _takes(factory)
         return [one for one in free if one in takes and takes[one].default in (None, inspect.Parameter.empty)]
 
     def further(self, name: str) -> dict[str, list[float]]:
@@ -75,7 +88,7 @@ class Factories:
     def build(self, name: str, bank: Bank, **scales: Any) -> Denoiser:
         """A machine over a bank; another network among the machines has none."""
         factory = self.factories[name]
-        takes = inspect.signature(factory).parameters
+        takes = _takes(factory)
         options = {option: value for option, value in bank.options.items() if option in takes}
         machine = factory(bank.images, bank.labels, **scales, **options)
         if len(options) < len(bank.options) and not machine.learned:
@@ -89,3 +102,16 @@ class Factories:
         return {
             key: values[0] for key, values in candidates_of(self.patch_sizes(name), self.further(name), None).items()
         }
+
+
+def _takes(factory: MachineFactory) -> Mapping[str, inspect.Parameter]:
+    """What a factory takes, by name."""
+    # These are known by what they are, and asked again and again; any other object may compare as it likes.
+    return _looked_up(factory) if isinstance(factory, partial | type | FunctionType) else _look_up(factory)
+
+
+def _look_up(factory: MachineFactory) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(factory).parameters
+
+
+_looked_up = lru_cache(64)(_look_up)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from elslightning.measurement.gradients import gradient_field
 from elslightning.measurement.heldout import HELDOUT, draw, heldout
 from elslightning.measurement.result import Result
 from elslightning.measurement.settings import CalibrationSettings, ComparisonSettings
+from elslightning.measurement.starts import CALIBRATED, COMPARED, HELD_OUT, Starts
 from elslightning.system.checks import raise_for
 from elslightning.system.errors import InputError
 from elslightning.system.keeping import Kept
@@ -57,6 +57,10 @@ class Measurement:
     def __post_init__(self) -> None:
         if not self.machines:
             raise InputError("machines must name at least one machine")
+
+    @property
+    def _starts(self) -> Starts:
+        return Starts(self.seed)
 
     @property
     def factories(self) -> Factories:
@@ -148,11 +152,11 @@ class Measurement:
             clean, noise, classes = self._heldout(images, labels, device)
             find = partial(heldout, images=clean)
         elif network is not None:
-            noise, classes = self._noise(settings.num_samples, images, labels, stream=1, device=device)
+            noise, classes = self._starts.draw(CALIBRATED, settings.num_samples, images, labels, device)
             find = partial(calibrate, self._remembered(network, device), objective=settings.objective)
         else:
             raise InputError(f"calibration.objective={settings.objective} needs a network")
-        bank = self._bank(images, labels, device, processes)
+        bank = Bank.of(images, labels, device, processes if self.shard_bank else ALONE)
         calibrations = {
             name: find(
                 self.factories.build(name, bank, **self.factories.arguments(name, self.factories.first(name))),
@@ -172,7 +176,7 @@ class Measurement:
         }
         gradients = None
         if network is not None and network.learned and settings.gradient_samples:
-            noise, classes = self._noise(settings.gradient_samples, images, labels, stream=1, device=device)
+            noise, classes = self._starts.draw(CALIBRATED, settings.gradient_samples, images, labels, device)
             gradients = gradient_field(
                 network,
                 schedule,
@@ -244,7 +248,7 @@ class Measurement:
     ) -> tuple[Tensor, Tensor | None]:
         """Where every pair of the comparison starts, (pairs, channel, height, width) standard normal on `device`, and
         its class (pairs,) if there are `labels`; for training images (N, channel, height, width) and (N,)."""
-        return self._noise(self.comparison.num_pairs, images, labels, stream=2, device=device or images.device)
+        return self._starts.draw(COMPARED, self.comparison.num_pairs, images, labels, device or images.device)
 
     def build(
         self,
@@ -270,18 +274,9 @@ class Measurement:
         if self.comparison.skip:
             levels = self.comparison.schedule(schedule).noise_levels(self.comparison.steps)
             scales = {name: table.late(levels) for name, table in scales.items()}
-        bank = self._bank(images, labels, device or images.device, processes)
+        bank = Bank.of(images, labels, device or images.device, processes if self.shard_bank else ALONE)
         options = {name: self.factories.arguments(name, self._scales_of(name, scales)) for name in self.calibrated}
         return {name: self.factories.build(name, bank, **options.get(name, {})) for name in self.machines}
-
-    def _bank(self, images: Tensor, labels: Tensor | None, device: torch.device, processes: Processes) -> Bank:
-        """The training images that this process holds on its device: all, or its share."""
-        if not self.shard_bank or processes.group is None:
-            return Bank(images.to(device), None if labels is None else labels.to(device), {})
-        # Every n-th one: in data sorted by class, all shards have all classes.
-        mine = slice(processes.rank, None, processes.count)
-        options = {"process_group": processes.group, "own_images": True}
-        return Bank(images[mine].to(device), None if labels is None else labels[mine].to(device), options)
 
     def _remembered(self, network: Denoiser, device: torch.device) -> Denoiser:
         """The network, remembering where it would not repeat itself: machines are asked about what it makes."""
@@ -310,21 +305,6 @@ class Measurement:
         if self.heldout is None:
             raise InputError("calibration.objective=heldout needs held-out images")
         count = self.calibration.num_samples
-        clean, classes = draw(self.heldout, count, self._generator(stream=3), images, labels)
-        noise, _ = self._noise(count, images, None, stream=1, device=device)
+        clean, classes = draw(self.heldout, count, self._starts.generator(HELD_OUT), images, labels)
+        noise, _ = self._starts.draw(CALIBRATED, count, images, None, device)
         return clean.to(device), noise, None if classes is None else classes.to(device)
-
-    def _noise(
-        self, count: int, images: Tensor, labels: Tensor | None, stream: int, device: torch.device
-    ) -> tuple[Tensor, Tensor | None]:
-        """Noise for `count` samples, and as labels the classes of the bank in turn."""
-        noise = torch.randn(count, *images.shape[1:], generator=self._generator(stream)).to(device)
-        if labels is None:
-            return noise, None
-        present = labels.unique()
-        return noise, present[torch.arange(count, device=labels.device) % len(present)].to(device)
-
-    def _generator(self, stream: int) -> torch.Generator:
-        """On the CPU: the same on every device."""
-        state = np.random.SeedSequence([self.seed, stream]).generate_state(1, np.uint64)
-        return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))

@@ -1,4 +1,4 @@
-"""How the processes of a training are started, and whether they can find together."""
+"""How the processes of a run are started, and whether they can find together."""
 
 import re
 import signal
@@ -10,6 +10,8 @@ from typing import Any
 import lightning.pytorch as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments import ClusterEnvironment
 
 from elslightning.runs.configuration import key_of
 from elslightning.system.errors import LaunchError, LostProcessError
@@ -19,24 +21,35 @@ from elslightning.system.processes import told
 _CONNECTION = re.compile(r"gloo|NCCL|[Cc]onnection (closed|reset|refused)|[Bb]roken pipe|[Rr]ead error|[Ss]ocket")
 
 
-def check_launch(trainer: pl.Trainer) -> None:
-    """Finds out, before any work, whether a trainer's processes can be started from this command line.
+def check_launch(
+    devices: int,
+    nodes: int,
+    environment: ClusterEnvironment | None,
+    devices_key: str = "trainer.devices",
+    nodes_key: str = "trainer.num_nodes",
+) -> None:
+    """Finds out, before any work, whether processes can be started from this command line.
 
     Lightning starts what it needs on one node by running the command line again. Of a multirun that would be the whole
     sweep, in each of them. Processes that srun, torchrun or a user started compose their configuration one by one, each
     with its own time in the name of the run directory.
 
+    Args:
+        devices: of each node, a process each.
+        nodes: how many there are.
+        environment: in which they are started; None where nothing is.
+        devices_key, nodes_key: where the numbers stand in the configuration.
+
     Raises:
         LaunchError: saying what to do instead.
     """
-    processes = trainer.num_devices * trainer.num_nodes
-    environment = getattr(trainer.strategy, "cluster_environment", None)
+    processes = devices * nodes
     if processes == 1 or environment is None:
         return
     try:
-        environment.validate_settings(num_devices=trainer.num_devices, num_nodes=trainer.num_nodes)
+        environment.validate_settings(num_devices=devices, num_nodes=nodes)
     except ValueError as error:
-        raise LaunchError(f"trainer.devices and trainer.num_nodes: {' '.join(str(error).split())}") from error
+        raise LaunchError(f"{devices_key} and {nodes_key}: {' '.join(str(error).split())}") from error
     hydra, external = HydraConfig.get(), environment.creates_processes_externally
     several = hydra.mode == RunMode.MULTIRUN
     if several and not external:
@@ -48,7 +61,7 @@ def check_launch(trainer: pl.Trainer) -> None:
     agreed = hydra.runtime.choices.get("hydra/launcher") != "basic"
     key = "hydra.sweep.dir" if several else "hydra.run.dir"
     given = any(key_of(override) == key for override in hydra.overrides.hydra)
-    if (external or trainer.num_nodes > 1) and not (given or agreed):
+    if (external or nodes > 1) and not (given or agreed):
         raise LaunchError(
             f"the {processes} processes of this job were not started by one, and need a directory in common: give "
             f"{key}=DIRECTORY to all of them"
@@ -56,11 +69,11 @@ def check_launch(trainer: pl.Trainer) -> None:
 
 
 @contextmanager
-def lost_named(trainer: pl.Trainer, how_to_go_on: Callable[[], str]) -> Iterator[None]:
+def lost_named(trainer: pl.Trainer | Fabric, how_to_go_on: Callable[[], str]) -> Iterator[None]:
     """Says which process of a training has ended, where the others know of a broken connection only.
 
     Args:
-        trainer: of the training.
+        trainer: of the processes.
         how_to_go_on: what to do then.
 
     Raises:
@@ -74,15 +87,15 @@ def lost_named(trainer: pl.Trainer, how_to_go_on: Callable[[], str]) -> Iterator
         raise LostProcessError(f"{_lost(trainer)}; {how_to_go_on()}") from error
 
 
-def _lost(trainer: pl.Trainer, seconds: float = 2) -> str:
+def _lost(trainer: pl.Trainer | Fabric, seconds: float = 2) -> str:
     """Which of the processes that this one has started ended, and how."""
     processes: list[Any] = getattr(trainer.strategy.launcher, "procs", [])
     deadline = time.monotonic() + seconds
     while not (ended := [(rank, code) for rank, code in _codes(processes) if code]) and time.monotonic() < deadline:
         time.sleep(0.05)
     if not ended:
-        return f"one of the other {trainer.world_size - 1} processes of this training ended"
-    return "; ".join(f"process {rank} of this training {_how(code)}" for rank, code in ended)
+        return f"one of the other {trainer.world_size - 1} processes of this run ended"
+    return "; ".join(f"process {rank} of this run {_how(code)}" for rank, code in ended)
 
 
 def _codes(processes: list[Any]) -> list[tuple[int, int | None]]:

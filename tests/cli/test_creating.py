@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from refusals import assert_refused, rounds
-from tiny import cli
+from tiny import cli, undrawn, unrendered
 
 from elslightning.machines.scales import load_scales
 from elslightning.measurement import fidelity
@@ -31,6 +31,13 @@ def _little_training():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fidelity, "STEPS", 20)
         yield
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Nothing is drawn, where pictures are not the matter."""
+    undrawn(monkeypatch)
+    unrendered(monkeypatch)
 
 
 def created(directory, *words):
@@ -93,6 +100,7 @@ def test_the_gallery_is_one_file_with_every_sample_its_mosaic_and_its_nearest_im
         assert title in page
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_same_seed_makes_the_same_images_and_another_does_not(tmp_path):
     def samples(name, *words):
         created(tmp_path / name, *words)
@@ -105,6 +113,7 @@ def test_the_same_seed_makes_the_same_images_and_another_does_not(tmp_path):
     assert not torch.equal(one, samples("three", *words, "seed=1"))
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("machine", ["bbels", "els"])
 def test_any_canvas(machine, tmp_path):
     created(tmp_path, f"machines=[{machine}]", "height=6", "width=19", "creativity=0.8")
@@ -123,6 +132,7 @@ def pictures(folder, *sizes):
     return [f"data.root={folder}", "data=folder"]
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_folder_of_colour_and_a_canvas_of_another_shape(tmp_path):
     words = pictures(tmp_path / "wide", *[(8, 8)] * 12)
     done = cli("create", *TINY[2:], *words, "data.image_size=null", "width=12", f"hydra.run.dir={tmp_path / 'run'}")

@@ -171,7 +171,7 @@ def test_with_a_checkpoint_its_own_sections_count(trained, tmp_path):
 
 
 def test_warnings_are_said_and_the_run_goes_on(trained, tmp_path):
-    options = ["machines=[bbels,is]", "denoiser.width=24", "calibration.gradient_samples=0"]
+    options = ["machines=[bbels,is]", "denoiser.width=24", "calibration.gradient_samples=0", "report=false"]
     done = cli("calibrate", f"checkpoint={trained}", *options, f"hydra.run.dir={tmp_path}")
     assert done.code == 0, done.err
     said = [line for line in done.err.splitlines() if line.startswith("elslightning: warning: ")]

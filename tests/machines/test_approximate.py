@@ -171,6 +171,13 @@ def test_exact_is_the_default_and_what_auto_takes_for_a_small_bank(digits, bank)
     assert float(plain.estimate(x_t, alpha_bar).error.max()) == 0.0
 
 
+def test_auto_draws_from_a_large_bank_on_a_cpu_only(bank, monkeypatch):
+    monkeypatch.setattr("elslightning.machines.pooled.AUTO_FROM", 1)
+    machine = MACHINES["bbels"](bank, scales=3, accuracy="auto")
+    assert machine.replica.seed == machine.seed + 1
+    assert machine.to("meta").replica is None  # as a GPU, which goes through all of them in less time
+
+
 @pytest.mark.parametrize("accuracy", [0.0, -0.1, 1.5, float("nan"), "rough", True])
 def test_an_accuracy_is_exact_auto_or_a_standard_error(accuracy, bank):
     with pytest.raises(InputError, match="accuracy must be exact, auto, or a standard error"):

@@ -98,7 +98,7 @@ def test_every_verb_says_it_once(tmp_path):
     assert done.code == 0, done.err
     found = [done]
     for verb in ("calibrate", "compare"):
-        options = [f"checkpoint={tmp_path / 'run'}", "calibration.patch_sizes=[3,5]"]
+        options = [f"checkpoint={tmp_path / 'run'}", "calibration.patch_sizes=[3,5]", "report=false"]
         found.append(cli(verb, *options, f"hydra.run.dir={tmp_path / verb}"))
     for done in found:
         said = [line for line in done.err.splitlines() if line.startswith("elslightning: warning: ")]

@@ -295,6 +295,7 @@ def test_sides_that_do_not_fit_are_refused_before_any_training(tmp_path):
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_a_unet_is_trained_compared_and_loaded(tmp_path):
     small = [override for override in TRAIN if "num_layers" not in override]
     options = [*small, "denoiser=unet", "denoiser.num_levels=2", "denoiser.attention=[1]", "machines=[ls]"]

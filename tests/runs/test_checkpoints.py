@@ -419,7 +419,7 @@ def test_the_other_sections_of_a_checkpoint_call_no_foreign_target_either(conten
 
 
 def test_the_unchanged_checkpoint_passes_the_same_command(trained, tmp_path):
-    done = cli("compare", f"checkpoint={trained[0]}", f"hydra.run.dir={tmp_path / 'run'}")
+    done = cli("compare", f"checkpoint={trained[0]}", "report=false", f"hydra.run.dir={tmp_path / 'run'}")
     assert done.code == 0, done.err
     assert (tmp_path / "run" / "summary.json").is_file()
 
@@ -471,7 +471,7 @@ def test_a_run_with_a_checkpoint_among_its_machines_can_be_compared_again(traine
     other = {"_target_": "elslightning.Checkpoint", "path": str(trained[0])}
     content["elslightning"]["config"]["machines"] |= {"checkpoint": other} if among else {}
     torch.save(content, tmp_path / "run.ckpt")
-    done = cli("compare", f"checkpoint={tmp_path / 'run.ckpt'}", f"hydra.run.dir={tmp_path / 'run'}")
+    done = cli("compare", f"checkpoint={tmp_path / 'run.ckpt'}", "report=false", f"hydra.run.dir={tmp_path / 'run'}")
     assert done.code == 0, done.err
     assert ("of ceiling" in done.out) == among
 

@@ -55,7 +55,7 @@ def trained(tmp_path_factory):
     """A run on images on disk, and their folder."""
     folder = tmp_path_factory.mktemp("same")
     root = write_fashion_mnist(folder / "images")
-    words = ["data=fashion_mnist", f"data.root={root}", f"hydra.run.dir={folder / 'run'}"]
+    words = ["data=fashion_mnist", f"data.root={root}", "data.image_size=8", f"hydra.run.dir={folder / 'run'}"]
     done = cli("train", *ALONE, *words, "machines=[is]")
     assert done.code == 0, done.err
     return folder
@@ -112,6 +112,7 @@ def test_a_comparison_with_the_same_images_elsewhere_says_nothing(trained, tmp_p
     words = [
         f"checkpoint={trained / 'run'}",
         f"data.root={tmp_path / 'moved'}",
+        "report=false",
         f"hydra.run.dir={tmp_path / 'compared'}",
     ]
     done = cli("compare", *words)

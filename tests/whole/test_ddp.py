@@ -1,9 +1,12 @@
 """Two processes measure and train what one does, and stop together."""
 
+import contextlib
 import csv
 import faulthandler
 import functools
 import os
+import random
+import socket
 import sys
 import sysconfig
 import time
@@ -12,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -20,8 +24,9 @@ import torch.multiprocessing as mp
 import victims
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
-from tiny import TRAIN, cli, digits, network, trainer
+from tiny import MEASUREMENT, TRAIN, cli, digits, network, trainer
 
+from elslightning.cli.together import problems
 from elslightning.data import ImageDataModule, Split
 from elslightning.machines import BoundaryBrokenScoreMachine, IdealScoreMachine
 from elslightning.measurement.measurement import Measurement
@@ -409,9 +414,9 @@ class Ended:
 @pytest.mark.parametrize(
     ("codes", "said"),
     [
-        ([None, -9], "process 2 of this training was ended by SIGKILL; go on"),
-        ([1], "process 1 of this training ended with exit code 1; go on"),
-        ([], "one of the other 2 processes of this training ended; go on"),
+        ([None, -9], "process 2 of this run was ended by SIGKILL; go on"),
+        ([1], "process 1 of this run ended with exit code 1; go on"),
+        ([], "one of the other 2 processes of this run ended; go on"),
     ],
 )
 def test_a_process_that_is_lost_is_named_and_how_to_go_on(codes: list[int | None], said: str) -> None:
@@ -440,9 +445,7 @@ def test_a_training_of_which_a_process_is_killed_says_which_and_how_to_go_on(tmp
         assert first.exitcode == 1
     finally:
         first.kill()
-    said = (
-        "elslightning: error: process 1 of this training was ended by SIGKILL; go on with: elslightning train resume="
-    )
+    said = "elslightning: error: process 1 of this run was ended by SIGKILL; go on with: elslightning train resume="
     assert f"{said}{tmp_path / 'run'}" in (tmp_path / "log").read_text()
 
 
@@ -488,3 +491,87 @@ def test_other_processes_leave_the_configuration_to_the_first(tmp_path: Path, mo
     )
     assert (done.code, done.out) == (0, "")
     assert not (tmp_path / ".hydra").exists()
+
+
+# The other verbs.
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["compare", "machines=[bbels,is]", *MEASUREMENT],
+        ["calibrate", "machines=[bbels]", "shard_bank=true", *(word for word in MEASUREMENT if "report" not in word)],
+        ["sample", "source=bbels", "num_samples=3", "steps=2"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_two_processes_that_torchrun_started_find_what_one_does(words, trained_once: Path, tmp_path: Path) -> None:
+    words = [*words, f"checkpoint={trained_once}"]
+    alone = cli(*words, f"hydra.run.dir={tmp_path / 'alone'}")
+    assert alone.code == 0, alone.err
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "7", "GROUP_RANK": "0"}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "GLOO_SOCKET_IFNAME": "lo"}
+    processes = [
+        victims.start(
+            *words,
+            "devices=2",
+            "device=cpu",
+            f"hydra.run.dir={tmp_path / 'together'}",
+            output=tmp_path / f"{rank}.out",
+            errors=tmp_path / f"{rank}.err",
+            environment=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in (0, 1)
+    ]
+    for rank, process in enumerate(processes):
+        process.join(120)
+        assert process.exitcode == 0, (tmp_path / f"{rank}.err").read_text()
+    assert (tmp_path / "1.out").read_text() == (tmp_path / "1.err").read_text() == ""
+    assert (tmp_path / "0.out").read_text().replace("together", "alone") == alone.out
+    assert {path.name for path in (tmp_path / "together").iterdir()} == {
+        path.name for path in (tmp_path / "alone").iterdir()
+    }
+    for name in ("comparison.csv", "consistency.csv", "calibration.csv", "samples.npz"):
+        one, two = (tmp_path / run / name for run in ("alone", "together"))
+        assert one.is_file() == two.is_file()
+        if not one.is_file():
+            continue
+        if name.endswith("npz"):
+            with np.load(one) as expected, np.load(two) as found:
+                assert found.files == expected.files
+                for array in found.files:
+                    np.testing.assert_allclose(found[array], expected[array], rtol=1e-4, atol=1e-5)
+            continue
+        expected, found = (list(csv.DictReader(path.read_text().splitlines())) for path in (one, two))
+        for a, b in zip(found, expected, strict=True):
+            for column, text in b.items():
+                assert a[column] == text or float(a[column]) == pytest.approx(float(text), rel=1e-4, abs=1e-5)
+
+
+def free_port() -> int:
+    """A port that nobody has, below those that the system gives to whoever asks for any."""
+    for port in random.sample(range(20_000, 30_000), 100):
+        with contextlib.suppress(OSError), socket.socket() as place:
+            place.bind(("127.0.0.1", port))
+            return port
+    pytest.fail("no port is free")
+
+
+def test_devices_that_there_are_not_are_refused(trained_once: Path, tmp_path: Path) -> None:
+    def said(*words: str) -> str:
+        done = cli("compare", f"checkpoint={trained_once}", *words, f"hydra.run.dir={tmp_path}")
+        assert done.code == 2, done.err
+        return done.err
+
+    assert "devices must be a whole number, at least 1, not 0" in said("devices=0")
+    assert "num_nodes must be a whole number, at least 1, not 'few'" in said("num_nodes=few")
+    assert list(problems(2, 1, torch.device("cuda:1"))) == [
+        "device=cuda:1 names one device: devices=2 goes with device=cuda",
+        *(
+            []
+            if torch.cuda.device_count() > 1
+            else [f"devices=2, but there are {torch.cuda.device_count()} GPUs on this machine"]
+        ),
+    ]
+    assert "cpu or cuda, not mps" in " ".join(problems(2, 1, torch.device("mps")))
+    assert not list(problems(4, 2, torch.device("cpu")))

@@ -146,6 +146,7 @@ def test_the_words_of_all_commands_are_understood(trained_once, pictures):
             raise AssertionError(f"{command.page}: {' '.join(command.words)}: {error}") from error
 
 
+@pytest.mark.usefixtures("no_rendering")
 @pytest.mark.parametrize("command", [one for one in WRITTEN if one.verb in VERBS], ids=lambda one: " ".join(one.words))
 def test_a_command_runs(command, trained_once, pictures, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -12,6 +12,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.errors import ConfigCompositionException
 from tiny import TRAIN, cli
 
+from elslightning.cli import measuring
 from elslightning.cli import verbs as runs
 from elslightning.cli.main import HELP, OutputDirectory
 from elslightning.data import ImageDataModule
@@ -84,7 +85,7 @@ def test_stopped_while_comparing_the_training_is_finished(tmp_path, monkeypatch,
 
 @pytest.mark.parametrize("number", SIGNALS, ids=str)
 def test_other_verbs_are_stopped_too(tmp_path, monkeypatch, number):
-    monkeypatch.setattr(runs, "draw", kill(number))
+    monkeypatch.setattr(measuring, "draw", kill(number))
     done = cli("sample", "source=is", "data.train_size=5", f"hydra.run.dir={tmp_path}")
     assert (done.code, done.err) == (EXIT_CODES[number], f"elslightning: {SIGNALS[number]}\n")
     assert not (tmp_path / "samples.npz").exists()
@@ -106,7 +107,7 @@ def test_stopped_while_the_configuration_is_put_together(tmp_path, monkeypatch, 
 
 
 def test_a_multirun_stops_as_a_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "draw", kill(signal.SIGTERM))
+    monkeypatch.setattr(measuring, "draw", kill(signal.SIGTERM))
     options = ["source=is", "data.train_size=5", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]
     done = cli("sample", "--multirun", *options)
     assert done.code == 143

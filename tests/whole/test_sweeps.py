@@ -1,11 +1,9 @@
 """The files of sweeps/, and multiruns from the command line to the report."""
 
+import atexit
 import functools
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +13,13 @@ import pytest
 import victims
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from joblib.externals.loky.backend.context import set_start_method
+from joblib.externals.loky.process_executor import _python_exit
 from jobs import rows
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from tiny import TRAIN, Done, cli, compose_config, snapshot, train, undrawn
 
-import elslightning
 from elslightning.cli import verbs as runs
 from elslightning.cli.composing import sweeps_dir
 from elslightning.cli.multirun import register
@@ -179,10 +178,6 @@ def stub(monkeypatch):
 
     monkeypatch.setattr(runs, "run", run)
     return done
-
-
-FOUND = {"PYTHONPATH": os.pathsep.join([str(Path(elslightning.__file__).parent.parent), *sys.path])}
-"""Has a new process find all that this one finds."""
 
 
 def multirun(directory: Path, *arguments: str) -> Done:
@@ -354,7 +349,7 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path, monkeypatch):
         ("circular", "7"),
     ]
     for row in found:
-        first = ["bbels", "soft_bbels"] if row["denoiser.padding_mode"] == "zeros" else ["els", "bbels"]
+        first = ["bbels", "soft_bbels"] if row["denoiser.padding_mode"] == "zeros" else ["els", "soft_els", "bbels"]
         machines = [*first, "ls", "is", "wiener", "mean"]
         summary = json.loads((tmp_path / row["job"] / "summary.json").read_text())["machines"]
         assert list(summary) == machines
@@ -399,18 +394,20 @@ def test_a_trained_network_is_calibrated_in_many_ways(tmp_path, monkeypatch):
 # Launchers, which are plugins.
 
 
+def forked_workers() -> None:
+    """Has joblib's executor fork its workers, and end them with the process: one of multiprocessing waits for them."""
+    set_start_method("fork")
+    atexit.register(_python_exit)
+
+
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_jobs_are_launched_at_once(tmp_path, launcher):
     sweep = tmp_path / "sweep"
     options = ["source=is", "data.train_size=5", "num_samples=0,2", "steps=1", f"hydra.sweep.dir={sweep}"]
     command = ["sample", "--multirun", *options, f"hydra/launcher={launcher}"]
-    # Processes of their own, for checked signatures cannot be pickled; that of joblib begins anew, or its workers wait.
-    if launcher == "joblib":
-        code = "from elslightning.cli.main import main; main()"
-        found = subprocess.run([sys.executable, "-c", code, *command], env=os.environ | FOUND, capture_output=True)
-        done = Done(found.returncode, found.stdout.decode(), found.stderr.decode())
-    else:
-        done = victims.run(*command, folder=tmp_path)
+    # A process of its own, for checked signatures cannot be pickled. The workers of joblib are forked from it: those of
+    # submitit begin anew.
+    done = victims.run(*command, folder=tmp_path, before=forked_workers)
     assert done.code == 2, done.err
     assert "1 of 2 jobs did not finish: 0 (num_samples=0): num_samples must be a whole number" in done.err
     assert [row["status"] for row in rows(sweep)] == ["failed", "finished"]
