@@ -26,7 +26,7 @@ complete -o nospace -o default -F _elslightning elslightning
 _elslightning() {
   local -a found
   found=("${(@f)$(elslightning completion query "${LBUFFER}" 2>/dev/null)}")
-  [[ -n "${found[1]}" ]] && compadd -Q -S '' -- "${found[@]}" || _files
+  [[ -n "${found[1]}" ]] && compadd -Q -S '' -- "${found[@]}" || { compset -P '*='; _files }
 }
 (( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
 compdef _elslightning elslightning

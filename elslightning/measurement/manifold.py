@@ -9,8 +9,8 @@ from torch import Tensor
 
 from elslightning.system.errors import InputError
 
-BUDGET = 2**28
-"""Bytes that a chunk of distances may take."""
+BUDGET = 2**24
+"""Bytes that a chunk of distances may take: what stays near the processor is gone through three times as fast."""
 ROUNDING = 1e-5
 """Distances below this are those of equal points, which a product of matrices rounds; grey levels are farther apart."""
 

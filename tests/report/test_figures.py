@@ -1,11 +1,13 @@
 """Figures: every one draws what it is given, with labelled axes, into a file that is whole or not there."""
 
 import functools
+import io
 import re
 
 import numpy as np
 import pytest
 import torch
+from IPython.core.formatters import DisplayFormatter
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -150,6 +152,16 @@ def test_time_runs_from_noise_on_the_left_to_the_image_on_the_right(name):
     *_, axes = (axes for axes in drawn(name, 1, figures.SCREEN).axes if "time" in axes.get_xlabel())
     assert axes.get_xlim() == (1, 0)
     assert axes.get_xlabel() == "time t, from 1 (noise) to 0 (image)"
+
+
+@pytest.mark.parametrize("name", ["scales", "scatter", "creativity_map"])
+def test_a_notebook_shows_it_large_enough_to_read(name):
+    """Without a word of matplotlib in the notebook, which then has no renderer of figures."""
+    shown, _ = DisplayFormatter().format(drawn(name, 1, figures.SCREEN))
+    width, height = Image.open(io.BytesIO(shown["image/png"])).size
+    assert width >= 600
+    assert height >= 150
+    assert figures.SCREEN.small * figures.SCREEN.dpi / 72 >= 13  # pixels, of the smallest letters
 
 
 def test_nothing_is_cut_off_at_the_border():

@@ -289,6 +289,22 @@ def test_no_width_makes_the_page_scroll_sideways(chromium, run, width, scheme):
         (Path(folder) / f"report-{width}-{scheme}.png").write_bytes(base64.b64decode(shot["data"]))
 
 
+CUT_OFF = """
+const beyond = (inner, outer) => Math.max(
+  outer.left - inner.left, inner.right - outer.right, outer.top - inner.top, inner.bottom - outer.bottom);
+return [...document.querySelectorAll("svg")].flatMap((figure) => [...figure.querySelectorAll("text")]
+  .filter((word) => beyond(word.getBoundingClientRect(), figure.getBoundingClientRect()) > 1)
+  .map((word) => word.textContent));
+"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_word_of_a_figure_is_cut_off(chromium, run, width):
+    page = visit(chromium, run, width=width)
+    assert page.execute_script("return document.querySelectorAll('svg text').length") > 50
+    assert page.execute_script(CUT_OFF) == []
+
+
 def test_whoever_asks_for_less_motion_gets_less(chromium, run):
     page = visit(chromium, run, prefers_reduced_motion="reduce")
     assert page.execute_script("return getComputedStyle(document.documentElement).scrollBehavior") == "auto"

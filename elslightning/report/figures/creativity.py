@@ -61,7 +61,12 @@ def creativity_map(points: Sequence[Mapping[str, Any]], *, title: str = "", styl
         mark = point["label"] == "held-out images"
         axes.plot(x, y, "*" if mark else "x", ms=(1.4 if mark else 0.7) * style.type, color=style.ink)
         right = x > 0.75
-        place = {"xytext": (-6 if right else 6, -10), "textcoords": "offset points", "fontsize": style.small}
+        up = point["label"] == "shuffled patches"  # which lie close above noise
+        place = {
+            "xytext": (-6 if right else 6, 3 if up else -10),
+            "textcoords": "offset points",
+            "fontsize": style.small,
+        }
         axes.annotate(point["label"], (x, y), ha="right" if right else "left", **place)
     axes.set_xlim(-0.04, 1.04)
     axes.set_ylim(-0.04, 1.08)

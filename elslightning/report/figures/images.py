@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
@@ -14,7 +13,7 @@ from torch import Tensor
 from elslightning.diffusion.pixels import as_bytes
 from elslightning.machines.registry import BASELINE, display_name
 from elslightning.measurement.comparison import Comparison
-from elslightning.report.figures.style import PRINT, SCREEN, Style, letters, percent, plain, styled
+from elslightning.report.figures.style import PRINT, SCREEN, Style, letters, new_figure, percent, plain, styled
 
 FEW = 6
 """Images in a row for which the width of a column is enough."""
@@ -28,8 +27,7 @@ class _Sheet:
 
     def __init__(self, style: Style, width: float, height: float) -> None:
         self.style = style
-        self.figure = Figure(figsize=(width, height), dpi=style.dpi)
-        FigureCanvasAgg(self.figure)
+        self.figure = new_figure(style, width, height, itself=False)
         self.axes = self.figure.add_axes((0, 0, 1, 1))
         self.axes.set_axis_off()
         self._fit()

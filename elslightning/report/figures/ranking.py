@@ -54,7 +54,7 @@ def ranking(comparison: Comparison, steps: int, *, style: Style = SCREEN) -> Fig
             look: dict[str, Any] = {"color": style.colour(name), "ms": 0.6 * style.type, "capsize": 2}
             marker = "*" if name in comparison.peers else "o"
             axes.errorbar(middle, position, xerr=[[max(middle - low, 0)], [max(high - middle, 0)]], fmt=marker, **look)
-        axes.set_xlabel(f"{MEASURED[measure]}: more than\n{display_name(reference)} ({own:.3f})")
+        axes.set_xlabel(f"{MEASURED[measure]}\nminus {display_name(reference)} ({own:.3f})")
         # Most theories lie close to each other, and trivial ones far away.
         axes.set_xscale("symlog", linthresh=0.01, linscale=0.7)
         axes.set_xticks([-1, -0.1, -0.01, 0, 0.01, 0.1], ["-1", "-.1", "-.01", "0", ".01", ".1"])

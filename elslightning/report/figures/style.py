@@ -120,9 +120,18 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return drawn
 
 
-def new_figure(style: Style, width: float, height: float) -> Figure:
-    """An empty figure that lays itself out; sizes in inches."""
-    figure = Figure(figsize=(width, height), dpi=style.dpi, layout="constrained")
+class Shown(Figure):
+    """A figure that notebooks show without `%matplotlib inline` as well."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+
+def new_figure(style: Style, width: float, height: float, *, itself: bool = True) -> Figure:
+    """An empty figure, which lays itself out unless told otherwise; sizes in inches."""
+    figure = Shown(figsize=(width, height), dpi=style.dpi, layout="constrained" if itself else None)
     FigureCanvasAgg(figure)
     return figure
 
