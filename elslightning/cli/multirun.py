@@ -20,6 +20,8 @@ from elslightning.system.errors import ElslightningError, InputError, LaunchErro
 from elslightning.system.locking import Locks
 
 SWEEP_DIR = "hydra.sweep.dir"
+_refusals: set[str] = set()
+"""Why jobs of this multirun were refused: what is common to many is said once."""
 
 
 class SweepsPath(SearchPathPlugin):
@@ -32,6 +34,7 @@ class SweepsPath(SearchPathPlugin):
 def register() -> None:
     """Makes `+sweep=NAME` known to Hydra."""
     Plugins.instance().register(SweepsPath)
+    _refusals.clear()
 
 
 def run_job(
@@ -87,7 +90,9 @@ def run_job(
         if debugging:
             traceback.print_exc()
         if first:
-            print(f"elslightning: error: {reason}", file=sys.stderr)
+            said = "refused as a job before was" if reason in _refusals else reason
+            print(f"elslightning: error: {said}", file=sys.stderr)
+            _refusals.update([reason] if refused else [])
         job = replace(job, status=FAILED, error=reason, refused=refused)
         objective = math.nan
     else:

@@ -118,7 +118,7 @@ def report(directory: str | Path) -> Report:
     write_csv(written[0], ({name: row.get(name) for name in names} for row in rows))
     try:
         if question.map:
-            figure = _map(points, question, [job.directory for job in jobs if job.status == FINISHED])
+            figure = _map(points, question, [job for job in jobs if job.status == FINISHED])
         else:
             figure = sweep(points, question.x, columns=question.columns, lines=question.lines, title=question.question)
         if figure is not None:
@@ -204,17 +204,26 @@ def _history(directory: Path) -> Iterator[dict[str, Any]]:
             yield {STEP: int(row[STEP])} | found
 
 
-def _map(points: list[dict[str, Any]], question: Question, directories: list[Path]) -> Figure | None:
-    """The creativity map of the runs that measured their samples; None if none has."""
+def _map(points: list[dict[str, Any]], question: Question, jobs: list[Job]) -> Figure | None:
+    """The creativity map of the runs that measured their samples, those that differ in the horizontal key alone joined;
+    None if none has."""
     shown: list[dict[str, Any]] = []
-    for point, directory in zip(points, directories, strict=True):
-        found = read_creativity(directory / CREATIVITY)
+    aside = (question.x, question.columns, "seed", "experiment")
+    keys = varied(jobs)
+    # Where the horizontal key is not one that was set, another stands for it.
+    others = [key for key in keys if key not in aside] if question.x in keys else []
+    for point, job in zip(points, jobs, strict=True):
+        found = read_creativity(job.directory / CREATIVITY)
         if NETWORK not in found:
             continue
         if not shown:
             machines = [name for name in found if name in MACHINES]
             shown += [machine_point(name, "", found[name]) for name in machines]
             shown += [image_points(name, found[name]) for name in found if name not in (*machines, NETWORK)]
-        group = "networks" if question.columns is None else f"{question.columns} = {point.get(question.columns)}"
+        apart = {} if question.columns is None else {question.columns: point.get(question.columns)}
+        apart |= {key: job.values().get(key) for key in others}
+        # Of one key its whole name, of several what fits into a legend.
+        short = {key if len(apart) == 1 else key.rpartition(".")[2]: value for key, value in apart.items()}
+        group = ", ".join(f"{key} = {value}" for key, value in short.items()) or "networks"
         shown.append(machine_point(NETWORK, str(point.get(question.x)), found[NETWORK], group))
     return creativity_map(shown, title=question.question) if shown else None

@@ -123,10 +123,14 @@ def unfinished(jobs: list[Job]) -> list[Job]:
 
 
 def lost(jobs: list[Job]) -> str:
-    """Which jobs are without results, and why, in one line."""
-    keys = varied(jobs)
-    names = [f"{_describe(job, keys)}: {job.error or job.status}" for job in unfinished(jobs)]
-    return f"{len(names)} of {len(jobs)} jobs did not finish: {'; '.join(names)}"
+    """Which jobs are without results, and why, in one line; what is the same for several is said once."""
+    keys, missing = varied(jobs), unfinished(jobs)
+    reasons: dict[str, list[str]] = {}
+    for job in missing:
+        reasons.setdefault(job.error or job.status, []).append(_describe(job, keys))
+    alike = len(reasons) == 1 and len(missing) == len(jobs) > 1
+    said = [f"{'all of them' if alike else ', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    return f"{len(missing)} of {len(jobs)} jobs did not finish: {'; '.join(said)}"
 
 
 def _describe(job: Job, keys: list[str]) -> str:

@@ -8,7 +8,7 @@ import pytest
 from jobs import finished, started
 
 from elslightning.cli.composing import sweeps_dir
-from elslightning.cli.multirun import conclude, run_job
+from elslightning.cli.multirun import conclude, register, run_job
 from elslightning.runs.jobs import FAILED, FINISHED, UNFINISHED, Job, read_job
 from elslightning.system.errors import InputError
 
@@ -46,6 +46,23 @@ def test_input_that_cannot_be_worked_with_is_said_in_one_line(tmp_path, capsys):
     assert capsys.readouterr().err == "elslightning: error: no such thing\n"
     job = read_job(tmp_path)
     assert (job.status, job.error, job.refused, job.overrides) == (FAILED, "no such thing", True, ("seed=1",))
+
+
+def test_what_is_refused_in_several_jobs_is_said_once(tmp_path, capsys):
+    register()
+    for name, reason in (("0", "too few"), ("1", "too many"), ("2", "too few")):
+        run_job(lambda reason=reason: fail(InputError(reason)), started(tmp_path / name, f"seed={name}"))
+    said = ["too few", "too many", "refused as a job before was"]
+    assert capsys.readouterr().err.splitlines() == [f"elslightning: error: {line}" for line in said]
+    assert read_job(tmp_path / "2").error == "too few"
+    assert conclude(tmp_path) == 2
+    missing = "3 of 3 jobs did not finish: 0 (seed=0), 2 (seed=2): too few; 1 (seed=1): too many"
+    assert capsys.readouterr().err == f"elslightning: error: {missing}\n"
+    register()
+    run_job(lambda: fail(InputError("too few")), tmp_path / "1")
+    assert capsys.readouterr().err == "elslightning: error: too few\n"  # another multirun
+    conclude(tmp_path)
+    assert capsys.readouterr().err == "elslightning: error: 3 of 3 jobs did not finish: all of them: too few\n"
 
 
 @pytest.mark.parametrize("debugging", [True, False])

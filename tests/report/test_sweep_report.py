@@ -212,6 +212,24 @@ def test_a_sweep_may_ask_for_the_creativity_map(tmp_path, monkeypatch):
     assert [float(row["val/bbels/novelty"]) for row in rows(tmp_path)] == [0.1, 0.2]
 
 
+def test_the_map_joins_networks_that_differ_in_the_horizontal_key_alone(monkeypatch, tmp_path):
+    jobs = [
+        Job(tmp_path / f"{size}{layers}", (f"data.train_size={size}", f"denoiser.num_layers={layers}", f"seed={size}"))
+        for layers in (1, 4)
+        for size in (100, 1500)
+    ]
+    between = dict.fromkeys(("novelty", "patch_precision"), dict.fromkeys(ENDS, 0.5))
+    monkeypatch.setattr(sweep_report, "read_creativity", lambda path: {"network": between})
+    drawn = []
+    monkeypatch.setattr(sweep_report, "creativity_map", lambda points, **options: drawn.append(points))
+    points = [dict(job.values()) | {"denoiser.padding_mode": "zeros"} for job in jobs]
+    for columns, before in ((None, "denoiser."), ("denoiser.padding_mode", "padding_mode = zeros, ")):
+        question = sweep_report.Question("Where?", "data.train_size", columns, map=True)
+        sweep_report._map(points, question, jobs)
+        found = [(point["group"], point["label"]) for point in drawn.pop()]
+        assert found == [(f"{before}num_layers = {n}", size) for n in (1, 4) for size in ("100", "1500")]
+
+
 def test_there_is_no_map_of_runs_that_measured_no_samples(tmp_path):
     job(tmp_path / "1", 1, sweep={"question": "Where?", "map": True})
     found = report(tmp_path)
