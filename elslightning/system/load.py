@@ -8,6 +8,9 @@ import torch
 SHORT = 0.2
 """Seconds that say nothing, by clocks that tick a hundred times in one."""
 
+LEAST = 0.05
+"""A share of the cores below which nothing is read out of the clocks."""
+
 
 class Load:
     """Measures, as a context, how much longer things take on the CPU because others work there as well."""
@@ -45,11 +48,13 @@ def slowdown(wall: float, own: float, busy: float, threads: int, cores: int) -> 
     1.0
     >>> slowdown(10, 12, 12, threads=2, cores=2)  # nobody else is there
     1.0
+    >>> slowdown(10, 5, 20, threads=2, cores=2)  # and here three others
+    4.0
     """
     if wall < SHORT:
         return 1.0
     others = max(0.0, busy - own) / (wall * cores)
-    return 1 / min(1.0, max(own / (wall * threads), 1 - others, 1 / cores))
+    return 1 / min(1.0, max(own / (wall * threads), 1 - others, LEAST))
 
 
 def _spent() -> tuple[float, float]:
