@@ -179,13 +179,13 @@ class Comparison:
 
     def along(self, machine: str, measure: str) -> tuple[Float[Tensor, " steps"], Float[Tensor, "steps pairs"]]:
         """A measure at the network's own states, see `elslightning.measurement.stepwise`: the noise levels in the order
-        of sampling, and the values of all pairs at each."""
+        of sampling, and the values of all pairs at each; none of a machine that was not there."""
         rows = sorted(
             (row for row in self.stepwise if row["machine"] == machine), key=lambda row: (-row["step"], row["pair"])
         )
         levels = list(dict.fromkeys(row["alpha_bar"] for row in rows))
         values = torch.tensor([row[measure] for row in rows], dtype=torch.float64)
-        return torch.tensor(levels, dtype=torch.float64), values.reshape(len(levels), -1)
+        return torch.tensor(levels, dtype=torch.float64), values.reshape(len(levels), len(rows) // max(1, len(levels)))
 
     def _memorised(self, machine: str, network_steps: int, column: str) -> float | None:
         ratios = self.values(machine, network_steps, column)

@@ -67,4 +67,5 @@ def test_a_comparison_holds_it_where_it_is_asked_for(machines, noise):
             at, values = comparison.along(name, measure)
             assert torch.equal(at, levels)
             assert_close(values, found[name][measure])
+    assert [part.numel() for part in comparison.along("wiener", "x0_mse")] == [0, 0]
     assert compare(machines["ls"], chosen, SCHEDULE, **options).stepwise == []

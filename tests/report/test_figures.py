@@ -494,3 +494,7 @@ def test_distances_at_the_networks_states_are_medians_per_noise_level():
         expected = (1 - comparison.along(name, "eps_cosine")[1]).quantile(0.5, dim=1)
         np.testing.assert_allclose(line.get_ydata(), expected.clamp(min=1e-7))
     np.testing.assert_allclose(errors.get_lines()[1].get_ydata(), 1.0)  # Wiener's, of itself
+    del machines["wiener"]
+    comparison = compare(LocalScoreMachine(bank, scales=3), machines, SCHEDULE, **options)
+    (cosines,) = figures.stepwise(comparison, SCHEDULE).axes  # there is nothing to hold errors against
+    assert len(cosines.get_lines()) == 1
