@@ -39,12 +39,8 @@ from elslightning.system.processes import all_or_none
 
 def calibrate(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
     """Calibrates every machine that has scales against the network of a checkpoint, or on held-out images alone."""
-    network: ScheduledDenoiser | None = None
-    trained_on: str | None = None
-    if names_network(cfg):
-        network, parts, trained_on = _network_and_parts(cfg)
+    network, parts, trained_on = _opened(cfg, parts)
     data = parts.data
-    load(data)
     if network is None:
         labels, schedule = labels_for(data, cfg.conditional), parts.schedule
     else:
@@ -65,9 +61,9 @@ def calibrate(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
 
 def compare(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
     """Compares the machines with the network of a checkpoint."""
-    network, parts, trained_on = _network_and_parts(cfg)
+    network, parts, trained_on = _opened(cfg, parts)
+    assert network is not None  # `check` refuses a comparison without one
     data = parts.data
-    load(data)
     measurement = measurement_of(cfg, parts, scales_to_compare_with(cfg), Kept(directory / KEPT))
     with together(cfg, _again(directory)) as (device, processes):
         record = described(cfg, directory, data, device, trained_on)
@@ -79,12 +75,8 @@ def compare(cfg: DictConfig, directory: Path, parts: Parts) -> Result:
 
 def sample(cfg: DictConfig, directory: Path, parts: Parts) -> Samples:
     """Draws samples from a network or a machine, and measures the consistency of a machine's."""
-    network: ScheduledDenoiser | None = None
-    trained_on: str | None = None
-    if names_network(cfg):
-        network, parts, trained_on = _network_and_parts(cfg)
+    network, parts, trained_on = _opened(cfg, parts)
     data = parts.data
-    load(data)
     denoiser = source(cfg, network, data, parts.machines)
     generator = torch.Generator().manual_seed(cfg.seed)
     noise = torch.randn(cfg.num_samples, *data.train_images.shape[1:], generator=generator)
@@ -134,10 +126,14 @@ def _again(directory: Path) -> str:
     return f"give the same command again, with {word_of('hydra.run.dir', directory)}"
 
 
-def _network_and_parts(cfg: DictConfig) -> tuple[ScheduledDenoiser, Parts, str | None]:
-    """The network of `checkpoint` or `network`, and what `cfg`, completed by the run that made it, names; and the
-    checksum of the images it was trained on, see `find_network`."""
-    network, trained_on = find_network(cfg)
-    parts = check(cfg, network)  # again, for the sections are those of the checkpoint now
-    warn_of(parts.doubts)
+def _opened(cfg: DictConfig, parts: Parts) -> tuple[ScheduledDenoiser | None, Parts, str | None]:
+    """The network of `checkpoint` or `network`, if one is named, and what `cfg`, completed by the run that made it,
+    names then, its data loaded; and the checksum of the images it was trained on, see `find_network`."""
+    network: ScheduledDenoiser | None = None
+    trained_on: str | None = None
+    if names_network(cfg):
+        network, trained_on = find_network(cfg)
+        parts = check(cfg, network)  # again, for the sections are those of the checkpoint now
+        warn_of(parts.doubts)
+    load(parts.data)
     return network, parts, trained_on

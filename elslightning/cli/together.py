@@ -16,7 +16,12 @@ from elslightning.training.launch import check_launch, lost_named
 
 
 def problems(devices: int, nodes: int, device: torch.device) -> Iterator[str]:
-    """Why so many devices do not go with the one that was named."""
+    """Why so many devices do not go with the one that was named, a line each.
+
+    Args:
+        devices, nodes: processes of each node, and nodes, at least 1.
+        device: what `find_device` made of the name.
+    """
     if devices * nodes > 1 and device.index is not None:
         yield f"device={device} names one device: devices={devices} goes with device={device.type}"
     if devices * nodes > 1 and device.type not in ("cpu", "cuda"):
@@ -35,6 +40,7 @@ def together(cfg: DictConfig, how_to_go_on: str) -> Iterator[tuple[torch.device,
         how_to_go_on: what to do if one of them ends before the others.
 
     Raises:
+        InputError: for a device that cannot be used, or not by so many.
         LaunchError: if they cannot be started from this command line.
         LostProcessError: if one has ended.
     """

@@ -10,9 +10,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import DictConfig
 
 from elslightning.cli.arguments import follows
-from elslightning.cli.chosen import (
-    find_device,
-)
+from elslightning.cli.chosen import find_device
 from elslightning.cli.creating import create as created_by
 from elslightning.cli.creating import write_all
 from elslightning.cli.expecting import expect_training

@@ -70,10 +70,10 @@ def check_launch(
 
 @contextmanager
 def lost_named(trainer: pl.Trainer | Fabric, how_to_go_on: Callable[[], str]) -> Iterator[None]:
-    """Says which process of a training has ended, where the others know of a broken connection only.
+    """Says which process of a run has ended, where the others know of a broken connection only.
 
     Args:
-        trainer: of the processes.
+        trainer: has started the processes, or knows how many there are.
         how_to_go_on: what to do then.
 
     Raises:
