@@ -289,6 +289,18 @@ def test_no_width_makes_the_page_scroll_sideways(chromium, run, width, scheme):
         (Path(folder) / f"report-{width}-{scheme}.png").write_bytes(base64.b64decode(shot["data"]))
 
 
+def test_tables_fit_a_narrow_screen(chromium, run):
+    page = visit(chromium, run, width=390)
+    page.execute_script("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    wide = "return [...document.querySelectorAll('.scroll')].map((each) => each.scrollWidth - each.clientWidth)"
+    beyond = page.execute_script(wide)
+    assert len(beyond) > 5
+    assert max(beyond) <= 0
+    # What stands over a column on wide screens stands before each of its cells.
+    shown = "return getComputedStyle(document.querySelector('td[data-head=\"median r\"]'), '::before').content"
+    assert page.execute_script(shown).startswith('"median r')
+
+
 CUT_OFF = """
 const beyond = (inner, outer) => Math.max(
   outer.left - inner.left, inner.right - outer.right, outer.top - inner.top, inner.bottom - outer.bottom);
