@@ -189,8 +189,6 @@ def _main() -> None:
                 sys.argv = [sys.argv[0], verb, *words, *(word for word in sys.argv if word == DEBUG)]
             _hydra(verb, for_hydra(words, verb), debugging)
     except CompactHydraException as error:
-        if (stop := stop_behind(error)) is not None:
-            raise stop from error
         if debugging:
             traceback.print_exception(error)
         from elslightning.cli.keys import explained
@@ -307,7 +305,9 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _fail(error: Exception, debugging: bool) -> NoReturn:
-    """Says what went wrong, and ends with the exit code that stands for it."""
+    """Says what went wrong, and ends with the exit code that stands for it; or ends as what it was stopped by."""
+    if (stop := stop_behind(error)) is not None:
+        raise stop from error
     if debugging:
         traceback.print_exception(error)
     if isinstance(error, ElslightningError):

@@ -18,6 +18,7 @@ from elslightning.cli.composing import sweeps_dir
 from elslightning.runs.configuration import key_of
 from elslightning.system.errors import ElslightningError, InputError, LaunchError
 from elslightning.system.locking import Locks
+from elslightning.system.signals import stop_behind
 
 SWEEP_DIR = "hydra.sweep.dir"
 _refusals: set[str] = set()
@@ -84,6 +85,8 @@ def run_job(
     except LaunchError:
         raise
     except Exception as error:
+        if (stop := stop_behind(error)) is not None:
+            raise stop from error
         refused = isinstance(error, InputError)
         named = str(error) if isinstance(error, ElslightningError) else f"{type(error).__name__}: {error}"
         reason = " ".join(named.split())

@@ -17,9 +17,13 @@ class Terminated(BaseException):
 STOPS = (KeyboardInterrupt, Terminated)
 
 
+_received: list[type[BaseException]] = []
+"""What the signals raised that came since the outermost `terminable` began."""
+
+
 def stop_behind(error: BaseException) -> BaseException | None:
     """The stop that an error was raised in the midst of, if there is one: libraries that are stopped while they put
-    something together may raise what went wrong with that in its place."""
+    something together may raise what went wrong with that in its place, and may not say what came before it."""
     seen: list[BaseException | None] = []
     todo: list[BaseException | None] = [error]
     while todo:
@@ -29,36 +33,44 @@ def stop_behind(error: BaseException) -> BaseException | None:
         if one is not None and not any(one is other for other in seen):
             seen.append(one)
             todo += [one.__cause__, one.__context__]
-    return None
+    return _received[-1]() if _received else None
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
     """Within the block, the first SIGTERM raises `Terminated` in the main thread; further ones are ignored, so that
-    what is being put away can be. Where SIGTERM has another meaning already, it keeps it."""
+    what is being put away can be. Where SIGTERM has another meaning already, it keeps it. Ctrl-C raises what it does;
+    both are known to `stop_behind` from then on."""
+    mine = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
     here = threading.current_thread() is threading.main_thread()
-    if not here or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    received = False
+    taken = {number: before for number, before in mine.items() if here and signal.getsignal(number) is before}
 
-    def handler(number: int, frame: FrameType | None) -> None:
-        nonlocal received
-        if not received:
-            received = True
+    def terminate(number: int, frame: FrameType | None) -> None:
+        if Terminated not in _received:
+            _received.append(Terminated)
             raise Terminated
 
-    signal.signal(signal.SIGTERM, handler)
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        _received.append(KeyboardInterrupt)
+        raise KeyboardInterrupt
+
+    handlers = {signal.SIGTERM: terminate, signal.SIGINT: interrupt}
+    for number in taken:
+        signal.signal(number, handlers[number])
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number, before in taken.items():
+            signal.signal(number, before)
+        if taken:
+            _received.clear()
 
 
 @contextmanager
 def undisguised() -> Iterator[None]:
-    """Raises KeyboardInterrupt or `Terminated` where Lightning, stopped by either, ends the process by itself: with
-    exit code 1 and 0. Lightning may leave Ctrl-C ignored; it means afterwards what it meant before."""
+    """Raises KeyboardInterrupt or `Terminated` where Lightning, stopped by either, ends the process by itself, with
+    exit code 1 and 0, and where a library raises something else in its place. Lightning may leave Ctrl-C ignored; it
+    means afterwards what it meant before."""
     from lightning.pytorch.utilities.exceptions import SIGTERMException  # slow to import: not needed for help
 
     here, before = threading.current_thread() is threading.main_thread(), signal.getsignal(signal.SIGINT)
@@ -69,6 +81,10 @@ def undisguised() -> Iterator[None]:
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from stop
+        raise
+    except Exception as error:
+        if (stop := stop_behind(error)) is not None:
+            raise stop from error
         raise
     finally:
         if here:

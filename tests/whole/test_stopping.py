@@ -91,19 +91,57 @@ def test_other_verbs_are_stopped_too(tmp_path, monkeypatch, number):
     assert not (tmp_path / "samples.npz").exists()
 
 
-@pytest.mark.parametrize("number", SIGNALS, ids=str)
-def test_stopped_while_the_configuration_is_put_together(tmp_path, monkeypatch, number):
-    """OmegaConf then may raise what became of the half of it."""
+def disguise(number: signal.Signals, error: Exception, *, forgetful: bool):
+    """A function that is stopped, and raises an error instead; if it is forgetful, one that nothing led to."""
 
     def disguised(*arguments, **options):
         try:
             kill(number)()
-        except BaseException:
-            raise ConfigCompositionException from AttributeError("half a list")
+        except BaseException as stop:
+            if not forgetful:
+                raise error from AttributeError("half a list")
+            del stop
+        raise error
 
-    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", disguised)
+    return disguised
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=str)
+@pytest.mark.parametrize("forgetful", [False, True])
+@pytest.mark.parametrize("error", [ConfigCompositionException("half a list"), AttributeError("no flags")], ids=repr)
+def test_stopped_while_the_configuration_is_put_together(tmp_path, monkeypatch, number, forgetful, error):
+    """OmegaConf then may raise what became of the half of it."""
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", disguise(number, error, forgetful=forgetful))
     done = cli("sample", "source=is", f"hydra.run.dir={tmp_path}")
     assert (done.code, done.err) == (EXIT_CODES[number], f"elslightning: {SIGNALS[number]}\n")
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=str)
+def test_a_job_that_raises_something_else_when_it_is_stopped_is_no_failure(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(measuring, "draw", disguise(number, ValueError("half"), forgetful=True))
+    options = ["source=is", "data.train_size=5", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]
+    done = cli("sample", "--multirun", *options)
+    assert done.code == EXIT_CODES[number]
+    assert "half" not in done.err
+    assert not (tmp_path / "0" / "job.json").exists()
+    assert not (tmp_path / "1").exists()
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=str)
+def test_a_training_that_raises_something_else_when_it_is_stopped_says_how_to_go_on(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(Measurement, "run", disguise(number, ValueError("half"), forgetful=True))
+    done = cli("train", *TRAIN, "callbacks=[checkpoint]", f"hydra.run.dir={tmp_path}")
+    assert done.code == EXIT_CODES[number]
+    said = f"elslightning: {SIGNALS[number]}; go on with: elslightning train resume={tmp_path}"
+    assert done.err.splitlines()[-1] == said
+
+
+def test_what_fails_after_a_command_that_was_stopped_is_a_failure_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(measuring, "draw", kill(signal.SIGTERM))
+    command = ["sample", "source=is", "data.train_size=5", f"hydra.run.dir={tmp_path}"]
+    assert cli(*command).code == EXIT_CODES[signal.SIGTERM]
+    monkeypatch.setattr(measuring, "draw", lambda *arguments, **options: 1 / 0)
+    assert cli(*command).code == 1
 
 
 def test_a_multirun_stops_as_a_whole(tmp_path, monkeypatch):
