@@ -28,7 +28,7 @@ import torch.distributed as dist
 from paper import els_posterior_mean
 from torch import Tensor
 
-from elslightning.data import ImageDataModule
+from elslightning.data.module import ImageDataModule
 from elslightning.diffusion.sampling import ddim
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines import (

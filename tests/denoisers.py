@@ -14,7 +14,9 @@ from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines import ScoreMachine
 from elslightning.machines.registry import ENTRIES, Entry
 from elslightning.machines.scales import ScaleTable
-from elslightning.networks import NetworkDenoiser, ResNet, UNet
+from elslightning.networks.adapter import NetworkDenoiser
+from elslightning.networks.resnet import ResNet
+from elslightning.networks.unet import UNet
 from elslightning.testing import DenoiserContract, random_images
 
 CHANNELS, HEIGHT, WIDTH = DenoiserContract.channels, DenoiserContract.height, DenoiserContract.width

@@ -22,9 +22,10 @@ from omegaconf import DictConfig
 
 from elslightning.cli.composing import conf_dir
 from elslightning.cli.main import main
-from elslightning.data import ImageDataModule
+from elslightning.data.module import ImageDataModule
 from elslightning.diffusion.schedule import CosineSchedule
-from elslightning.networks import EpsDenoiser, ResNet
+from elslightning.networks.adapter import EpsDenoiser
+from elslightning.networks.resnet import ResNet
 from elslightning.report import figures
 
 PAIRS = 3

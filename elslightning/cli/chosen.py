@@ -7,18 +7,19 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from elslightning.data import ImageDataModule
+from elslightning.data.module import ImageDataModule
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.machines.parameters import ParameterTable
 from elslightning.machines.scales import ScaleTable, load_scales
 from elslightning.measurement.factories import MachineFactory
 from elslightning.measurement.measurement import Measurement
-from elslightning.measurement.settings import NETWORK
-from elslightning.networks import ScheduledDenoiser
+from elslightning.measurement.names import NETWORK
+from elslightning.networks.adapter import ScheduledDenoiser
 from elslightning.runs.belonging import check_files
 from elslightning.runs.brought import inherited_from
-from elslightning.runs.checkpoints import find_checkpoint, open_trained
+from elslightning.runs.checkpoints import open_trained
 from elslightning.runs.configuration import inherit, keys_of, overrides_given, primitives
+from elslightning.runs.finding import find_checkpoint
 from elslightning.runs.layout import CHECKPOINT, METRICS, SCALES
 from elslightning.runs.metrics import read_losses
 from elslightning.runs.provenance import data_of
@@ -86,11 +87,6 @@ def refuse_label(cfg: DictConfig) -> None:
     """Raises InputError if a label is asked for."""
     if cfg.label is not None:
         raise InputError(f"label={cfg.label}, but {cfg.source} is unconditional")
-
-
-def names_network(config: Mapping[str, Any]) -> bool:
-    """Whether a configuration, as plain values, names a network: by `checkpoint` or by `network`."""
-    return config.get("checkpoint") is not None or bool(config.get("network"))
 
 
 def find_network(cfg: DictConfig) -> tuple[ScheduledDenoiser, str | None]:

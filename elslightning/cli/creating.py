@@ -9,13 +9,15 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from elslightning.cli.chosen import find_device, find_scales
-from elslightning.data import ImageDataModule, Split
+from elslightning.cli.values import settings_of
+from elslightning.data.module import ImageDataModule
+from elslightning.data.request import Split
 from elslightning.diffusion.schedule import Schedule
 from elslightning.machines.registry import MACHINES
 from elslightning.measurement.creation import DIALLED, Creation, Studio, check_canvas, fitting_sizes
 from elslightning.measurement.factories import Factories
-from elslightning.measurement.heldout import HELDOUT
 from elslightning.measurement.measurement import Measurement
+from elslightning.measurement.names import HELDOUT
 from elslightning.measurement.novelty import Reference
 from elslightning.report import figures
 from elslightning.report.figures.creativity import creativity_map
@@ -23,7 +25,6 @@ from elslightning.report.page.gallery import map_points, write_gallery
 from elslightning.runs.configuration import primitives
 from elslightning.runs.layout import FIGURES
 from elslightning.runs.writing import write
-from elslightning.system.checks import whole
 from elslightning.system.errors import InputError, note
 from elslightning.system.progress import Bars
 
@@ -31,44 +32,14 @@ if TYPE_CHECKING:
     from elslightning.cli.preflight import Parts
 
 
-def settings_of(creativity: Any) -> list[Any]:
-    """The settings of the dial, one or several."""
-    return list(creativity) if isinstance(creativity, list | tuple) else [creativity]
-
-
-def value_problems(config: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the keys of `create` outside of the sections."""
-    asked = settings_of(config["creativity"])
-    found = [] if asked else ["creativity must be a number between 0 and 1, or a list of such"]
-    found += [
-        f"creativity must lie between 0 (recall) and 1 (texture), not {value!r}"
-        for value in asked
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1
-    ]
-    for key in ("height", "width"):
-        if config[key] is not None:
-            found += whole(key, config[key], 1)
-    if config["max_images"] is not None:
-        found += whole("max_images", config["max_images"], 2)
-    found += whole("followed", config["followed"], 0)
-    windows = config["windows"]
-    if not isinstance(windows, list) or any(
-        isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 100 for value in windows
-    ):
-        found.append(f"windows must be positive factors, such as [0.5,1,2], not {windows!r}")
-    machines = list(config.get("machines") or {})
-    if not machines:
-        found.append("machines must name at least one machine")
-    elif machines[0] not in DIALLED:
-        found.append(f"the first of machines is dialled, and must be one of {', '.join(DIALLED)}, not {machines[0]}")
-    return found
-
-
 def check_together(cfg: DictConfig, parts: Mapping[str, Any], side: int | None) -> None:
     """Raises InputError for what the sections ask of each other, as far as the size of the images is known."""
+    first = next(iter(parts["machines"]))
+    if first not in DIALLED:
+        raise InputError(f"the first of machines is dialled, and must be one of {', '.join(DIALLED)}, not {first}")
     if side is None:
         return
-    check_canvas(next(iter(parts["machines"])), (side, side), (cfg.height or side, cfg.width or side))
+    check_canvas(first, (side, side), (cfg.height or side, cfg.width or side))
     for measurement in _measurements(cfg, parts, (side, side)):
         measurement.check_scales(None, (parts["data"].channels, side, side), parts["schedule"])
 

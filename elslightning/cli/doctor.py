@@ -19,11 +19,11 @@ from packaging.requirements import Requirement
 from elslightning import __version__
 from elslightning.cli.estimating import Estimate, of_training
 from elslightning.cli.sizing import EXPERIMENT, suggested
-from elslightning.data import SOURCES, Request, Split
 from elslightning.data.decoding import each, raise_for_first, read_image
 from elslightning.data.finding import Found, find
 from elslightning.data.folder import describe, divide, doubtful
-from elslightning.data.request import AbsentError
+from elslightning.data.request import AbsentError, Request, Split
+from elslightning.data.sources import SOURCES
 from elslightning.data.survey import survey
 from elslightning.diffusion.schedule import add_noise
 from elslightning.machines.registry import ENTRIES

@@ -15,7 +15,7 @@ from elslightning.cli.composing import conf_dir
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.measurement.cost import Cost, cost
 from elslightning.measurement.measurement import Measurement
-from elslightning.networks import NetworkDenoiser
+from elslightning.networks.adapter import NetworkDenoiser
 from elslightning.runs.targets import build, trusting
 from elslightning.system.errors import InputError
 from elslightning.system.load import Load

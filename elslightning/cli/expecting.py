@@ -6,9 +6,9 @@ from torch import Tensor
 from elslightning.cli.arguments import follows
 from elslightning.cli.estimating import Estimate, estimate, fit_of
 from elslightning.cli.preflight import Parts
-from elslightning.data import ImageDataModule
+from elslightning.data.module import ImageDataModule
 from elslightning.measurement.measurement import Measurement
-from elslightning.networks import NetworkDenoiser, ScheduledDenoiser
+from elslightning.networks.adapter import NetworkDenoiser, ScheduledDenoiser
 from elslightning.system.errors import note
 from elslightning.system.progress import plan
 

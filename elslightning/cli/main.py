@@ -24,10 +24,12 @@ from elslightning.cli.arguments import follows, for_hydra
 from elslightning.cli.composing import check_own, conf_dir
 from elslightning.cli.sizing import sized
 from elslightning.cli.tools import TOOLS
+from elslightning.cli.values import refuse_values
 from elslightning.runs.paths import make_full, word_of
 from elslightning.system.checks import did_you_mean
 from elslightning.system.display import display
 from elslightning.system.errors import ElslightningError, InputError
+from elslightning.system.files import clear_leftovers
 from elslightning.system.locking import Locks, new_directory
 from elslightning.system.signals import EXIT_CODES, STOPS, Terminated, stop_behind, terminable
 
@@ -90,9 +92,16 @@ class OutputDirectory(Callback):
     """The directory of a multirun."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._look_at(config, single=True)
         self._find_free(config, "run")
         self._take(config.hydra.run.dir)
         self._remember(config, Path(config.hydra.run.dir).glob)
+
+    def _look_at(self, config: DictConfig, *, single: bool) -> None:
+        try:
+            refuse_values(config, single=single)
+        except InputError as error:
+            _fail(error, debugging=False)
 
     def _remember(self, config: DictConfig, find: Callable[[str], Iterable[Path]]) -> None:
         OutputDirectory.earlier = {path: path.read_bytes() for path in find(f"{config.hydra.output_subdir}/*.yaml")}
@@ -105,6 +114,7 @@ class OutputDirectory(Callback):
                 path.write_bytes(content)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._look_at(config, single=False)
         self._find_free(config, "sweep")
         self._take(config.hydra.sweep.dir)
         OutputDirectory.sweep = Path(config.hydra.sweep.dir)
@@ -134,8 +144,6 @@ class OutputDirectory(Callback):
 
     def _take(self, directory: str) -> None:
         """Makes sure that this run, which several processes may share, has the directory to itself."""
-        from elslightning.system.files import clear_leftovers  # imports torch: not needed for help
-
         try:
             Path(directory).mkdir(parents=True, exist_ok=True)
             if not follows():

@@ -12,7 +12,6 @@ from elslightning.cli.chosen import (
     find_network,
     labels_for,
     losses_beside,
-    names_network,
     sample_labels,
     scales_to_compare_with,
     source,
@@ -21,12 +20,13 @@ from elslightning.cli.expecting import expect
 from elslightning.cli.preflight import Parts, check
 from elslightning.cli.steps import bars, described, load, measurement_of, warn_of, write_report_of
 from elslightning.cli.together import together
+from elslightning.cli.values import names_network
 from elslightning.diffusion.sampling import sample as draw
 from elslightning.diffusion.schedule import Schedule
 from elslightning.measurement.consistency import consistency
 from elslightning.measurement.doubts import doubts
 from elslightning.measurement.result import Result, Samples
-from elslightning.networks import ScheduledDenoiser
+from elslightning.networks.adapter import ScheduledDenoiser
 from elslightning.report import figures
 from elslightning.runs.belonging import FILES, checksums
 from elslightning.runs.layout import FIGURES

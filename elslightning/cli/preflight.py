@@ -11,16 +11,16 @@ from omegaconf import DictConfig
 
 from elslightning.cli.chosen import (
     find_device,
-    names_network,
     refuse_label,
     scales_of_source,
     scales_to_compare_with,
 )
 from elslightning.cli.creating import check_together as check_creation
-from elslightning.cli.creating import value_problems
 from elslightning.cli.findings import Findings, as_input
 from elslightning.cli.together import problems as device_problems
-from elslightning.data import SIDES, ImageDataModule
+from elslightning.cli.values import names_network, network_problems, value_problems
+from elslightning.data.module import ImageDataModule
+from elslightning.data.sources import SIDES
 from elslightning.diffusion.border import PADDING_MODES
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import Schedule
@@ -28,15 +28,14 @@ from elslightning.diffusion.schedules import SCHEDULES
 from elslightning.machines.registry import theory_of
 from elslightning.machines.scales import load_scales
 from elslightning.measurement.factories import MachineFactory
-from elslightning.measurement.heldout import HELDOUT
 from elslightning.measurement.measurement import Measurement
-from elslightning.measurement.settings import NETWORK, CalibrationSettings, ComparisonSettings
-from elslightning.networks import NetworkDenoiser, ScheduledDenoiser
+from elslightning.measurement.names import NETWORK
+from elslightning.measurement.settings import CalibrationSettings, ComparisonSettings
+from elslightning.networks.adapter import NetworkDenoiser, ScheduledDenoiser
 from elslightning.runs.brought import Brought
-from elslightning.runs.checkpoints import find_checkpoint
 from elslightning.runs.configuration import inheritance, keys_of, overrides_given, primitives
 from elslightning.runs.targets import own
-from elslightning.system.checks import flag, is_whole, one_of, raise_for, whole
+from elslightning.system.checks import is_whole, raise_for, whole
 from elslightning.training.loggers import mode_problems
 
 Section = dict[str, Any]
@@ -92,7 +91,7 @@ def check(cfg: DictConfig, network: ScheduledDenoiser | None = None) -> Parts:
     """
     config = primitives(cfg)
     found = Findings()
-    _check_values(cfg.verb, config, found)
+    found.add(*value_problems(cfg.verb, config))
     if network is None:
         _check_files(cfg, config, found)
     final = network is not None or not names_network(config)
@@ -111,32 +110,6 @@ def check(cfg: DictConfig, network: ScheduledDenoiser | None = None) -> Parts:
     return Parts(**parts, training=training, doubts=doubtful(config, network) if final else [])
 
 
-def _check_values(verb: str, config: Section, found: Findings) -> None:
-    """The keys outside of the sections."""
-    found.add(*whole("seed", config["seed"], 0))
-    for key in ("num_samples", "steps"):
-        if key in config:
-            found.add(*whole(key, config[key], 1))
-    for key in ("compare", "conditional", "shard_bank", "data_changed"):
-        if key in config:
-            found.add(*flag(key, config[key]))
-    if config.get("label") is not None:
-        found.add(*whole("label", config["label"], 0))
-    if verb == "create":
-        found.add(*value_problems(config))
-    if verb == "train":
-        trainer = config["trainer"]
-        found.add(*whole("trainer.max_epochs", trainer["max_epochs"], -1))
-        for key, minimum in (("max_steps", -1), ("num_nodes", 1), ("check_val_every_n_epoch", 1)):
-            if trainer.get(key) is not None:
-                found.add(*whole(f"trainer.{key}", trainer[key], minimum))
-        if trainer.get("precision") is not None:
-            found.add(*one_of("trainer.precision", trainer["precision"], ("32-true", "bf16-mixed", "16-mixed")))
-        devices = trainer.get("devices", "auto")
-        if isinstance(devices, bool) or (is_whole(devices) and devices != -1 and devices < 1):
-            found.add(f"trainer.devices must be a number of devices, at least 1, or auto, not {devices!r}")
-
-
 def _check_files(cfg: DictConfig, config: Section, found: Findings) -> None:
     """The checkpoint, the device and what to sample from."""
     if "device" in config:
@@ -149,25 +122,15 @@ def _check_files(cfg: DictConfig, config: Section, found: Findings) -> None:
             )
     if config.get("network"):
         _check_brought(config, found)
-    if cfg.verb in ("calibrate", "compare") and not names_network(config):
-        objective = (config.get("calibration") or {}).get("objective")
-        if cfg.verb == "compare" or objective != HELDOUT:
-            found.add(f"elslightning {cfg.verb} needs checkpoint=PATH: a checkpoint file or a run directory")
-    if config.get("checkpoint") is not None:
-        with found.of():
-            find_checkpoint(str(config["checkpoint"]))
+    found.add(*network_problems(config))
     scales = config.get("scales")
     if isinstance(scales, str) and not scales.endswith(".pt"):
         with found.of():
             load_scales(scales)
-    if cfg.verb == "sample" and config["source"] == NETWORK and not names_network(config):
-        found.add("source=network needs checkpoint=PATH")
 
 
 def _check_brought(config: Section, found: Findings) -> None:
     """The words of `network`, before anything is loaded."""
-    if config.get("checkpoint") is not None:
-        found.add("checkpoint=PATH and network=NAME both name a network: give one of them")
     brought = found.build("network", config["network"])
     if brought is not None and not isinstance(brought, Brought):
         found.add(f"network names a {type(brought).__name__}: choose network=diffusers or network=module")

@@ -9,7 +9,8 @@ from omegaconf import DictConfig
 
 from elslightning.cli.arguments import follows
 from elslightning.cli.preflight import Parts
-from elslightning.data import ImageDataModule, Split
+from elslightning.data.module import ImageDataModule
+from elslightning.data.request import Split
 from elslightning.diffusion.shapes import Progress, no_progress
 from elslightning.machines.parameters import ParameterTable
 from elslightning.measurement.measurement import Measurement

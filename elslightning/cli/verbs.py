@@ -19,9 +19,10 @@ from elslightning.cli.preflight import Parts, check
 from elslightning.cli.steps import described, load, measurement_of, warn_of, write_report_of
 from elslightning.measurement.creation import Creation
 from elslightning.measurement.result import Result, Samples
-from elslightning.networks import NetworkDenoiser
-from elslightning.runs.checkpoints import find_checkpoint, written_checkpoint
+from elslightning.networks.adapter import NetworkDenoiser
+from elslightning.runs.checkpoints import written_checkpoint
 from elslightning.runs.configuration import inheritance, overrides_given, primitives
+from elslightning.runs.finding import find_checkpoint
 from elslightning.runs.provenance import finish, wandb_identity, write_record
 from elslightning.runs.targets import build, trusting
 from elslightning.system.errors import InputError

@@ -12,10 +12,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import functional as TF
 
 from elslightning.data.download import DOWNLOADS, download
+from elslightning.data.numbers import number_problems
 from elslightning.data.request import AbsentError, Request, Split
 from elslightning.data.sources import SOURCES
 from elslightning.diffusion.pixels import to_floats
-from elslightning.system.checks import one_of, raise_for, whole
+from elslightning.system.checks import one_of, raise_for
 from elslightning.system.errors import InputError
 
 
@@ -82,14 +83,9 @@ class ImageDataModule(pl.LightningDataModule):
         batch_size: int = 128,
     ) -> None:
         super().__init__()
-        sizes = {"train_size": train_size, "val_size": val_size, "image_size": image_size}
-        problems = [
-            *one_of("data.dataset", dataset, SOURCES),
-            *whole("data.channels", channels, 1),
-            *([] if num_classes is None else whole("data.num_classes", num_classes, 1)),
-            *(line for key, value in sizes.items() if value is not None for line in whole(f"data.{key}", value, 1)),
-            *whole("data.batch_size", batch_size, 1),
-        ]
+        numbers = {"channels": channels, "num_classes": num_classes, "train_size": train_size, "val_size": val_size}
+        numbers |= {"image_size": image_size, "batch_size": batch_size}
+        problems = [*one_of("data.dataset", dataset, SOURCES), *number_problems(numbers)]
         if not isinstance(root, str | Path | None):
             problems.append(f"data.root must be a folder, not {root!r}")
         if download is not False and (download is not True or dataset not in DOWNLOADS):

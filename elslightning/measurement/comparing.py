@@ -13,9 +13,10 @@ from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import Bank, Images, Labels, Progress, no_progress
 from elslightning.machines.registry import TRIVIAL, the_theory
 from elslightning.measurement.agreement import agreement
-from elslightning.measurement.comparison import FURTHER, NETWORK, Comparison, Source
+from elslightning.measurement.comparison import FURTHER, Comparison, Source
 from elslightning.measurement.consistency import consistency
 from elslightning.measurement.handover import hand_over
+from elslightning.measurement.names import NETWORK
 from elslightning.measurement.novelty import nearest_ratio, outside
 from elslightning.measurement.stepwise import at_states
 from elslightning.measurement.trivial import KNOWN, beyond_trivial

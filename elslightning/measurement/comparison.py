@@ -11,13 +11,13 @@ from torch import Tensor
 
 from elslightning.machines.registry import BASELINE, the_theory
 from elslightning.measurement.agreement import MEASURES, median_interval
+from elslightning.measurement.names import NETWORK
 from elslightning.measurement.novelty import MEMORISED
 from elslightning.measurement.replicas import against
 from elslightning.measurement.table import summary_table
 
 FURTHER = ("beyond_trivial", "nearest_ratio", "network_nearest_ratio", "network_outside")
 """Columns of comparison.csv that runs of 0.1 do not have; None where a measure does not apply."""
-NETWORK = "network"
 
 Source = tuple[str, int]
 """Who made a sample, and in how many steps."""

@@ -6,15 +6,14 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from elslightning.data import Split
+from elslightning.data.request import Split
 from elslightning.diffusion.schedule import Schedule, add_noise
 from elslightning.diffusion.shapes import Images, Labels, Progress, no_progress
 from elslightning.measurement.calibration import Calibration, SettingsSweepable, State, Sweepable, tune
 from elslightning.measurement.candidates import candidates_of
+from elslightning.measurement.names import HELDOUT
 from elslightning.system.errors import InputError
 from elslightning.system.processes import ALONE, Processes
-
-HELDOUT = "heldout"
 
 
 def heldout(

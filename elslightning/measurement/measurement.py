@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from elslightning.data import Split
+from elslightning.data.request import Split
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.shapes import Progress, no_progress
@@ -19,7 +19,8 @@ from elslightning.measurement.candidates import candidates_of, settings_to_check
 from elslightning.measurement.comparing import compare
 from elslightning.measurement.factories import Bank, Factories, MachineFactory
 from elslightning.measurement.gradients import gradient_field
-from elslightning.measurement.heldout import HELDOUT, draw, heldout
+from elslightning.measurement.heldout import draw, heldout
+from elslightning.measurement.names import HELDOUT
 from elslightning.measurement.result import Result
 from elslightning.measurement.settings import CalibrationSettings, ComparisonSettings
 from elslightning.measurement.starts import CALIBRATED, COMPARED, HELD_OUT, Starts

@@ -11,8 +11,9 @@ from elslightning.machines.parameters import PATCH_SIZE, ParameterTable
 from elslightning.measurement.agreement import MEASURES, median_interval
 from elslightning.measurement.alarms import alarms
 from elslightning.measurement.calibration import Calibration
-from elslightning.measurement.comparison import NETWORK, Comparison
+from elslightning.measurement.comparison import Comparison
 from elslightning.measurement.gradients import GradientField
+from elslightning.measurement.names import NETWORK
 
 SHARES = (
     "beats_is",

@@ -10,13 +10,12 @@ from elslightning.diffusion.schedules import SCHEDULES
 from elslightning.machines.parameters import check_parameter
 from elslightning.measurement.calibration import OBJECTIVES
 from elslightning.measurement.candidates import STATISTICS, capped
-from elslightning.measurement.heldout import HELDOUT
+from elslightning.measurement.names import HELDOUT, NETWORK
 from elslightning.system.checks import is_whole, one_of, raise_for, whole
 from elslightning.system.errors import InputError
 
 FURTHER = ("softness", "response", "threshold", "temperature", "smoothing")
 """What may be free in a machine beside the patch size, and has candidates here."""
-NETWORK = "network"
 OFFICIAL = "official"
 
 

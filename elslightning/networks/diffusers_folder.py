@@ -8,14 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from elslightning.networks.diffusers_names import INDEX, SCHEDULER, UNET, WEIGHTS
 from elslightning.networks.diffusers_schedules import Said, said
 from elslightning.networks.diffusers_unet import CLASS, DiffusersDenoiser, build_unet, check_unet, unet_class
 from elslightning.system.errors import InputError
 from elslightning.system.files import read_json
 from elslightning.system.tensorfiles import read_tensors
 
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-_INDEX, _UNET, _SCHEDULER = "model_index.json", "config.json", "scheduler_config.json"
 # Keys by which other programs find code to run.
 _CODE = {"auto_map", "_target_", "custom_pipeline", "trust_remote_code", "quantization_config"}
 # What averaging of weights leaves in a configuration, which says nothing of the network.
@@ -23,14 +22,6 @@ _AVERAGING = {"decay", "inv_gamma", "min_decay", "optimization_step", "power", "
 # Attention as diffusers named its weights before 0.12.
 _EARLIER = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 _MOST_BYTES = 10_000_000  # of a JSON file: trained betas are thousands of numbers at most
-
-
-def is_diffusers(path: str | Path) -> bool:
-    """Whether a path looks like a folder of diffusers: of a pipeline, or of a model alone."""
-    path = Path(path)
-    return any((path / name).is_file() for name in (_INDEX, f"unet/{_UNET}")) or (
-        (path / _UNET).is_file() and any(path.glob("diffusion_pytorch_model*"))
-    )
 
 
 def load_diffusers(path: str | Path) -> DiffusersDenoiser:
@@ -44,14 +35,14 @@ def load_diffusers(path: str | Path) -> DiffusersDenoiser:
     """
     folder = _folder(path)
     scheduler = read_scheduler(path)[0]
-    config = _read(folder / _UNET, CLASS)
+    config = _read(folder / UNET, CLASS)
     weights_path = folder / WEIGHTS
     if not weights_path.is_file():
         others = sorted(file.name for file in folder.glob("*.bin"))
         reason = f"; {others[0]} is a pickle, which could run code: convert it to safetensors" if others else ""
         raise InputError(f"{folder} has no {WEIGHTS}{reason}")
     kept = {key: value for key, value in config.items() if not key.startswith("_") and key not in _AVERAGING}
-    place = folder / _UNET
+    place = folder / UNET
     try:
         check_unet(kept)
         known = inspect.signature(unet_class().__init__).parameters
@@ -75,11 +66,11 @@ def read_scheduler(path: str | Path) -> tuple[dict[str, Any], Said]:
     """
     _folder(path)
     root = Path(path)
-    for file in (root / "scheduler" / _SCHEDULER, root / _SCHEDULER, root.parent / "scheduler" / _SCHEDULER):
+    for file in (root / "scheduler" / SCHEDULER, root / SCHEDULER, root.parent / "scheduler" / SCHEDULER):
         if file.is_file():
             config = _read(file)
             return config, said(config, str(file))
-    raise InputError(f"{root} has no scheduler/{_SCHEDULER}, which says what the network predicts, and at which times")
+    raise InputError(f"{root} has no scheduler/{SCHEDULER}, which says what the network predicts, and at which times")
 
 
 def _folder(path: str | Path) -> Path:
@@ -87,14 +78,14 @@ def _folder(path: str | Path) -> Path:
     root = Path(path)
     if not root.is_dir():
         raise InputError(f"{root} is no folder of diffusers: there is no such folder")
-    if (root / _INDEX).is_file():
-        index = _read(root / _INDEX)
+    if (root / INDEX).is_file():
+        index = _read(root / INDEX)
         if index.get("unet") != ["diffusers", CLASS]:
-            raise InputError(f"{root / _INDEX} names {index.get('unet')!r} as its unet: a {CLASS} of diffusers is read")
+            raise InputError(f"{root / INDEX} names {index.get('unet')!r} as its unet: a {CLASS} of diffusers is read")
     for folder in (root / "unet", root):
-        if (folder / _UNET).is_file():
+        if (folder / UNET).is_file():
             return folder
-    raise InputError(f"{root} is no folder of diffusers: it has neither unet/{_UNET} nor {_UNET}")
+    raise InputError(f"{root} is no folder of diffusers: it has neither unet/{UNET} nor {UNET}")
 
 
 def _read(path: Path, kind: str | None = None) -> dict[str, Any]:

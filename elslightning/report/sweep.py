@@ -11,8 +11,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from elslightning.machines.registry import MACHINES
 from elslightning.machines.scales import load_scales
+from elslightning.measurement.names import NETWORK
 from elslightning.measurement.result import summary_scalars
-from elslightning.measurement.settings import NETWORK
 from elslightning.report import figures
 from elslightning.report.figures.creativity import creativity_map, image_points, machine_point
 from elslightning.report.figures.sweeps import sweep

@@ -10,9 +10,9 @@ from torch import nn
 
 from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.schedules.unit import UnitSchedule
-from elslightning.networks import ModuleDenoiser, ScheduledDenoiser
+from elslightning.networks.adapter import ScheduledDenoiser
 from elslightning.networks.diffusers_folder import load_diffusers, read_scheduler
-from elslightning.networks.modules import own_schedule
+from elslightning.networks.modules import ModuleDenoiser, own_schedule
 from elslightning.runs.targets import section_of, trusted_object
 from elslightning.system.errors import InputError
 from elslightning.system.tensorfiles import read_tensors

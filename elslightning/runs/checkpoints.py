@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from elslightning.networks import NetworkDenoiser, ScheduledDenoiser
-from elslightning.networks.diffusers_folder import is_diffusers
+from elslightning.networks.adapter import NetworkDenoiser, ScheduledDenoiser
 from elslightning.networks.official import read_official
 from elslightning.runs.brought import DiffusersNetwork, inherited_from
-from elslightning.runs.layout import CHECKPOINT
+from elslightning.runs.finding import find_checkpoint
 from elslightning.runs.targets import build, own, trusting
 from elslightning.system.errors import InputError
 from elslightning.system.tensorfiles import SUFFIX, read_tensors
@@ -32,21 +31,6 @@ _OFFICIAL = (".pt", ".pth")  # of files of the paper's code
 def build_network(config: Mapping[str, Any]) -> NetworkDenoiser:
     """The untrained network of a configuration with the sections `denoiser` and `schedule`."""
     return NetworkDenoiser(build(config["denoiser"]), build(config["schedule"]))
-
-
-def find_checkpoint(path: str | Path) -> Path:
-    """The file that `path` names: itself, or `checkpoints/last.ckpt` of a run directory; or the folder of diffusers.
-
-    Raises:
-        InputError: if there is none.
-    """
-    path = Path(path)
-    if path.is_dir() and not (path / CHECKPOINT).is_file() and is_diffusers(path):
-        return path.resolve()
-    found = path / CHECKPOINT if path.is_dir() else path
-    if not found.is_file():
-        raise InputError(f"checkpoint={path}: there is no file {found}")
-    return found.resolve()
 
 
 def written_checkpoint(trainer: pl.Trainer) -> Path | None:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from elslightning.machines.parameters import PATCH_SIZE, ParameterTable
 from elslightning.measurement.calibration import Calibration
-from elslightning.measurement.comparison import NETWORK, Comparison
+from elslightning.measurement.comparison import Comparison
 from elslightning.measurement.gradients import SHARES, GradientField, effective_size
+from elslightning.measurement.names import NETWORK
 from elslightning.runs.layout import CalibrationRow, Row
 from elslightning.system.errors import InputError
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from elslightning.networks.official import read_official
-from elslightning.runs.checkpoints import CHECKPOINT_FORMAT, PREFIX, find_checkpoint, open_network
+from elslightning.runs.checkpoints import CHECKPOINT_FORMAT, PREFIX, open_network
+from elslightning.runs.finding import find_checkpoint
 from elslightning.system.errors import InputError
 from elslightning.system.files import new_file
 from elslightning.system.tensorfiles import SUFFIX, write_tensors

@@ -13,16 +13,18 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
-from elslightning.data import ImageDataModule, Split
+from elslightning.data.module import ImageDataModule
+from elslightning.data.request import Split
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import CosineSchedule, Schedule
 from elslightning.machines.parameters import ParameterTable
 from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.settings import ComparisonSettings
-from elslightning.networks import ScheduledDenoiser
+from elslightning.networks.adapter import ScheduledDenoiser
 from elslightning.runs.brought import Brought, inherited_from
-from elslightning.runs.checkpoints import configuration_of, find_checkpoint, open_network
+from elslightning.runs.checkpoints import configuration_of, open_network
 from elslightning.runs.configuration import INHERITED, inherit, primitives
+from elslightning.runs.finding import find_checkpoint
 from elslightning.runs.layout import CONFIG, SUMMARY
 from elslightning.runs.provenance import data_of
 from elslightning.runs.run import Run, read_run

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import elslightning
-from elslightning.data import ImageDataModule
+from elslightning.data.module import ImageDataModule
 from elslightning.runs.belonging import read_sealed, sealed
 from elslightning.runs.layout import RECORD
 from elslightning.system.files import write_json

@@ -14,8 +14,9 @@ from elslightning.machines.registry import the_theory
 from elslightning.machines.scales import load_scales
 from elslightning.measurement.agreement import MEASURES
 from elslightning.measurement.calibration import Calibration
-from elslightning.measurement.comparison import NETWORK, Comparison
+from elslightning.measurement.comparison import Comparison
 from elslightning.measurement.gradients import GradientField
+from elslightning.measurement.names import NETWORK
 from elslightning.measurement.result import Result
 from elslightning.runs import contents, layout
 from elslightning.runs.belonging import check_belonging

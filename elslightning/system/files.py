@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from torch import Tensor
 from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from elslightning.system.errors import InputError
@@ -150,8 +149,8 @@ def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
             writer.writerow(row)
 
 
-def write_arrays(path: str | Path, arrays: Mapping[str, Tensor]) -> None:
-    """Writes tensors as one compressed `.npz` file, whole or not at all."""
+def write_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
+    """Writes tensors of torch as one compressed `.npz` file, whole or not at all."""
     content: dict[str, Any] = {name: array.cpu().numpy() for name, array in arrays.items()}
     with replacing(path) as temporary:
         np.savez_compressed(temporary, **content)

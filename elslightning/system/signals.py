@@ -83,8 +83,9 @@ def undisguised() -> Iterator[None]:
             raise KeyboardInterrupt from stop
         raise
     except Exception as error:
-        if (stop := stop_behind(error)) is not None:
-            raise stop from error
+        behind = stop_behind(error)
+        if behind is not None:
+            raise behind from error
         raise
     finally:
         if here:

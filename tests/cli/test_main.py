@@ -690,7 +690,8 @@ def test_a_refused_run_makes_no_network(tmp_path):
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_run_directory_that_cannot_be_made_is_refused(tmp_path, verb):
     (tmp_path / "file").touch()
-    message = refused(verb, f"hydra.run.dir={tmp_path / 'file' / 'run'}")
+    network = [] if verb in ("train", "create") else [f"checkpoint={tmp_path / 'file'}"]  # which nobody opens
+    message = refused(verb, *network, f"hydra.run.dir={tmp_path / 'file' / 'run'}")
     assert message == f"cannot write to the run directory {tmp_path / 'file' / 'run'}: Not a directory"
 
 

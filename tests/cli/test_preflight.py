@@ -4,15 +4,16 @@ from collections import Counter
 
 import pytest
 import torch
-from refusals import assert_refused, problems, rounds
+from refusals import all_problems, assert_refused, problems, rounds
 from tiny import cli, compose_config, train
 
 from elslightning.cli.preflight import doubtful
-from elslightning.data import ImageDataModule
+from elslightning.data.module import ImageDataModule
 from elslightning.diffusion.schedules import SCHEDULES
 from elslightning.machines import machine, patches
 from elslightning.machines.doorway import check_bank
-from elslightning.networks import NetworkDenoiser, ResNet
+from elslightning.networks.adapter import NetworkDenoiser
+from elslightning.networks.resnet import ResNet
 from elslightning.runs import targets
 from elslightning.runs.configuration import primitives
 from elslightning.system.checks import flag, is_whole, one_of, raise_for, whole
@@ -51,8 +52,8 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path):
         "trainer.devices": "0",
         "trainer.precision": "half",
     }
-    overrides = [f"{key}={value}" for key, value in wrong.items()]
-    found = problems("train", *overrides, f"hydra.run.dir={tmp_path}")
+    words = {key: f"{key}={value}" for key, value in wrong.items()}
+    found = all_problems("train", f"hydra.run.dir={tmp_path}", words=words)
     assert len(found) == len(wrong)
     for key, value in wrong.items():
         (line,) = [line for line in found if key in line]
@@ -140,16 +141,15 @@ def test_patches_may_reach_beyond_the_border_where_it_is_zeros(tmp_path):
 
 @pytest.mark.usefixtures("_no_work")
 def test_several_places_are_named_together(tmp_path):
-    (tmp_path / "missing").mkdir()  # or nothing would be looked at but that
-    found = problems(
-        "compare",
-        f"checkpoint={tmp_path / 'missing'}",
-        "device=abacus",
-        "comparison.num_pairs=0",
-        f"hydra.run.dir={tmp_path}",
-    )
-    assert len(found) == 3
-    for text in ("device=abacus", f"checkpoint={tmp_path / 'missing'}", "comparison.num_pairs"):
+    missing, empty = tmp_path / "missing", tmp_path / "empty.ckpt"
+    missing.mkdir()
+    empty.touch()
+    words = ["device=abacus", "comparison.num_pairs=0", f"hydra.run.dir={tmp_path}"]
+    (line,) = problems("compare", f"checkpoint={missing}", *words)
+    assert f"checkpoint={missing}" in line
+    found = problems("compare", f"checkpoint={empty}", *words)
+    assert len(found) == 2
+    for text in ("device=abacus", "comparison.num_pairs"):
         assert any(text in line for line in found)
 
 

@@ -1,8 +1,6 @@
 """`experiment=folder`: what is counted of a folder, what is measured, and what contradicts it."""
 
 import shlex
-import subprocess
-import sys
 
 import pytest
 from files import write_images
@@ -105,18 +103,6 @@ def test_so_is_every_other_file(tmp_path, verb, word):
         sized([f"{word}={nowhere}"], verb)
     nowhere.touch()
     assert sized([f"{word}={nowhere}"], verb) == [f"{word}={nowhere}"]
-
-
-def test_that_needs_no_torch():
-    code = (
-        "import sys\n"
-        "from elslightning.cli.main import main\n"
-        "for words in ('train data=folder data.root=/nowhere/at/all', 'compare checkpoint=/nowhere/at/all'):\n"
-        "    sys.argv = ['elslightning', *words.split()]\n"
-        "    try: main()\n    except SystemExit as stop: print(stop.code, 'torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "2 False\n" * 2
 
 
 def test_numbers_and_several_files_are_not_looked_for(tmp_path):

@@ -16,8 +16,8 @@ from files import array, batch, write_cifar10
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elslightning.data import Request
 from elslightning.data.cifar import ARCHIVE, FOLDER, cifar10, read_batch
+from elslightning.data.request import Request
 from elslightning.system.errors import InputError
 from elslightning.system.pickles import read_pickle
 

@@ -14,7 +14,8 @@ from files import IDX_IMAGES as IMAGES
 from files import write_cifar10, write_idx
 from torchvision.datasets import CIFAR10, MNIST
 
-from elslightning.data import ImageDataModule, download
+from elslightning.data import download
+from elslightning.data.module import ImageDataModule
 from elslightning.system.errors import InputError
 
 pytestmark = pytest.mark.reliability

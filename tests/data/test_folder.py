@@ -15,10 +15,11 @@ from PIL import Image, PngImagePlugin
 from torch.testing import assert_close
 from torchvision.transforms import v2 as transforms
 
-from elslightning.data import ImageDataModule, Request
 from elslightning.data.decoding import decode, read_image
 from elslightning.data.finding import find
 from elslightning.data.folder import class_folders, divide, image_folder
+from elslightning.data.module import ImageDataModule
+from elslightning.data.request import Request
 from elslightning.system.errors import InputError
 
 

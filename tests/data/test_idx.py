@@ -13,8 +13,10 @@ from files import idx, write_idx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elslightning.data import SOURCES, ImageDataModule, Request
 from elslightning.data.idx import find_idx, read_idx
+from elslightning.data.module import ImageDataModule
+from elslightning.data.request import Request
+from elslightning.data.sources import SOURCES
 from elslightning.system.errors import InputError
 
 pytestmark = pytest.mark.reliability

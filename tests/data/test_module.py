@@ -12,8 +12,9 @@ from files import write_fashion_mnist, write_idx
 from torch.testing import assert_close
 from torchvision.transforms import functional as TF
 
-from elslightning.data import SOURCES, ImageDataModule, Split
-from elslightning.data.module import check_images, resize
+from elslightning.data.module import ImageDataModule, check_images, resize
+from elslightning.data.request import Split
+from elslightning.data.sources import SOURCES
 from elslightning.system.errors import InputError
 
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 from sklearn.datasets import load_sample_images
 
-from elslightning.data import ImageDataModule, Request
 from elslightning.data import photos as module
+from elslightning.data.module import ImageDataModule
 from elslightning.data.photos import crops, halve, photos
+from elslightning.data.request import Request
 from elslightning.system.errors import InputError
 
 NUMBERS = torch.arange(3 * 7 * 9).remainder(256).to(torch.uint8).reshape(3, 7, 9)

@@ -6,7 +6,9 @@ from files import write_cifar10, write_idx, write_images
 from tiny import compose_config
 
 from elslightning.cli.composing import conf_dir
-from elslightning.data import SOURCES, ImageDataModule, Request
+from elslightning.data.module import ImageDataModule
+from elslightning.data.request import Request
+from elslightning.data.sources import SOURCES
 from elslightning.runs.targets import build
 
 WRITERS = {

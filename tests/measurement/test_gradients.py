@@ -10,7 +10,8 @@ from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.sampling import ddim
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.measurement.gradients import GradientField, effective_size, gradient_field
-from elslightning.networks import EpsDenoiser, ResNet
+from elslightning.networks.adapter import EpsDenoiser
+from elslightning.networks.resnet import ResNet
 from elslightning.system.errors import InputError
 from elslightning.testing import levels, random_images, random_noise
 

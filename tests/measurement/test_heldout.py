@@ -7,7 +7,7 @@ import reference
 import torch
 from denoisers import LOCAL
 
-from elslightning.data import Split
+from elslightning.data.request import Split
 from elslightning.diffusion.schedule import CosineSchedule, add_noise
 from elslightning.measurement.candidates import STATISTICS
 from elslightning.measurement.heldout import draw, heldout

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import digits, network
 
-from elslightning.data import Split
+from elslightning.data.request import Split
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.diffusion.schedules.linear import LinearSchedule
@@ -24,7 +24,8 @@ from elslightning.measurement.gradients import gradient_field
 from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.result import Result
 from elslightning.measurement.settings import CalibrationSettings, ComparisonSettings
-from elslightning.networks import EpsDenoiser, ResNet
+from elslightning.networks.adapter import EpsDenoiser
+from elslightning.networks.resnet import ResNet
 from elslightning.report import figures
 from elslightning.runs.writing import write
 from elslightning.system.errors import InputError

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from elslightning.data import ImageDataModule
+from elslightning.data.module import ImageDataModule
 from elslightning.diffusion.pixels import to_floats
 from elslightning.measurement.novelty import BEYOND, MEMORISED, OF_TRAINING, Reference, nearest_ratio, outside, pasted
 from elslightning.system.errors import InputError

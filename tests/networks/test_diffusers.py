@@ -16,7 +16,8 @@ from elslightning.diffusion.schedule import add_noise
 from elslightning.diffusion.schedules.discrete import DiscreteSchedule
 from elslightning.diffusion.schedules.linear import LinearSchedule
 from elslightning.networks.adapter import NetworkDenoiser
-from elslightning.networks.diffusers_folder import WEIGHTS, is_diffusers, load_diffusers
+from elslightning.networks.diffusers_folder import load_diffusers
+from elslightning.networks.diffusers_names import WEIGHTS, is_diffusers
 from elslightning.networks.diffusers_schedules import said
 from elslightning.networks.diffusers_unet import DiffusersDenoiser, DiffusersUNet
 from elslightning.runs.checkpoints import load_network

@@ -9,8 +9,9 @@ from torch.testing import assert_close
 
 from elslightning.diffusion.prediction import PREDICTIONS, convert, x0_from_eps
 from elslightning.diffusion.schedule import CosineSchedule
-from elslightning.networks import EpsDenoiser, NetworkDenoiser, ResNet
+from elslightning.networks.adapter import EpsDenoiser, NetworkDenoiser
 from elslightning.networks.embedding import TimeClassEmbedding, sinusoids
+from elslightning.networks.resnet import ResNet
 from elslightning.system.errors import InputError
 from elslightning.testing import levels, random_noise
 

@@ -16,8 +16,9 @@ from torch.testing import assert_close
 
 from elslightning.diffusion.sampling import ddim
 from elslightning.diffusion.schedule import CosineSchedule
-from elslightning.networks import ResNet, UNet, load_official
-from elslightning.networks.official import read_official
+from elslightning.networks.official import load_official, read_official
+from elslightning.networks.resnet import ResNet
+from elslightning.networks.unet import UNet
 from elslightning.runs.checkpoints import build_network
 from elslightning.system.errors import InputError
 from elslightning.testing import levels, random_noise

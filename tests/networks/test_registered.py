@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from elslightning.diffusion.schedule import CosineSchedule
-from elslightning.networks import NetworkDenoiser, registered
+from elslightning.networks import registered
+from elslightning.networks.adapter import NetworkDenoiser
 from elslightning.networks.registered import GROUP, RegisteredNetwork
 from elslightning.runs.targets import build, own
 from elslightning.system.errors import InputError

@@ -10,8 +10,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from elslightning.diffusion.schedule import CosineSchedule
-from elslightning.networks import EpsDenoiser, UNet
-from elslightning.networks.unet import SelfAttention
+from elslightning.networks.adapter import EpsDenoiser
+from elslightning.networks.unet import SelfAttention, UNet
 from elslightning.runs.checkpoints import open_network
 from elslightning.runs.targets import build
 from elslightning.system.errors import InputError

@@ -10,7 +10,8 @@ import pytest
 import torch
 from tiny import CONFIG
 
-from elslightning.networks import NetworkDenoiser, ResNet
+from elslightning.networks.adapter import NetworkDenoiser
+from elslightning.networks.resnet import ResNet
 from elslightning.runs.checkpoints import load_network
 from elslightning.runs.contents import read_arrays
 from elslightning.runs.targets import build

@@ -17,7 +17,8 @@ from omegaconf import OmegaConf
 from tiny import CONFIG, cli, digits, network, trainer
 
 from elslightning.diffusion.schedule import CosineSchedule
-from elslightning.runs.checkpoints import Checkpoint, build_network, find_checkpoint, open_network, read_checkpoint
+from elslightning.runs.checkpoints import Checkpoint, build_network, open_network, read_checkpoint
+from elslightning.runs.finding import find_checkpoint
 from elslightning.runs.targets import build
 from elslightning.system.errors import InputError
 from elslightning.testing import DEVICES

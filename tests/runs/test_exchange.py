@@ -16,7 +16,7 @@ from tiny import MEASUREMENT, cli, digits, network, snapshot, trainer
 from elslightning.cli.main import HELP
 from elslightning.cli.tools import TOOLS
 from elslightning.machines.scales import load_scales
-from elslightning.networks import load_official
+from elslightning.networks.official import load_official
 from elslightning.runs.checkpoints import open_network
 from elslightning.runs.exchange import export, import_official
 from elslightning.system.errors import InputError

@@ -11,7 +11,7 @@ from tiny import cli, digits, train
 from trainings import checkpoint
 
 import elslightning
-from elslightning.data import Split
+from elslightning.data.request import Split
 from elslightning.runs import provenance
 
 pytestmark = pytest.mark.usefixtures("no_drawing")

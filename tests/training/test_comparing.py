@@ -18,8 +18,7 @@ from PIL import Image
 from tiny import MEASUREMENT, cli, digits, network, train, trainer, undrawn
 from torch.utils.data import DataLoader
 
-from elslightning.data import ImageDataModule
-from elslightning.data.module import TensorBank
+from elslightning.data.module import ImageDataModule, TensorBank
 from elslightning.data.sources import Split
 from elslightning.machines import IdealScoreMachine, LocalScoreMachine
 from elslightning.machines.scales import ScaleTable, load_scales

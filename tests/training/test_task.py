@@ -10,7 +10,7 @@ from tiny import digits, network, trainer
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from elslightning.data import Batch, ImageDataModule
+from elslightning.data.module import Batch, ImageDataModule
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.prediction import PREDICTIONS
 from elslightning.diffusion.schedule import CosineSchedule
@@ -18,7 +18,8 @@ from elslightning.machines import BoundaryBrokenScoreMachine, IdealScoreMachine,
 from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.result import Result
 from elslightning.measurement.settings import ComparisonSettings
-from elslightning.networks import NetworkDenoiser, ResNet
+from elslightning.networks.adapter import NetworkDenoiser
+from elslightning.networks.resnet import ResNet
 from elslightning.system.errors import InputError
 from elslightning.training.comparing import ELSComparison
 from elslightning.training.task import DenoisingTask, one_cycle

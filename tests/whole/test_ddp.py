@@ -27,7 +27,8 @@ from lightning.pytorch.loggers import CSVLogger
 from tiny import MEASUREMENT, TRAIN, cli, digits, network, trainer
 
 from elslightning.cli.together import problems
-from elslightning.data import ImageDataModule, Split
+from elslightning.data.module import ImageDataModule
+from elslightning.data.request import Split
 from elslightning.machines import BoundaryBrokenScoreMachine, IdealScoreMachine
 from elslightning.measurement.measurement import Measurement
 from elslightning.measurement.settings import CalibrationSettings, ComparisonSettings

@@ -33,9 +33,9 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save
 from tiny import network, snapshot
 
-from elslightning.data import Request
 from elslightning.data.cifar import ARCHIVE, FOLDER, TRAIN, cifar10, read_batch
 from elslightning.data.idx import read_idx
+from elslightning.data.request import Request
 from elslightning.diffusion.schedule import CosineSchedule
 from elslightning.machines.scales import ScaleTable, load_scales
 from elslightning.measurement.gradients import GradientField

@@ -15,7 +15,7 @@ from tiny import TRAIN, cli
 from elslightning.cli import measuring
 from elslightning.cli import verbs as runs
 from elslightning.cli.main import HELP, OutputDirectory
-from elslightning.data import ImageDataModule
+from elslightning.data.module import ImageDataModule
 from elslightning.measurement.measurement import Measurement
 from elslightning.runs.checkpoints import open_network
 from elslightning.system.signals import EXIT_CODES, Terminated, terminable, undisguised

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from elslightning.machines.registry import BASELINE, display_name
 from elslightning.measurement.agreement import median_interval
-from elslightning.measurement.comparison import NETWORK, Comparison
+from elslightning.measurement.comparison import Comparison
+from elslightning.measurement.names import NETWORK
 from elslightning.report.figures.style import MARKERS, SCREEN, Style, new_figure, percent, plain, styled
 
 COLUMNS = 3

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from elslightning.machines.registry import display_name
-from elslightning.measurement.comparison import NETWORK
+from elslightning.measurement.names import NETWORK
 from elslightning.report.figures.style import SCREEN, Style, entries, legend, letters, new_figure, styled
 
 QUANTITIES = {"pearson_r_median": "median Pearson r", "patch_size_mean": "mean patch size [pixels]"}

@@ -13,9 +13,9 @@ from elslightning.diffusion.shapes import Progress, no_progress
 from elslightning.machines.canvas import Canvas
 from elslightning.machines.patches import PatchMachine
 from elslightning.machines.registry import display_name
+from elslightning.measurement.names import NETWORK
 from elslightning.measurement.novelty import ENDS, Reference
 from elslightning.measurement.order import Order, order_parameter
-from elslightning.measurement.settings import NETWORK
 from elslightning.report import figures
 from elslightning.report.figures.creativity import creativity_map, image_points, machine_point, order_curve
 from elslightning.report.page import tables

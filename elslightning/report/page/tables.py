@@ -9,7 +9,7 @@ import numpy as np
 
 from elslightning.machines.parameters import PATCH_SIZE
 from elslightning.machines.registry import display_name
-from elslightning.measurement.comparison import NETWORK
+from elslightning.measurement.names import NETWORK
 from elslightning.measurement.table import ABSENT, difference, median
 from elslightning.report.classes import names_of
 from elslightning.report.figures.style import percent
