@@ -94,6 +94,7 @@ def order_parameter(
         effective.append(found.effective)
         shares.append(counts.double() / main.shape[1])
         progress("order parameter", len(levels), steps)
-    known, bank = canvas.machine.labels, len(canvas.machine.images)
-    images = torch.full((len(noise),), bank) if classes is None else (known.cpu() == classes.cpu()[:, None]).sum(dim=1)
+    images, known = torch.full((len(noise),), len(canvas.machine.images)), canvas.machine.labels
+    if classes is not None and known is not None:
+        images = (known.cpu() == classes.cpu()[:, None]).sum(dim=1)
     return Order(torch.stack(levels), torch.stack(effective), torch.stack(shares), images)
