@@ -1,6 +1,6 @@
 """The public face: every public name, and the room where it lives. The package reads this list when it is imported."""
 
-from elslightning.cli.main import OutputDirectory as OutputDirectory
+from elslightning.cli.output import OutputDirectory as OutputDirectory
 from elslightning.data.module import ImageDataModule as ImageDataModule
 from elslightning.diffusion.denoiser import Denoiser as Denoiser
 from elslightning.diffusion.sampling import Trajectory as Trajectory

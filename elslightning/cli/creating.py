@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from elslightning.cli.chosen import find_device, find_scales
+from elslightning.cli.classes import bank_of, check_class
 from elslightning.cli.values import settings_of
-from elslightning.data.module import ImageDataModule
 from elslightning.data.request import Split
 from elslightning.diffusion.schedule import Schedule
 from elslightning.machines.registry import MACHINES
@@ -25,7 +25,7 @@ from elslightning.report.page.gallery import map_points, write_gallery
 from elslightning.runs.configuration import primitives
 from elslightning.runs.layout import FIGURES
 from elslightning.runs.writing import write
-from elslightning.system.errors import InputError, note
+from elslightning.system.errors import InputError
 from elslightning.system.progress import Bars
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ def check_together(cfg: DictConfig, parts: Mapping[str, Any], side: int | None) 
     first = next(iter(parts["machines"]))
     if first not in DIALLED:
         raise InputError(f"the first of machines is dialled, and must be one of {', '.join(DIALLED)}, not {first}")
+    if cfg.label is not None:
+        check_class(cfg.label, parts["data"])
     if side is None:
         return
     check_canvas(first, (side, side), (cfg.height or side, cfg.width or side))
@@ -73,15 +75,15 @@ def create(cfg: DictConfig, parts: "Parts") -> Creation:
     """Samples along the dial, and what is new about them; the data are loaded.
 
     Raises:
-        InputError: for a canvas that the machine cannot paint, and as `Measurement.calibrate`.
+        InputError: as `bank_of` and `Measurement.calibrate`, and for a canvas that the machine cannot paint.
     """
-    data = parts.data
-    images = _bank(data, cfg.max_images).to(find_device(cfg.device))
+    bank = bank_of(parts.data, cfg.label, cfg.max_images)
+    images = bank.images.to(find_device(cfg.device))
     shape = (int(images.shape[2]), int(images.shape[3]))
     canvas = (cfg.height or shape[0], cfg.width or shape[1])
     source = next(iter(parts.machines))
     check_canvas(source, shape, canvas)
-    measurements = _measurements(cfg, vars(parts), shape, data.val_images)
+    measurements = _measurements(cfg, vars(parts), shape, bank.heldout)
     for measurement in measurements:
         measurement.check(None, images, None, parts.schedule)
     scales = dict(find_scales(cfg) or {})
@@ -89,7 +91,6 @@ def create(cfg: DictConfig, parts: "Parts") -> Creation:
         for measurement in measurements:
             scales |= measurement.calibrate(None, images, None, parts.schedule, Bars()).scales
     machines = {name: parts.machines[name] for measurement in measurements for name in measurement.machines}
-    labels = None if data.train_labels is None else data.train_labels[: len(images)]
     circular = MACHINES[source].padding_mode == "circular"
     studio = Studio(
         Factories(machines, parts.calibration),
@@ -98,28 +99,18 @@ def create(cfg: DictConfig, parts: "Parts") -> Creation:
         parts.schedule,
         cfg.steps,
         canvas,
-        Reference(images, labels, circular=circular, seed=cfg.seed),
+        Reference(bank.known.images, bank.known.labels, label=bank.label, circular=circular, seed=cfg.seed),
         seed=cfg.seed,
     )
-    return studio.create(
+    created = studio.create(
         [float(value) for value in settings_of(primitives(cfg, ["creativity"])["creativity"])],
         cfg.num_samples,
-        data.val_images,
+        bank.heldout,
         [float(value) for value in cfg.windows],
         followed=min(cfg.followed, cfg.num_samples),
         progress=Bars(),
     )
-
-
-def _bank(data: ImageDataModule, most: int | None) -> Tensor:
-    """The images to create from."""
-    images = data.train_images
-    if len(images) < 2:
-        raise InputError(f"elslightning create needs at least 2 training images, not {len(images)}")
-    if most is not None and len(images) > most:
-        note(f"created from the first {most} of {len(images)} images (max_images)")
-        return images[:most]
-    return images
+    return replace(created, label=bank.label, class_name=bank.class_name)
 
 
 def write_all(created: Creation, schedule: Schedule, directory: Path) -> None:

@@ -7,37 +7,28 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig
 
 from elslightning import __version__
 from elslightning.cli import multirun
 from elslightning.cli.arguments import follows, for_hydra
 from elslightning.cli.composing import check_own, conf_dir
+from elslightning.cli.ending import DEBUG, fail, refuse, say_stopped
+from elslightning.cli.output import OutputDirectory
 from elslightning.cli.sizing import sized
 from elslightning.cli.tools import TOOLS
-from elslightning.cli.values import refuse_values
-from elslightning.runs.paths import make_full, word_of
+from elslightning.runs.paths import make_full
 from elslightning.system.checks import did_you_mean
 from elslightning.system.display import display
 from elslightning.system.errors import ElslightningError, InputError
-from elslightning.system.files import clear_leftovers
-from elslightning.system.locking import Locks, new_directory
-from elslightning.system.signals import EXIT_CODES, STOPS, Terminated, stop_behind, terminable
-
-PROBE = 2**16
-"""Bytes that must fit into a run directory, or it is not begun with."""
-
-NOW = "${now:"
-"""What names a directory by the time."""
+from elslightning.system.locking import Locks
+from elslightning.system.signals import STOPS, Terminated, terminable
 
 VERBS = {
     "train": "train a denoiser, calibrate the machines against it, compare them with it: the main job",
@@ -48,7 +39,6 @@ VERBS = {
 }
 """What is done with a configuration, each in a run directory."""
 
-DEBUG = "--debug"
 # Set beside HYDRA_FULL_ERROR where that is not the user's, for processes that this one starts.
 _NOT_ASKED_FOR = "ELSLIGHTNING_HYDRA_FULL_ERROR"
 
@@ -80,86 +70,6 @@ Exit codes: 0 done; 1 the run failed; 2 the input cannot be worked with: a line 
 """
 
 
-class OutputDirectory(Callback):
-    """Finds out before anything else whether the run directory can be written.
-
-    Hydra writes its `.hydra/` before the job has looked at its input: what an earlier run left there is kept, to
-    be put back if the job is refused, or, in a multirun, was finished before.
-    """
-
-    earlier: ClassVar[dict[Path, bytes]] = {}
-    sweep: ClassVar[Path | None] = None
-    """The directory of a multirun."""
-
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self._look_at(config, single=True)
-        self._find_free(config, "run")
-        self._take(config.hydra.run.dir)
-        self._remember(config, Path(config.hydra.run.dir).glob)
-
-    def _look_at(self, config: DictConfig, *, single: bool) -> None:
-        try:
-            refuse_values(config, single=single)
-        except InputError as error:
-            _fail(error, debugging=False)
-
-    def _remember(self, config: DictConfig, find: Callable[[str], Iterable[Path]]) -> None:
-        OutputDirectory.earlier = {path: path.read_bytes() for path in find(f"{config.hydra.output_subdir}/*.yaml")}
-
-    @classmethod
-    def restore(cls, directory: Path) -> None:
-        """Puts back what was in the directory of a job before this run."""
-        for path, content in cls.earlier.items():
-            if path.absolute().parent.parent == directory.absolute():
-                path.write_bytes(content)
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self._look_at(config, single=False)
-        self._find_free(config, "sweep")
-        self._take(config.hydra.sweep.dir)
-        OutputDirectory.sweep = Path(config.hydra.sweep.dir)
-        self._remember(config, OutputDirectory.sweep.rglob)
-
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Reports, and exits if a job is not finished."""
-        if not follows() and (code := multirun.conclude(config.hydra.sweep.dir)):
-            sys.exit(code)
-
-    def _find_free(self, config: DictConfig, kind: str) -> None:
-        """Gives a directory that is named by the time another name, if another run has begun within the same second."""
-        section = config.hydra[kind]
-        named_by: Any = OmegaConf.to_container(section, resolve=False)
-        if follows() or NOW not in str(named_by["dir"]):
-            return
-        wanted = Path(section.dir)
-        try:
-            directory = new_directory(wanted)
-        except OSError as error:
-            _refuse(f"cannot write to the run directory {wanted}: {error.strerror}")
-        if directory != wanted:
-            with read_write(config.hydra):
-                section.dir = str(directory)
-                if kind == "sweep":  # the jobs compose their configuration anew
-                    config.hydra.overrides.hydra.append(word_of("hydra.sweep.dir", directory))
-
-    def _take(self, directory: str) -> None:
-        """Makes sure that this run, which several processes may share, has the directory to itself."""
-        try:
-            Path(directory).mkdir(parents=True, exist_ok=True)
-            if not follows():
-                Locks.take(directory)
-                clear_leftovers(directory)
-            probe = Path(directory) / f".{os.getpid()}.probe"
-            try:
-                probe.write_bytes(bytes(PROBE))
-            finally:
-                probe.unlink(missing_ok=True)
-        except InputError as error:
-            _refuse(str(error))
-        except OSError as error:
-            _refuse(f"cannot write to the run directory {directory}: {error.strerror}")
-
-
 def main() -> None:
     """The console script."""
     with display():
@@ -167,9 +77,9 @@ def main() -> None:
             with terminable():
                 _main()
         except KeyboardInterrupt as stop:
-            _stopped(stop, "interrupted", signal.SIGINT)
+            say_stopped(stop, "interrupted", signal.SIGINT)
         except Terminated as stop:
-            _stopped(stop, "terminated", signal.SIGTERM)
+            say_stopped(stop, "terminated", signal.SIGTERM)
 
 
 def _main() -> None:
@@ -186,7 +96,7 @@ def _main() -> None:
     debugging = DEBUG in sys.argv or ("HYDRA_FULL_ERROR" in os.environ and _NOT_ASKED_FOR not in os.environ)
     verb = arguments[0]
     if verb not in _ABOUT:
-        _refuse(f"there is no verb {verb!r}: choose from {', '.join(_ABOUT)}{did_you_mean(verb, _ABOUT)}")
+        refuse(f"there is no verb {verb!r}: choose from {', '.join(_ABOUT)}{did_you_mean(verb, _ABOUT)}")
     try:
         if verb in TOOLS:
             TOOLS[verb](arguments[1:])
@@ -201,9 +111,9 @@ def _main() -> None:
             traceback.print_exception(error)
         from elslightning.cli.keys import explained
 
-        _refuse(explained(_one_line(error), verb, arguments[1:]))
+        refuse(explained(_one_line(error), verb, arguments[1:]))
     except Exception as error:
-        _fail(error, debugging)
+        fail(error, debugging)
 
 
 def _hydra(verb: str, words: list[str], debugging: bool) -> None:
@@ -268,7 +178,7 @@ def _run(cfg: DictConfig, debugging: bool) -> float | None:
             OutputDirectory.restore(directory)
         if isinstance(error, ElslightningError) and follows() and told(error):
             sys.exit(error.exit_code)  # the first one says it
-        _fail(error, debugging)
+        fail(error, debugging)
 
 
 def _work(cfg: DictConfig, directory: Path) -> float | None:
@@ -306,32 +216,3 @@ def _shown(directory: Path) -> str:
         return f"{directory.relative_to(Path.cwd())}{os.sep}"
     except ValueError:
         return f"{directory}{os.sep}"
-
-
-def _refuse(message: str) -> NoReturn:
-    _fail(InputError(message), debugging=False)
-
-
-def _fail(error: Exception, debugging: bool) -> NoReturn:
-    """Says what went wrong, and ends with the exit code that stands for it; or ends as what it was stopped by."""
-    if (stop := stop_behind(error)) is not None:
-        raise stop from error
-    if debugging:
-        traceback.print_exception(error)
-    if isinstance(error, ElslightningError):
-        print(f"elslightning: error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        print(f"elslightning: error: {error.strerror}: {error.filename}", file=sys.stderr)
-        sys.exit(1)
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
-    more = "" if debugging else f" ({DEBUG} shows where it came from)"
-    print(f"elslightning: error: {reason}{more}", file=sys.stderr)
-    sys.exit(1)
-
-
-def _stopped(stop: BaseException, what: str, number: signal.Signals) -> NoReturn:
-    """Says that it was stopped, and how to go on if that is known."""
-    if not follows():
-        print("; ".join([f"elslightning: {what}", *getattr(stop, "__notes__", ())]), file=sys.stderr)
-    sys.exit(EXIT_CODES[number])

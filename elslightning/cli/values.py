@@ -94,8 +94,11 @@ def value_problems(verb: str, config: Mapping[str, Any]) -> list[str]:
     for key in ("compare", "conditional", "shard_bank", "data_changed"):
         if key in config:
             lines += flag(key, config[key])
-    if config.get("label") is not None:
-        lines += whole("label", config["label"], 0)
+    label = config.get("label")
+    if verb == "create" and isinstance(label, str):
+        label = None  # the name of a class, which the data know
+    if label is not None:
+        lines += whole("label", label, 0)
     if verb == "create":
         lines += creation_problems(config)
     if verb == "train" and "trainer" in config:

@@ -10,7 +10,8 @@ import torch
 
 from elslightning.data.request import AbsentError, Request, Split
 from elslightning.system.errors import InputError
-from elslightning.system.pickles import Made, Name, made, read_pickle
+from elslightning.system.pickled import Made, Name, made
+from elslightning.system.pickles import read_pickle
 
 FOLDER = "cifar-10-batches-py"
 ARCHIVE = "cifar-10-python.tar.gz"

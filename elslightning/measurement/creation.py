@@ -69,6 +69,8 @@ class Creation:
         family: other machines, and windows made larger or smaller, for the map.
         controls: training images, held-out images, shuffled patches, noise.
         scales: by machine, the windows that denoise held-out images best.
+        label: of the class that the images are of, if they are of one alone.
+        class_name: what it is called, if it has a name.
     """
 
     source: str
@@ -78,6 +80,8 @@ class Creation:
     controls: Sequence[Made]
     family: Sequence[Made] = ()
     scales: Mapping[str, ParameterTable] = field(default_factory=dict)
+    label: int | None = None
+    class_name: str = ""
 
     @property
     def objective(self) -> float | None:
@@ -100,8 +104,15 @@ class Creation:
             "samples": len(self.dial[0].samples),
             "source": self.source,
             "steps": self.steps,
+            "label": self.label,
+            "class": self.class_name or None,
             "creativity": measured,
         }
+
+    @property
+    def of(self) -> str:
+        """What they are in the manner of, in words: "images", or those of a class."""
+        return "images" if self.label is None else f"images of class {named(self.label, self.class_name)}"
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """A row per sample, for a CSV."""
@@ -238,6 +249,15 @@ class Studio:
         ]
         scales = {name: self.scales[name] for name in self.factories.factories if name in self.scales}
         return Creation(self.source, self.steps, self.images.cpu(), dial, controls, family, scales)
+
+
+def named(label: int, name: str) -> str:
+    """The number of a class, and its name, if it has one that says more.
+
+    >>> named(3, "cat"), named(3, "3"), named(3, "")
+    ('3 (cat)', '3', '3')
+    """
+    return f"{label}" if name in ("", str(label)) else f"{label} ({name})"
 
 
 def check_canvas(source: str, shape: Sequence[int], canvas: Sequence[int]) -> None:

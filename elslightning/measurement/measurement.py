@@ -111,7 +111,7 @@ class Measurement:
         tried = self.scales is None and self.calibrated
         if tried:
             schedule.grid(self.calibration.steps)
-        cap = self._cap(network) if tried else None
+        cap = self.calibration.cap(network) if tried else None
         problems: list[str] = []
         for name in self.calibrated:
             try:
@@ -142,8 +142,7 @@ class Measurement:
         "heldout" it may be None; the machines are then conditional exactly when there are labels. See `run` for the
         other arguments.
         """
-        settings, device = self.calibration, device_of(network, images)
-        schedule = self.comparison.schedule(schedule)
+        settings, device, schedule = self.calibration, device_of(network, images), self.comparison.schedule(schedule)
         if not self.calibrated:
             return Result({}, {})
         find: Callable[..., Calibration]
@@ -168,7 +167,7 @@ class Measurement:
                 noise=noise,
                 labels=classes,
                 statistic=settings.statistic,
-                cap=self._cap(network),
+                cap=self.calibration.cap(network),
                 what=f"calibrating {name}",
                 progress=progress,
                 processes=processes,
@@ -281,23 +280,13 @@ class Measurement:
 
     def _remembered(self, network: Denoiser, device: torch.device) -> Denoiser:
         """The network, remembering where it would not repeat itself: machines are asked about what it makes."""
-        if self.keep is None or not network.learned or repeats(device):
-            return network
-        return RememberedNetwork(network, self.keep)
+        wanted = network.learned and not repeats(device)
+        return RememberedNetwork(network, self.keep) if wanted and self.keep is not None else network
 
     def _scales_of(self, name: str, scales: Mapping[str, ParameterTable]) -> ParameterTable:
-        if name not in scales:
-            raise InputError(f"there are no scales for the machine {name}; there are for {', '.join(scales) or 'none'}")
-        return scales[name]
-
-    def _cap(self, network: Denoiser | None) -> int | None:
-        """The greatest patch size to try; None where there is no limit."""
-        cap = self.calibration.max_patch_size
-        if not isinstance(cap, str):
-            return cap
-        if not hasattr(network, "receptive_field"):
-            raise InputError("calibration.max_patch_size=network needs a network that states its receptive field")
-        return network.receptive_field  # type: ignore[union-attr, return-value]
+        if name in scales:
+            return scales[name]
+        raise InputError(f"there are no scales for the machine {name}; there are for {', '.join(scales) or 'none'}")
 
     def _heldout(
         self, images: Tensor, labels: Tensor | None, device: torch.device

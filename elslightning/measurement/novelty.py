@@ -134,6 +134,8 @@ class Reference:
     Args:
         images: (N, channel, height, width), at least 2; floating point in [-1, 1], or bytes.
         labels: (N,) int64 or None; given, a classifier is trained.
+        label: of the class whose images alone samples are held against; all others are for the classifier, and
+            fidelity is how sure it is of this class. None takes all images.
         patch_size: of the patches that are measured, and that mosaics are made of; odd, at most the shorter side. None
             takes about half of it, and 9 at most.
         neighbours: k of the manifolds; fewer where there are not so many images.
@@ -143,7 +145,8 @@ class Reference:
         seed: chooses the patches.
 
     Raises:
-        InputError: for fewer than 2 images, and a patch size that is even or larger than the images.
+        InputError: for fewer than 2 images, of the class if there is one, and a patch size that is even or larger than
+            the images.
     """
 
     def __init__(
@@ -151,12 +154,16 @@ class Reference:
         images: Bank,
         labels: Labels | None = None,
         *,
+        label: int | None = None,
         patch_size: int | None = None,
         neighbours: int = 5,
         most: int = 1000,
         circular: bool = False,
         seed: int = 0,
     ) -> None:
+        images, known = images.cpu(), images.cpu()
+        if label is not None:
+            images = images[torch.zeros(len(images), dtype=torch.bool) if labels is None else labels.cpu() == label]
         if len(images) < 2:
             raise InputError(f"novelty is measured against at least 2 training images, not {len(images)}")
         side = min(images.shape[2:])
@@ -164,7 +171,7 @@ class Reference:
         check_patch_size(self.patch_size)
         if self.patch_size > side:
             raise InputError(f"patches of {self.patch_size} pixels do not fit into images of {side}")
-        self.images, self.seed = images.cpu(), seed
+        self.images, self.label, self.seed = images, label, seed
         self.neighbours = min(neighbours, len(images) - 1)
         self._shown = to_floats(self.images[self._spread(min(most, len(images)))]).float()
         self._machine = (EquivariantLocalScoreMachine if circular else BoundaryBrokenScoreMachine)(
@@ -176,9 +183,9 @@ class Reference:
         self._of_images = Manifold.of(self._shown.flatten(1), self.neighbours)
         self._classifier: Classifier | None = None
         if labels is not None:
-            count = max(2, len(images) // int(labels.max() + 1))
+            count = max(2, len(known) // int(labels.max() + 1))
             nothing = torch.cat([self.shuffled(count // 2, seed + 1), self.noise(count - count // 2, seed + 1)])
-            self._classifier = Classifier(self.images, labels, nothing, seed=seed)
+            self._classifier = Classifier(known, labels, nothing, seed=seed)
 
     def shuffled(self, count: int, seed: int = 0) -> Images:
         """Control: mosaics of square pieces from anywhere in the training images, (count, channel, height, width)."""
@@ -211,13 +218,15 @@ class Reference:
 
         Args:
             samples: (batch, channel, height, width) in [-1, 1], of any size that is no smaller than the patches.
-            labels: (batch,) int64, what they are samples of, if that is known.
+            labels: (batch,) int64, what they are samples of, if that is known; by default the reference's `label`.
             progress: told the number of samples attributed.
 
         Raises:
             InputError: for samples of other channels, or smaller than the patches.
         """
         samples = samples.float().cpu()
+        if labels is None and self.label is not None:
+            labels = torch.full((len(samples),), self.label)
         if samples.shape[1] != self.images.shape[1] or min(samples.shape[2:]) < self.patch_size:
             raise InputError(
                 f"samples of {tuple(samples.shape[1:])} cannot be held against training images of "

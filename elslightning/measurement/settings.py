@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.schedule import Schedule
 from elslightning.diffusion.schedules import SCHEDULES
 from elslightning.machines.parameters import check_parameter
@@ -79,6 +80,18 @@ class CalibrationSettings:
         raise_for(*problems)
         if is_whole(self.max_patch_size):
             capped(self.patch_sizes, self.max_patch_size)  # type: ignore[arg-type]
+
+    def cap(self, network: Denoiser | None) -> int | None:
+        """The greatest patch size to try against a network; None where there is no limit.
+
+        Raises:
+            InputError: where it is the network's receptive field, and the network states none.
+        """
+        if not isinstance(self.max_patch_size, str):
+            return self.max_patch_size
+        if not hasattr(network, "receptive_field"):
+            raise InputError("calibration.max_patch_size=network needs a network that states its receptive field")
+        return network.receptive_field  # type: ignore[union-attr, return-value]
 
     @property
     def further(self) -> dict[str, list[float]]:

@@ -14,7 +14,8 @@ from elslightning.networks.adapter import EpsDenoiser
 from elslightning.networks.resnet import ResNet
 from elslightning.networks.unet import UNet
 from elslightning.system.errors import InputError
-from elslightning.system.pickles import Call, Name, Record, read_pickle
+from elslightning.system.pickled import Call, Name, Record
+from elslightning.system.pickles import read_pickle
 from elslightning.system.torchfiles import TorchFile, check_extent
 
 _DDIM = "models.DDIM"

@@ -3,55 +3,19 @@
 import pickletools
 import struct
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from elslightning.system.bounds import refuse_endless
 from elslightning.system.errors import InputError
+from elslightning.system.pickled import Call, Made, Name, Record, parts_of
 
 # A batch of CIFAR-10 has some thirty thousand instructions: several for each image.
 _MOST_INSTRUCTIONS = 200_000
 # What a value may be when written out, beyond twice the pickle: what is shared is written each time.
 _MOST_LENGTH = 1_000_000
-_MOST_LEVELS = 100
 # Numbers beyond those that are their own hash may be chosen to have the same one.
 _HASHED = 2**61 - 1
 _MOST_LONG_KEYS = 1000
-
-Call = Callable[..., Any]
-"""A function of ours in the place of one that a pickle calls: its arguments are the file's, of any type."""
-
-
-@dataclass(frozen=True)
-class Name:
-    """Something that a pickle names, `module.name`; it is not looked up."""
-
-    text: str
-
-
-@dataclass(eq=False)
-class Record:
-    """An object of a class that is not looked up: the name of the class, and the attributes it was given."""
-
-    kind: str
-    state: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(eq=False)
-class Made:
-    """What a call would have made: the name of what is called, its arguments, and the state it was given; no more."""
-
-    name: str
-    arguments: tuple[Any, ...]
-    state: Any = None
-
-
-def made(names: Collection[str]) -> dict[str, Call]:
-    """For `calls` of `read_pickle`: what these names make becomes `Made`."""
-
-    def call(name: str) -> Call:
-        return lambda *arguments: Made(name, arguments)
-
-    return {name: call(name) for name in names}
 
 
 def read_pickle(
@@ -88,7 +52,7 @@ def read_pickle(
     machine = _Machine(data, place, names, calls or {}, persistent)
     try:
         value = machine.run()
-        _bounded(value, place, 2 * len(data) + _MOST_LENGTH)
+        refuse_endless(value, place, 2 * len(data) + _MOST_LENGTH, parts_of)
         return value
     except InputError:  # a ValueError too
         raise
@@ -242,49 +206,6 @@ class _Machine:
 
     def memoize(self, index: int) -> None:
         self.memo[index] = self.stack[-1]
-
-
-def _parts(value: Any) -> list[Any]:
-    """What is directly within a value."""
-    match value:
-        case list() | tuple():
-            return list(value)
-        case dict():
-            return [*value, *value.values()]
-        case Record():
-            return [value.state]
-        case Made():
-            return [*value.arguments, value.state]
-    return []
-
-
-def _bounded(root: Any, place: str, most: int) -> None:
-    """Raises InputError if a value, written out with all that it shares, is too long, too deep, or within itself."""
-    # By identity: the length and the levels of what has been gone through.
-    known: dict[int, tuple[int, int]] = {}
-    begun: set[int] = set()
-    waiting = [root]
-    while waiting:
-        value = waiting[-1]
-        if id(value) in known:
-            waiting.pop()
-            continue
-        parts = _parts(value)
-        if id(value) not in begun and parts:
-            begun.add(id(value))
-            if any(id(part) in begun and id(part) not in known for part in parts):
-                raise InputError(f"{place} holds a value that is within itself")
-            waiting += parts
-            continue
-        waiting.pop()
-        below = [known[id(part)] for part in parts]
-        length = 1 + sum(length for length, _ in below) + (len(value) if isinstance(value, str | bytes) else 0)
-        levels = 1 + max((levels for _, levels in below), default=0)
-        if levels > _MOST_LEVELS:
-            raise InputError(f"{place} is nested more than {_MOST_LEVELS} levels deep")
-        if length > most:
-            raise InputError(f"{place} holds much more than its length: what it shares is too much when written out")
-        known[id(value)] = length, levels
 
 
 _OPCODES = {opcode.code.encode("latin-1"): opcode.name for opcode in pickletools.opcodes}

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from elslightning.system.errors import InputError
-from elslightning.system.pickles import Call, Name, read_pickle
+from elslightning.system.pickled import Call, Name
+from elslightning.system.pickles import read_pickle
 
 _ARCHIVE = b"PK\x03\x04"
 # How torch.save began a file before it wrote zip archives.

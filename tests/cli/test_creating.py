@@ -9,6 +9,7 @@ from PIL import Image
 from refusals import assert_refused, rounds
 from tiny import cli, undrawn, unrendered
 
+from elslightning.data.module import ImageDataModule
 from elslightning.machines.scales import load_scales
 from elslightning.measurement import fidelity
 from elslightning.system.files import read_csv
@@ -141,6 +142,60 @@ def test_a_folder_of_colour_and_a_canvas_of_another_shape(tmp_path):
         assert arrays["samples"].shape == (3, 3, 8, 12)
 
 
+@pytest.fixture
+def black_and_white(tmp_path):
+    """Two classes of a folder: dark pictures and bright ones."""
+    generator = np.random.default_rng(0)
+    for name, low in (("black", 0), ("white", 200)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = generator.integers(low, low + 56, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{number:02d}.png")
+    return ["data=folder", f"data.root={tmp_path / 'data'}", "data.channels=1", "data.image_size=null"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_class_is_made_of_its_own_images_alone(black_and_white, tmp_path):
+    words = [*black_and_white, "creativity=[0,1]"]
+    made = {}
+    for label, scales in (("white", 3), ("1", 3), ("0", "null")):
+        done = cli(
+            "create", *TINY[2:], *words, f"label={label}", f"scales={scales}", f"hydra.run.dir={tmp_path / label}"
+        )
+        assert done.code == 0, done.err
+        with np.load(tmp_path / label / "samples.npz") as arrays:
+            made[label] = arrays["samples"]
+    assert "created from the 18 images of class 0 (black)" in done.err
+    assert np.array_equal(made["white"], made["1"])
+    data = ImageDataModule("folder", root=tmp_path / "data", channels=1)
+    data.setup()
+    images, labels = data.train_images.numpy(), data.train_labels.numpy()
+    for name, label in (("white", 1), ("0", 0)):
+        own = images[labels == label]
+        distances = np.square(made[name][:, None] - images[None]).sum(axis=(2, 3, 4))
+        assert (labels[distances.argmin(axis=1)] == label).all()
+        assert own.min() - 1e-5 <= made[name].min()
+        assert made[name].max() <= own.max() + 1e-5
+        # The number of the nearest image is counted among those of the class.
+        rows = [row for row in read_csv(tmp_path / name / "novelty.csv") if row["setting"] == "0.0"]
+        for row, sample in zip(rows, made[name], strict=False):
+            assert int(row["nearest_image"]) == np.square(own - sample).sum(axis=(1, 2, 3)).argmin()
+    rows = [row for row in read_csv(tmp_path / "white" / "novelty.csv") if row["name"] == "held-out images"]
+    assert len(rows) == 2  # of the four that are held out
+
+
+@pytest.mark.usefixtures("quick")
+def test_summary_and_gallery_say_the_class(black_and_white, tmp_path):
+    words = [*TINY[2:], *black_and_white, "scales=3", "steps=1", "followed=0", "max_images=5"]
+    for label, name, said in ((1, "white", "5 images of class 1 (white)"), (None, None, "5 images;")):
+        run = tmp_path / f"run_{label}"
+        done = cli("create", *words, f"label={'null' if label is None else label}", f"hydra.run.dir={run}")
+        assert done.code == 0, done.err
+        summary = json.loads((run / "summary.json").read_text("utf-8"))
+        assert (summary["label"], summary["class"]) == (label, name)
+        assert f"made without training from {said}" in (run / "gallery.html").read_text("utf-8")
+
+
 REFUSED = {
     "beyond the dial": (["creativity=1.5"], "creativity must lie between 0 (recall) and 1 (texture), not 1.5"),
     "below the dial": (["creativity=[0,-0.5]"], "creativity must lie between 0 (recall) and 1 (texture), not -0.5"),
@@ -153,6 +208,20 @@ REFUSED = {
     "factors": (["windows=[0]"], "windows must be positive factors, such as [0.5,1,2], not [0]"),
     "one to create from": (["max_images=1"], "max_images must be a whole number, at least 2, not 1"),
     "even scales": (["scales=4"], "a patch size must be odd and positive, not 4"),
+    "half a class": (["label=1.5"], "label must be a whole number, at least 0, not 1.5"),
+    "no such number": (
+        ["label=10"],
+        "label=10 is not a class of the data: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
+    ),
+    "no such name": (
+        ["label=seven"],
+        "label=seven is not a class of the data: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
+    ),
+    "no labels": (["data=black_white", "label=0"], "label=0, but the data has no labels"),
+    "one of a class": (
+        ["data.train_size=10", "label=3"],
+        "label=3: elslightning create needs 2 images to train and 1 held out, not 1 to train and 2 held out",
+    ),
     "followed": (["followed=-1"], "followed must be a whole number, at least 0, not -1"),
 }
 
@@ -172,6 +241,32 @@ FOLDERS = {
     "one image": ([(8, 8)], "has too few images: validation needs one of two"),
     "different sizes": ([(8, 8), (9, 9), (8, 8)], "give data.image_size"),
 }
+
+
+CLASSES = {
+    "a name like another": (
+        "label=whyte",
+        "label=whyte is not a class of the data: 0 (black), 1 (white); did you mean white?",
+    ),
+    "a number too great": ("label=2", "label=2 is not a class of the data: 0 (black), 1 (white)"),
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(("word", "message"), CLASSES.values(), ids=CLASSES)
+def test_a_class_that_there_is_not_is_refused_before_an_image_is_read(
+    word, message, black_and_white, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("elslightning.data.folder.decode", lambda *_: pytest.fail("an image is read"))
+    done = cli("create", *black_and_white, word, f"hydra.run.dir={tmp_path / 'run'}")
+    assert (done.code, done.err) == (2, f"elslightning: error: {message}\n")
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_class_of_a_folder_without_classes_is_refused(tmp_path):
+    words = pictures(tmp_path / "folder", *[(8, 8)] * 4)
+    done = cli("create", *words, "label=cat", f"hydra.run.dir={tmp_path / 'run'}")
+    assert (done.code, done.err) == (2, "elslightning: error: label=cat, but the data has no labels\n")
 
 
 @pytest.mark.usefixtures("unchecked")

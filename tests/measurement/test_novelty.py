@@ -92,6 +92,24 @@ def test_all_training_images_together_cover_themselves(digits):
         assert found[name]["mean"] == pytest.approx(1, abs=1e-6), name
 
 
+def test_one_class_is_measured_against_its_images_alone_and_told_from_the_others(digits, reference):
+    images, labels = digits.train_images, digits.train_labels
+    samples = digits.val_images[:24]
+    found = Reference(images, labels, label=7, most=250)
+    alone = Reference(images[labels == 7], most=250)
+    measured, expected = found.measure(samples), alone.measure(samples)
+    assert measured.values.keys() == expected.values.keys() | {"fidelity"}
+    for name, values in expected.values.items():
+        assert torch.equal(measured.values[name], values), name
+    assert torch.equal(measured.nearest, expected.nearest)
+    of_class = digits.val_labels[:24] == 7
+    sure = measured.values["fidelity"]
+    assert found.measure(images[labels == 7][:4]).values["fidelity"].mean() > 0.9
+    assert sure[~of_class].mean() < 0.1
+    given = reference.measure(samples, torch.full((24,), 7)).values["fidelity"]
+    assert (sure - given).abs().mean() < 0.1  # other mosaics that show nothing, else the same
+
+
 def test_held_out_images_are_new_and_yet_alike(controls):
     found = controls["held-out images"]
     assert found["memorised"] == 0
@@ -153,6 +171,10 @@ def test_labels_are_what_a_sample_is_held_to(reference, digits):
 
 REFUSED = {
     "one image": (lambda: Reference(random_images(1, 1, 4, 4)), "at least 2 training images, not 1"),
+    "one of a class": (
+        lambda: Reference(random_images(3, 1, 4, 4), torch.tensor([0, 1, 0]), label=1),
+        "at least 2 training images, not 1",
+    ),
     "even patches": (lambda: Reference(random_images(3, 1, 4, 4), patch_size=2), "odd and positive, not 2"),
     "large patches": (lambda: Reference(random_images(3, 1, 4, 4), patch_size=5), "do not fit into images of 4"),
     "other channels": (

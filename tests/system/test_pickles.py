@@ -11,7 +11,8 @@ import struct
 import pytest
 
 from elslightning.system.errors import InputError
-from elslightning.system.pickles import Name, Record, read_pickle
+from elslightning.system.pickled import Name, Record
+from elslightning.system.pickles import read_pickle
 
 pytestmark = pytest.mark.reliability
 

@@ -14,7 +14,8 @@ from tiny import TRAIN, cli
 
 from elslightning.cli import measuring
 from elslightning.cli import verbs as runs
-from elslightning.cli.main import HELP, OutputDirectory
+from elslightning.cli.main import HELP
+from elslightning.cli.output import OutputDirectory
 from elslightning.data.module import ImageDataModule
 from elslightning.measurement.measurement import Measurement
 from elslightning.runs.checkpoints import open_network

@@ -76,10 +76,10 @@ def map_points(created: Creation) -> list[dict[str, Any]]:
 
 def _lead(created: Creation) -> str:
     settings = ", ".join(f"{made.setting:g}" for made in created.dial)
-    count, first = len(created.images), created.dial[0]
+    bank, first = f"{len(created.images)} {created.of}", created.dial[0]
     height, width = first.samples.shape[2:]
     return (
-        f"{len(first.samples)} samples of {width}×{height} pixels, made without training from {count} images; the dial "
+        f"{len(first.samples)} samples of {width}×{height} pixels, made without training from {bank}; the dial "
         f"at {settings}, from recall (0) over the windows that denoise held-out images best (0.5) to texture (1)."
     )
 
@@ -87,7 +87,8 @@ def _lead(created: Creation) -> str:
 def _measures(created: Creation) -> Section:
     table = Table(
         "Means with 95 % bootstrap intervals. Held-out images are the mark: as new, and as much like the others, as "
-        "images of this kind are.",
+        "images of this kind are."
+        + (" Fidelity is how sure a classifier of all classes is of this one." if created.label is not None else ""),
         ["", *MEASURES.values()],
     )
     for made in created.all:
