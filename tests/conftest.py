@@ -1,10 +1,8 @@
 """What every test runs under: checked signatures, a thread per core, no network; and what several rooms share."""
 
-import functools
 import gc
 import importlib.util
 import os
-import pickle
 import signal
 import socket
 from collections.abc import Iterator
@@ -91,37 +89,12 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _read_once() -> Iterator[None]:
-    """Hydra reads a file of the configuration once, and not for every command, and composes the same words once;
-    Lightning looks once for what other packages bring."""
-    from compositions import listed, merged, remembered
-    from hydra._internal import config_loader_impl
-    from hydra._internal.sources_registry import SourcesRegistry
-    from hydra.core.plugins import Plugins
-    from lightning.fabric.utilities import registry
-
-    Plugins.instance()  # which imports them anew: those that were imported before are others
-    source: Any = SourcesRegistry.instance().resolve("file")
-    loader = config_loader_impl.ConfigLoaderImpl
-    load, found = source.load_config, {}
-
-    def loaded(self: Any, config_path: str) -> Any:
-        path = Path(self.path, config_path).with_suffix(".yaml")
-        if not path.is_file():
-            return load(self, config_path)
-        stat = path.stat()
-        key = (path, stat.st_mtime_ns, stat.st_size, self.provider)
-        if key not in found:
-            found[key] = pickle.dumps(load(self, config_path))
-        return pickle.loads(found[key])
+def _once() -> Iterator[None]:
+    """What every command does again is done once."""
+    from once import once  # the process that only hands out tests to others need not load the package
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source, "load_config", loaded)
-        patch.setattr(registry, "entry_points", functools.cache(registry.entry_points))  # of every installed package
-        patch.setattr(loader, "load_configuration", remembered(loader.load_configuration))
-        name = "_compose_config_from_defaults_list"
-        patch.setattr(loader, name, merged(getattr(loader, name)))
-        patch.setattr(config_loader_impl, "create_defaults_list", listed(config_loader_impl.create_defaults_list))
+        once(patch)
         yield
 
 

@@ -1,9 +1,10 @@
 """What is wrong with single values of a configuration: told before anything that takes seconds to be imported."""
 
+import functools
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from omegaconf import DictConfig, Node, OmegaConf
+from omegaconf import DictConfig, Node
 
 from elslightning.cli.composing import conf_dir
 from elslightning.data.numbers import number_problems
@@ -12,6 +13,7 @@ from elslightning.runs.configuration import setting
 from elslightning.runs.finding import find_checkpoint
 from elslightning.system.checks import flag, is_whole, one_of, raise_for, whole
 from elslightning.system.errors import InputError
+from elslightning.system.files import read_config
 
 SECTIONS = ("data", "denoiser", "calibration", "comparison")
 """Sections whose files say of what kind their values are."""
@@ -35,8 +37,12 @@ def refuse_values(config: DictConfig, *, single: bool) -> None:
         path = conf_dir() / section / f"{choices.get(section)}.yaml"
         if isinstance(plain.get(section), dict) and path.is_file():
             known = [line.split()[0] for line in lines]
-            lines += kind_problems(section, plain[section], OmegaConf.load(path), known)
+            lines += kind_problems(section, plain[section], _usual(path), known)
     raise_for(*lines, *network_problems(plain, single=single))
+
+
+# One of this package, and the same for every job.
+_usual = functools.cache(read_config)
 
 
 def _resolved(config: DictConfig) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def setting(config: DictConfig, key: str) -> Any:
     """What a configuration says for a key, as plain values; None if it says nothing or it cannot be resolved."""
     try:
         value = OmegaConf.select(config, key)
-        return OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig | ListConfig) else value
+        return _plain(value)
     except OmegaConfBaseException:
         return None
 
@@ -73,25 +73,27 @@ def primitives(config: Any, sections: Iterable[str] | None = None) -> dict[str, 
         InputError: for what cannot be resolved.
     """
     try:
-        if sections is not None:
-            config = {name: config[name] for name in sections if name in config}
         # What is a configuration already need not be copied, which takes longer than all else here.
         whole = config if isinstance(config, DictConfig) else OmegaConf.create(config)
-        content = OmegaConf.to_container(whole, resolve=True)
+        if sections is not None:
+            return {name: _plain(whole[name]) for name in sections if name in whole}
+        return {str(name): section for name, section in _plain(whole).items()}
     except OmegaConfBaseException as error:
         raise InputError(" ".join(str(error).split())) from error
-    assert isinstance(content, dict)
-    return {str(name): section for name, section in content.items()}
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig | ListConfig) else value
 
 
 def inheritance(cfg: DictConfig) -> dict[str, Any]:
     """What later runs start from; folders and files by their full paths, for they may run elsewhere."""
-    config = OmegaConf.create(primitives(cfg, INHERITED))
+    config = primitives(cfg, INHERITED)
     make_full(config)
-    config.data.pop("download", None)  # whoever gets the checkpoint is asked anew
+    config["data"].pop("download", None)  # whoever gets the checkpoint is asked anew
     # For the record: whoever opens it is asked again.
     trust = {"trust": list(cfg.trust)} if cfg.get("trust") else {}
-    return primitives(config) | trust
+    return config | trust
 
 
 def inherit(cfg: DictConfig, inherited: Mapping[str, Any], overrides: Iterable[str]) -> None:

@@ -118,14 +118,27 @@ def path_in(word: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def make_full(config: DictConfig, base: str | Path | None = None) -> None:
-    """Gives every path of what is read in a configuration in full; see `full`."""
+def make_full(config: DictConfig | dict[str, Any], base: str | Path | None = None) -> None:
+    """Gives every path of what is read in a configuration, or in plain values, in full; see `full`."""
     places = {pattern for pattern in READ if "*" not in pattern}
     places |= {f"machines.{name}.path" for name in config.get("machines") or {}}
     for key in places:
+        if isinstance(config, dict):
+            _make_one_full(config, key, base)
+            continue
         try:
             value = OmegaConf.select(config, key, default=None)
         except OmegaConfBaseException:  # whoever needs it says what is wrong
             continue
         if isinstance(value, str) and value not in _NOTHING:
             OmegaConf.update(config, key, full(value, base))
+
+
+def _make_one_full(config: dict[str, Any], key: str, base: str | Path | None) -> None:
+    *parents, name = key.split(".")
+    section: Any = config
+    for parent in parents:
+        section = section.get(parent) if isinstance(section, dict) else None
+    value = section.get(name) if isinstance(section, dict) else None
+    if isinstance(value, str) and value not in _NOTHING:
+        section[name] = full(value, base)

@@ -191,6 +191,8 @@ def build(config: Any, **arguments: Any) -> Any:
         InputError: in one line, whatever went wrong.
     """
     try:
+        if isinstance(config, dict) and not arguments:  # which spares Hydra from copying it for what is added
+            return instantiate(config | {"_convert_": "all"})
         return instantiate(config, _convert_="all", **arguments)
     except InputError:
         raise

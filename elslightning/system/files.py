@@ -2,7 +2,7 @@
 
 import contextlib
 import csv
-import io
+import functools
 import json
 import os
 import re
@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
+from omegaconf._utils import get_yaml_loader
+from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
 from elslightning.system.errors import InputError
 from elslightning.system.locking import Locks
 
 _DEPTH = 100
+_SCALARS = 10_000  # some three hundred in a run of ours, and trained betas are thousands at most
 # Several times as fast, where PyYAML was built with it.
+_Parser: Any = getattr(yaml, "CParser", None)
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\.\w+)?")
 
@@ -123,19 +126,41 @@ def read_config(path: str | Path) -> DictConfig | ListConfig:
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-        depth = 0
+        depth = scalars = 0
         for event in yaml.parse(text, _Loader):
+            scalars += isinstance(event, ScalarEvent)
+            if scalars > _SCALARS:  # building nodes for each of these takes seconds, again and again
+                raise ValueError(f"it holds more than {_SCALARS} keys and values")
             depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
             # Ten lists of ten references each to the one before would become ten thousand million values.
             if isinstance(event, AliasEvent):
                 raise ValueError("it refers to parts of itself")
             if depth > _DEPTH:  # which takes the parser ever longer
                 raise ValueError("it is nested too deeply")
-        return OmegaConf.load(io.StringIO(text))
+        content = yaml.load(text, _config_loader())
+        if content is not None and not isinstance(content, list | dict | str):
+            raise ValueError(f"it is no configuration, but of type {type(content).__name__}")
+        return OmegaConf.create({} if content is None else content)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:  # damaged text makes the parser raise nearly anything
         raise InputError(f"cannot read {path}: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+@functools.cache
+def _config_loader() -> Any:
+    """OmegaConf's own, which says what is a number and refuses a key that is there twice, with the parser in C."""
+    loader = get_yaml_loader()
+    if _Parser is None:
+        return loader
+
+    class Loader(_Parser, loader):  # type: ignore[misc, valid-type]
+        def __init__(self, stream: Any) -> None:
+            _Parser.__init__(self, stream)
+            yaml.constructor.SafeConstructor.__init__(self)
+            yaml.resolver.Resolver.__init__(self)
+
+    return Loader
 
 
 def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:

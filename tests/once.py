@@ -1,0 +1,49 @@
+"""What every command does again, and what comes out the same each time: done once in a process."""
+
+import copy
+import functools
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+from compositions import listed, merged, remembered
+from hydra._internal import config_loader_impl
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.plugins import Plugins
+from lightning.fabric.utilities import registry
+
+from elslightning.data import sources
+from elslightning.runs import provenance
+
+
+def once(patch: pytest.MonkeyPatch) -> None:
+    """Has Hydra read a file of the configuration once, and compose the same words once; Lightning looks once for what
+    other packages bring, scikit-learn unpacks its digits once, and git is asked once about a working directory."""
+    Plugins.instance()  # which imports them anew: those that were imported before are others
+    source: Any = SourcesRegistry.instance().resolve("file")
+    loader = config_loader_impl.ConfigLoaderImpl
+    load, found = source.load_config, {}
+
+    def loaded(self: Any, config_path: str) -> Any:
+        path = Path(self.path, config_path).with_suffix(".yaml")
+        if not path.is_file():
+            return load(self, config_path)
+        stat = path.stat()
+        key = (path, stat.st_mtime_ns, stat.st_size, self.provider)
+        if key not in found:
+            found[key] = pickle.dumps(load(self, config_path))
+        return pickle.loads(found[key])
+
+    patch.setattr(source, "load_config", loaded)
+    patch.setattr(registry, "entry_points", functools.cache(registry.entry_points))  # of every installed package
+    patch.setattr(loader, "load_configuration", remembered(loader.load_configuration))
+    name = "_compose_config_from_defaults_list"
+    patch.setattr(loader, name, merged(getattr(loader, name)))
+    patch.setattr(config_loader_impl, "create_defaults_list", listed(config_loader_impl.create_defaults_list))
+    digits = functools.cache(sources.load_digits)
+    patch.setattr(sources, "load_digits", lambda: copy.deepcopy(digits()))
+    ask = provenance.git
+    asked = functools.cache(lambda directory: ask())
+    patch.setattr(provenance, "git", functools.wraps(ask)(lambda: copy.deepcopy(asked(os.getcwd()))))
