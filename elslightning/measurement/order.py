@@ -1,12 +1,11 @@
 """The order parameter: how many candidates a pixel still averages over, of all that it has, on the way to the image."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from elslightning.diffusion.sampling import reverse_process
@@ -20,7 +19,8 @@ from elslightning.measurement.canvases import attribute_canvas
 class Order:
     """Effective candidates along a reverse process, from t = 1 down.
 
-    Of the N images of the bank a pixel's posterior weighs N·L candidates, at the L locations it may copy from. While
+    Of N images, those of the bank or, for a conditional machine, of the sample's class, a pixel's posterior weighs N·L
+    candidates, at the L locations it may copy from. While
     exp(entropy) is above N, even a machine that recalls could not be surer of the image than this pixel is of its
     patch; where it has come down to 1 with one image alone left, the pixel memorises that image; where it comes to 1
     with different images in different places, the sample is new.
@@ -31,17 +31,17 @@ class Order:
         order: (steps, batch, height, width) 1 - entropy / ln(N), from 1 for a pixel that is decided, through 0 for one
             that has as many effective candidates as there are images, to below.
         main_share: (steps, batch) the share of pixels whose likeliest candidate is in the image that most have it in.
-        images: N.
+        images: (batch,) N.
     """
 
     alpha_bar: Float64[Tensor, " steps"]
     effective: Tensor
     main_share: Float64[Tensor, "steps batch"]
-    images: int
+    images: Int64[Tensor, " batch"]
 
     @property
     def order(self) -> Tensor:
-        return 1 - self.effective.log() / math.log(max(2, self.images))
+        return 1 - self.effective.log() / self.images.clamp(min=2).log().to(self.effective)[:, None, None]
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """A row per step and sample, for a CSV; `step` counts down from the number of steps to 1."""
@@ -94,4 +94,7 @@ def order_parameter(
         effective.append(found.effective)
         shares.append(counts.double() / main.shape[1])
         progress("order parameter", len(levels), steps)
-    return Order(torch.stack(levels), torch.stack(effective), torch.stack(shares), len(canvas.machine.images))
+    images, known = torch.full((len(noise),), len(canvas.machine.images)), canvas.machine.labels
+    if classes is not None and known is not None:
+        images = (known.cpu() == classes.cpu()[:, None]).sum(dim=1)
+    return Order(torch.stack(levels), torch.stack(effective), torch.stack(shares), images)

@@ -15,12 +15,13 @@ import numpy as np
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf._utils import get_yaml_loader
-from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
+from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
 from elslightning.system.errors import InputError
 from elslightning.system.locking import Locks
 
 _DEPTH = 100
+_SCALARS = 10_000  # some three hundred in a run of ours, and trained betas are thousands at most
 # Several times as fast, where PyYAML was built with it.
 _Parser: Any = getattr(yaml, "CParser", None)
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -138,8 +139,11 @@ def read_yaml(path: str | Path) -> Any:
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-        depth = 0
+        depth = scalars = 0
         for event in yaml.parse(text, _Loader):
+            scalars += isinstance(event, ScalarEvent)
+            if scalars > _SCALARS:  # building nodes for each of these takes seconds, again and again
+                raise ValueError(f"it holds more than {_SCALARS} keys and values")
             depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
             # Ten lists of ten references each to the one before would become ten thousand million values.
             if isinstance(event, AliasEvent):

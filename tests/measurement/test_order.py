@@ -42,6 +42,17 @@ def test_it_is_that_of_the_attributions_of_any_process():
     assert [(row["step"], row["sample"]) for row in rows] == [(3, 0), (3, 1), (2, 0), (2, 1), (1, 0), (1, 1)]
 
 
+def test_of_a_class_it_is_that_of_the_images_of_the_class_alone():
+    images, labels = random_images(7, 1, 6, 6).float(), torch.tensor([0, 1, 0, 1, 1, 1, 0])
+    noise, asked = random_noise(2, 1, 6, 6).float(), torch.tensor([1, 0])
+    conditional = Canvas(MACHINES["bbels"](images, labels, scales=3))
+    found = order_parameter(conditional, noise, SCHEDULE, 3, asked)
+    for sample, label in enumerate(asked):
+        alone = Canvas(MACHINES["bbels"](images[labels == label], scales=3))
+        wanted = order_parameter(alone, noise[sample : sample + 1], SCHEDULE, 3)
+        assert_close(found.order[:, sample], wanted.order[:, 0])
+
+
 @pytest.mark.parametrize("size", [(6, 9), (12, 7)])
 def test_a_canvas_of_another_size_has_one_too(size):
     canvas = Canvas(MACHINES["bbels"](random_images(3, 1, 6, 6).float(), scales=3))

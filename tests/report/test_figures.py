@@ -73,7 +73,8 @@ def between(mean):
 
 def orders():
     effective = torch.rand(3, 2, 4, 4, generator=torch.Generator().manual_seed(0)) * 9 + 1
-    return Order(torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64), effective, torch.rand(3, 2).double(), 5)
+    alpha_bar, shares = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64), torch.rand(3, 2).double()
+    return Order(alpha_bar, effective, shares, torch.tensor([5, 5]))
 
 
 DRAWN = {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import DictConfig
 from tiny import CONFIG
 
 from elslightning.networks.adapter import NetworkDenoiser
@@ -16,7 +17,7 @@ from elslightning.runs.checkpoints import load_network
 from elslightning.runs.contents import read_arrays
 from elslightning.runs.targets import build
 from elslightning.system.errors import InputError
-from elslightning.system.files import write_arrays
+from elslightning.system.files import read_config, write_arrays
 
 pytestmark = [pytest.mark.reliability, pytest.mark.usefixtures("unchecked")]
 
@@ -110,3 +111,22 @@ def test_a_network_is_not_made_farther_than_its_file_goes(tmp_path, monkeypatch)
     assert "more than" in refused(lambda: load_network(path), path)
     assert len(made) < 100
     assert len(ResNet(1, width=16, num_layers=900).convs) == 900
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\n".join(f"k{n}: {n}" for n in range(100_000)), f"list: [{','.join(map(str, range(300_000)))}]"],
+    ids=["keys", "list"],
+)
+def test_a_configuration_without_an_end_is_not_built(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    assert "holds more than 10000 keys and values" in refused(lambda: read_config(path), path)
+
+
+def test_one_of_thousands_of_betas_is(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(f"betas: [{','.join(map(str, range(4000)))}]")
+    config = read_config(path)
+    assert isinstance(config, DictConfig)
+    assert len(config.betas) == 4000
