@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from compositions import listed, merged, remembered
 from hydra._internal import config_loader_impl
-from hydra._internal.sources_registry import SourcesRegistry
+from hydra._internal.config_repository import ConfigRepository
+from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from lightning.fabric.utilities import registry
 
@@ -22,21 +23,19 @@ def once(patch: pytest.MonkeyPatch) -> None:
     """Has Hydra read a file of the configuration once, and compose the same words once; Lightning looks once for what
     other packages bring, scikit-learn unpacks its digits once, and git is asked once about a working directory."""
     Plugins.instance()  # which imports them anew: those that were imported before are others
-    source: Any = SourcesRegistry.instance().resolve("file")
     loader = config_loader_impl.ConfigLoaderImpl
-    load, found = source.load_config, {}
+    load, found = ConfigRepository.load_config, {}
 
-    def loaded(self: Any, config_path: str) -> Any:
-        path = Path(self.path, config_path).with_suffix(".yaml")
-        if not path.is_file():
-            return load(self, config_path)
-        stat = path.stat()
-        key = (path, stat.st_mtime_ns, stat.st_size, self.provider)
+    def loaded(self: ConfigRepository, config_path: str) -> Any:
+        sources = [(source.scheme(), source.provider, source.path) for source in self.get_sources()]
+        paths = [Path(path, config_path).with_suffix(".yaml") for scheme, _, path in sources if scheme == "file"]
+        stats = [(stat.st_mtime_ns, stat.st_size) for stat in (path.stat() for path in paths if path.is_file())]
+        key = (config_path, *sources, *stats, len(ConfigStore.instance().repo))
         if key not in found:
             found[key] = pickle.dumps(load(self, config_path))
         return pickle.loads(found[key])
 
-    patch.setattr(source, "load_config", loaded)
+    patch.setattr(ConfigRepository, "load_config", loaded)
     patch.setattr(registry, "entry_points", functools.cache(registry.entry_points))  # of every installed package
     patch.setattr(loader, "load_configuration", remembered(loader.load_configuration))
     name = "_compose_config_from_defaults_list"

@@ -10,11 +10,9 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from elslightning.runs.layout import CONFIG, HYDRA, OVERRIDES, RECORD, SUMMARY
 from elslightning.system.errors import InputError
-from elslightning.system.files import read_config, read_json
+from elslightning.system.files import read_json, read_yaml
 
 FILES = "files"
 """The key with checksums by name, in summary.json and in run.json."""
@@ -45,7 +43,11 @@ def configuration_checksums(directory: Path) -> dict[str, str]:
 def _checksum(directory: Path, name: str) -> str:
     if name not in _CONFIGURATION:
         return checksum(directory / name)
-    return _of_content(OmegaConf.to_container(read_config(directory / name), resolve=False))
+    content = read_yaml(directory / name)
+    try:
+        return _of_content({} if content is None else content)
+    except TypeError as error:  # a key of a kind that no configuration has
+        raise InputError(f"cannot read {directory / name}: {error}") from error
 
 
 def _of_content(content: Any) -> str:

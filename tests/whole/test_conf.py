@@ -1,6 +1,7 @@
 """Every file of conf/ is composed and instantiated; every experiment is run, small."""
 
 import csv
+import functools
 import inspect
 import json
 import re
@@ -32,6 +33,7 @@ FURTHER = ["beyond_trivial", "nearest_ratio", "network_nearest_ratio", "network_
 COLUMNS = ["pair", "label", "machine", "steps", "network_steps", *MEASURES, *FURTHER]
 
 
+@functools.cache
 def groups(verb: str) -> dict[str, Any]:
     """The config groups that a root configuration chooses from, and what it chooses."""
     chosen: dict[str, Any] = {}
