@@ -32,12 +32,15 @@ def explain(words: Sequence[str]) -> str:
 
 def _one(key: str, setting: Sequence[str]) -> str:
     known: dict[str, object] = {}
+    texts: dict[str, str] = {}  # by meaning: a key outside of the sections may mean several things
     for verb in VERBS:
         config = composed(verb, setting)
         found = keys(config)
-        if key in found:
-            return _text(key, found, config, verb)
+        if key in found and not (texts and ("." in key or isinstance(found[key], DictConfig))):
+            texts.setdefault(meaning(key, config), _text(key, found, config, verb))
         known |= found
+    if texts:
+        return "\n".join(text for said, text in texts.items() if said or len(texts) == 1)
     options = choices()
     if key in options:
         return _paragraphs(key, f"a group, which is not chosen from here: {', '.join(options[key])}")

@@ -70,6 +70,13 @@ def test_keys_of_other_verbs_and_groups_are_explained_too():
     assert "smalldiffusion" in done.out
 
 
+def test_a_key_that_means_something_else_to_another_verb_is_explained_for_both():
+    said = cli("explain", "label").out
+    assert "label = null (sample)" in said
+    assert "label = null (create)" in said
+    assert cli("explain", "seed").out.count("seed = 0") == 1
+
+
 def test_without_a_key_all_groups_are_listed():
     done = cli("explain")
     assert done.code == 0
