@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.diffusion.doorway import doorway
+from elslightning.diffusion.pixels import to_floats
 from elslightning.diffusion.schedule import add_noise
 from elslightning.diffusion.shapes import Images, Labels, Progress, no_progress
 from elslightning.machines.kernels import sum_dtype
@@ -255,3 +256,16 @@ def _standardised(images: Images) -> Float[Tensor, "batch dim"]:
     flat = images.flatten(1)
     varies = flat.amax(dim=1, keepdim=True) > flat.amin(dim=1, keepdim=True)
     return torch.where(varies, normalize(flat - flat.mean(dim=1, keepdim=True), dim=1), 0)
+
+
+def pasted(found: Mosaic, images: Tensor) -> Tensor:
+    """A mosaic put together: every pixel is the training pixel that it is said to be copied from.
+
+    Args:
+        found: the mosaic of some images (batch, channel, height, width).
+        images: (N, channel, …) the training images that it names.
+    """
+    height, width = found.tile.shape[1:]
+    rows = (torch.arange(height)[:, None] + found.down) % images.shape[2]
+    columns = (torch.arange(width) + found.right) % images.shape[3]
+    return to_floats(images[found.image, :, rows, columns]).float().movedim(-1, 1)

@@ -19,7 +19,7 @@ from elslightning.measurement.canvases import canvas_mosaic
 from elslightning.measurement.consistency import HALF_GREY_LEVEL
 from elslightning.measurement.fidelity import Classifier
 from elslightning.measurement.manifold import Manifold, patches_of
-from elslightning.measurement.mosaic import Mosaic, memorisation
+from elslightning.measurement.mosaic import Mosaic, memorisation, pasted
 from elslightning.system.errors import InputError
 
 MEMORISED = 1 / 3
@@ -291,16 +291,3 @@ def _consistent(samples: Images, found: Mosaic, images: Tensor) -> Float64[Tenso
     """The share of pixels that are, to half a grey level, the training pixel that the mosaic names."""
     distance = (samples - pasted(found, images)).abs().amax(dim=1)
     return (distance <= HALF_GREY_LEVEL).double().mean(dim=(1, 2))
-
-
-def pasted(found: Mosaic, images: Tensor) -> Tensor:
-    """A mosaic put together: every pixel is the training pixel that it is said to be copied from.
-
-    Args:
-        found: the mosaic of some images (batch, channel, height, width).
-        images: (N, channel, …) the training images that it names.
-    """
-    height, width = found.tile.shape[1:]
-    rows = (torch.arange(height)[:, None] + found.down) % images.shape[2]
-    columns = (torch.arange(width) + found.right) % images.shape[3]
-    return to_floats(images[found.image, :, rows, columns]).float().movedim(-1, 1)

@@ -6,7 +6,8 @@ from torch.testing import assert_close
 
 from elslightning.data.module import ImageDataModule
 from elslightning.diffusion.pixels import to_floats
-from elslightning.measurement.novelty import BEYOND, MEMORISED, OF_TRAINING, Reference, nearest_ratio, outside, pasted
+from elslightning.measurement.mosaic import pasted
+from elslightning.measurement.novelty import BEYOND, MEMORISED, OF_TRAINING, Reference, nearest_ratio, outside
 from elslightning.system.errors import InputError
 from elslightning.testing import random_images, random_noise
 

@@ -162,6 +162,16 @@ def test_the_explorer_holds_what_the_machine_attributes(opened, explored):
     assert found.coverage == 1
 
 
+@pytest.mark.usefixtures("no_drawing")
+def test_the_order_parameter_of_a_class_is_relative_to_its_images(tmp_path):
+    run = open_run(train(tmp_path / "run", "denoiser.conditional=true", "report=false"))
+    experiment = rebuild(run)
+    pairs = explore(run, experiment, pairs=3).meta["pairs"]
+    counts = torch.bincount(experiment.bank_labels)
+    assert [pair["images"] for pair in pairs] == [int(counts[pair["label"]]) for pair in pairs]
+    assert all(pair["images"] < len(experiment.bank) for pair in pairs)
+
+
 def unpack(blob: str, meta: dict) -> dict[str, np.ndarray]:
     """What a browser makes of the arrays."""
     content = zlib.decompress(base64.b64decode(blob))

@@ -175,7 +175,7 @@ def test_the_order_parameter_is_drawn_at_every_pixel(page, explorer):
         "return [0, 1, 2, 3].map((i) => c.getImageData((i + .5) * s, .5 * s, 1, 1).data[0])",
         side,
     )
-    order = 1 - explorer.attributions.entropy[pair, 0, :4] / math.log(explorer.meta["bankSize"])
+    order = 1 - explorer.attributions.entropy[pair, 0, :4] / math.log(explorer.meta["pairs"][pair]["images"])
     assert drawn == pytest.approx((255 * order.clamp(min=0)).tolist(), abs=255 * 0.02)
 
 

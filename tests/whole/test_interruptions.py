@@ -62,8 +62,10 @@ def test_a_training_that_is_killed_again_and_again_ends_the_same(whole, tmp_path
     run, output, dice = tmp_path / "run", tmp_path / "log", random.Random(seed)
     command, kills = ["train", *SEVERAL_EPOCHS, f"hydra.run.dir={run}"], 0
     while True:
+        output.unlink(missing_ok=True)
         process = victims.start(*command, output=output)
         if kills < 3:
+            wait(output.exists)  # with it, the program begins, and knows what signals mean
             process.join(dice.uniform(0.3, 0.3 + seconds(whole)))
             if process.is_alive():
                 os.kill(process.pid, number)

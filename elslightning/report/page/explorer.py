@@ -104,10 +104,10 @@ def explore(
         _check_same(network.samples, run.network_images(reference), indices, "the samples of the network")
     own, shared = _agreement(machine, theory, network, labels, outline.shared)
     known: dict[int, Attribution] = {}
+    classes = machine.select_labels(labels)
     for done, position in enumerate(reversed(outline.attributed)):
         last = position == outline.shown[-1]
         level = theory.alpha_bar[position].expand(len(noise))
-        classes = machine.select_labels(labels)
         known[position] = attribute(machine, theory.x_t[position], level, classes, top=TOP if last else 1)
         progress("attribution", done + 1, len(outline.attributed))
     final = known[outline.shown[-1]]
@@ -122,6 +122,9 @@ def explore(
         **source_arrays({position: known[position] for position in outline.attributed}, final),
     }
     bank_labels, names = experiment.bank_labels, names_of(run)
+    images = [len(experiment.bank)] * len(noise)
+    if classes is not None and bank_labels is not None:
+        images = [int((bank_labels == label).sum()) for label in classes.cpu()]
     kept_labels: list[int] = [] if bank_labels is None else bank_labels[torch.from_numpy(kept)].tolist()
     entropy_max = max(math.log(2), *(float(found.entropy.max()) for found in known.values()))
     times = experiment.schedule.time(theory.alpha_bar[outline.shown])
@@ -131,7 +134,6 @@ def explore(
         "padding": str(getattr(machine, "padding_mode", "zeros")),
         "networkSteps": reference,
         "walked": network is not None,
-        "bankSize": len(experiment.bank),
         "channels": experiment.bank.shape[1],
         "height": experiment.bank.shape[2],
         "width": experiment.bank.shape[3],
@@ -153,6 +155,7 @@ def explore(
                 "r": round(float(r[order[rank]]), 4),
                 "label": None if labels is None else int(labels[place]),
                 "mark": marks.get(rank) if len(r) > 2 else None,
+                "images": images[place],
             }
             for place, rank in enumerate(chosen)
         ],

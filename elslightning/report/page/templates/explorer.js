@@ -203,11 +203,11 @@
     return Uint8Array.from(a, (value, i) => Math.round(127.5 + (value - b[i]) / 2));
   }
 
-  /** The order parameter, 1 - entropy / ln N, from 0 (black) to 1 (white); null where it was not computed. */
+  /** The order parameter, 1 - entropy / ln N with N images of the class, if there are classes, from 0 (black) to 1 (white); null where it was not computed. */
   function order() {
     if (slot() < 0) return null;
     const start = (state.pair * slots + slot()) * area;
-    const most = Math.log(Math.max(2, meta.bankSize));
+    const most = Math.log(Math.max(2, meta.pairs[state.pair].images));
     return Uint8Array.from({ length: channels * area }, (_, i) => {
       const entropy = (data.entropy[start + (i % area)] / 255) * meta.entropyMax;
       return Math.round(255 * Math.max(0, 1 - entropy / most));
