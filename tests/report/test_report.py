@@ -370,6 +370,7 @@ def test_a_comparison_is_reported_with_what_it_took_from_its_checkpoint(trained,
         f"checkpoint={trained}",
         "comparison.num_pairs=4",
         "comparison.network_steps=3",
+        "report=false",  # that of `report` is looked at
         f"hydra.run.dir={directory}",
     )
     assert done.code == 0, done.err
