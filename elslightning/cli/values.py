@@ -62,6 +62,7 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
 def kind_problems(place: str, section: Mapping[str, Any], usual: Any, known: Collection[str] = ()) -> list[str]:
     """Text where a section's file has a whole number, or true or false.
 
+    >>> from omegaconf import OmegaConf
     >>> kind_problems("denoiser", {"width": "wide"}, OmegaConf.create({"width": 48}))
     ["denoiser.width must be a whole number, not 'wide'"]
 

@@ -132,7 +132,7 @@ def test_a_directory_below_the_home_folder_is_there(tmp_path, monkeypatch):
 def test_runs_started_in_the_same_second_find_directories_of_their_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first = tmp_path / "outputs" / "sample" / "x"
-    monkeypatch.setattr("elslightning.cli.main.NOW", "${verb}")
+    monkeypatch.setattr("elslightning.cli.output.NOW", "${verb}")
     for _ in range(2):
         words = ["sample", "source=is", "data.train_size=5", "steps=1", "num_samples=1"]
         done = cli(*words, "hydra.run.dir=outputs/${verb}/x")
