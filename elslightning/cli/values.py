@@ -30,8 +30,9 @@ def refuse_values(config: DictConfig, *, single: bool) -> None:
         InputError: with a line for every problem.
     """
     plain = _resolved(config)
-    choices = config.hydra.runtime.choices
-    lines = value_problems(str(plain.get("verb")), plain)
+    verb, choices = str(plain.get("verb")), config.hydra.runtime.choices
+    lines = [f"there is no key {key}, which elslightning {verb} needs" for key in _missing(config, verb)]
+    lines += value_problems(verb, plain)
     lines += number_problems(plain.get("data") or {})
     for section in SECTIONS:
         path = conf_dir() / section / f"{choices.get(section)}.yaml"
@@ -43,6 +44,16 @@ def refuse_values(config: DictConfig, *, single: bool) -> None:
 
 # One of this package, and the same for every job.
 _usual = functools.cache(read_config)
+
+
+def _missing(config: DictConfig, verb: str) -> list[str]:
+    """The keys of the verb's own file that were taken away, as by `~seed`."""
+    if verb != config.hydra.job.config_name:  # which is said later
+        return []
+    path = conf_dir() / f"{verb}.yaml"
+    own = [str(key) for key in _usual(path) if key not in ("defaults", "hydra")] if path.is_file() else []
+    lost = [key for key in (*own, *(["trainer"] if verb == "train" else [])) if key not in config]
+    return lost + (["trainer.max_epochs"] if "trainer" in config and "max_epochs" not in config.trainer else [])
 
 
 def _resolved(config: DictConfig) -> dict[str, Any]:
@@ -109,7 +120,7 @@ def value_problems(verb: str, config: Mapping[str, Any]) -> list[str]:
 
 def trainer_problems(trainer: Mapping[str, Any]) -> list[str]:
     """The keys of the trainer of which Lightning would say too late, or in many lines, what is wrong."""
-    lines = whole("trainer.max_epochs", trainer["max_epochs"], -1)
+    lines = whole("trainer.max_epochs", trainer["max_epochs"], -1) if "max_epochs" in trainer else []
     for key, minimum in (("max_steps", -1), ("num_nodes", 1), ("check_val_every_n_epoch", 1)):
         if trainer.get(key) is not None:
             lines += whole(f"trainer.{key}", trainer[key], minimum)
@@ -127,8 +138,8 @@ def settings_of(creativity: Any) -> list[Any]:
 
 
 def creation_problems(config: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the keys of `create` outside of the sections."""
-    asked = settings_of(config["creativity"])
+    """What is wrong with the keys of `create` outside of the sections; those that are missing are not asked for."""
+    asked = settings_of(config.get("creativity", 0.5))
     lines = [] if asked else ["creativity must be a number between 0 and 1, or a list of such"]
     lines += [
         f"creativity must lie between 0 (recall) and 1 (texture), not {value!r}"
@@ -136,12 +147,12 @@ def creation_problems(config: Mapping[str, Any]) -> list[str]:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1
     ]
     for key in ("height", "width"):
-        if config[key] is not None:
+        if config.get(key) is not None:
             lines += whole(key, config[key], 1)
-    if config["max_images"] is not None:
+    if config.get("max_images") is not None:
         lines += whole("max_images", config["max_images"], 2)
-    lines += whole("followed", config["followed"], 0)
-    windows = config["windows"]
+    lines += whole("followed", config.get("followed", 0), 0)
+    windows = config.get("windows", [])
     if not isinstance(windows, list) or any(
         isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 100 for value in windows
     ):

@@ -20,10 +20,9 @@ class Order:
     """Effective candidates along a reverse process, from t = 1 down.
 
     Of N images, those of the bank or, for a conditional machine, of the sample's class, a pixel's posterior weighs N·L
-    candidates, at the L locations it may copy from. While
-    exp(entropy) is above N, even a machine that recalls could not be surer of the image than this pixel is of its
-    patch; where it has come down to 1 with one image alone left, the pixel memorises that image; where it comes to 1
-    with different images in different places, the sample is new.
+    candidates, at the L locations it may copy from. While exp(entropy) is above N, even a machine that recalls could
+    not be surer of the image than this pixel is of its patch; where it has come down to 1 with one image alone left,
+    the pixel memorises that image; where it comes to 1 with different images in different places, the sample is new.
 
     Attributes:
         alpha_bar: (steps,) noise levels.

@@ -26,6 +26,10 @@ REFUSED = {
     "train denoiser.conditional=perhaps": "denoiser.conditional must be true or false, not 'perhaps'",
     "train calibration.num_samples=few": "calibration.num_samples must be a whole number, not 'few'",
     "train --multirun comparison.num_pairs=few seed=1,2": "comparison.num_pairs must be a whole number, not 'few'",
+    "train ~seed": "there is no key seed, which elslightning train needs",
+    "train ~trainer.max_epochs": "there is no key trainer.max_epochs, which elslightning train needs",
+    "train ~trainer": "there is no key trainer, which elslightning train needs",
+    "create ~windows": "there is no key windows, which elslightning create needs",
     "create creativity=2": "creativity must lie between 0 (recall) and 1 (texture), not 2",
 }
 
