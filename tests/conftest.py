@@ -54,12 +54,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 # Their processes are forked from one that has imported everything, see victims.py: one worker starts it for them all.
-FORKED = ("test_interruptions", "test_sweeps", "test_ddp", "test_stopping", "test_offline", "test_sharding")
+FORKED = (
+    *("test_interruptions", "test_sweeps", "test_ddp", "test_stopping", "test_offline", "test_sharding"),
+    "test_adding_a_machine",
+)
 # With whole files given out in this order, no worker is left alone with a long one at the end.
 LONGEST = (
     *(*FORKED, "test_main", "test_report", "test_compiling", "test_disk", "test_every_schedule", "test_machines"),
     *("test_brought_networks", "test_conf", "test_report_browser", "test_resuming", "test_compatibility"),
-    *("test_loggers", "test_adding_a_machine", "test_same_training", "test_tour", "test_denoisers", "test_figures"),
+    *("test_loggers", "test_same_training", "test_tour", "test_denoisers", "test_figures"),
     "test_fuzz",
 )
 
