@@ -15,10 +15,7 @@ os.environ["WANDB_MODE"] = "offline"
 # Two workers share the two cores: one thread for each of them, and for what they start.
 os.environ["OMP_NUM_THREADS"] = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
 
-import jaxtyping
 import pytest
-import signatures
-import torch
 
 # What is imported stays, and looking through it again and again for what could go takes a sixth of the time.
 gc.disable()
@@ -44,13 +41,22 @@ def _modules() -> list[str]:
     return sorted(".".join(file.with_suffix("").parts) for file in files)
 
 
-jaxtyping.jaxtyped = signatures.checked
-jaxtyping.install_import_hook([name for name in _modules() if name not in UNHOOKED], "beartype.beartype")
 pytest.register_assert_rewrite("elslightning.testing", "files", "jobs", "measured", "trainings")
-torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 # A suite that a shell put into the background ignores Ctrl-C, and so would the processes that it interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return  # a process that only hands out tests to others loads nothing
+    import jaxtyping
+    import signatures
+    import torch
+
+    jaxtyping.jaxtyped = signatures.checked
+    jaxtyping.install_import_hook([name for name in _modules() if name not in UNHOOKED], "beartype.beartype")
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 # Their processes are forked from one that has imported everything, see victims.py: one worker starts it for them all.
@@ -135,6 +141,8 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """No checks of signatures: what users get, so that the package's own errors show."""
+    import jaxtyping
+
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
