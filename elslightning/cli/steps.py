@@ -1,4 +1,4 @@
-"""Steps that all verbs take: data loaded, runs described, doubts and findings said, reports written; by the first process alone."""
+"""Steps that all verbs take, the first process alone: loading data, describing runs, saying what is found, reporting."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
