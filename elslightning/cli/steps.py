@@ -1,4 +1,4 @@
-"""Steps that all verbs take, the first process alone: loading data, describing runs, saying what is found, reporting."""
+"""Steps that all verbs take, the first process alone: loading data, describing runs, saying what is found."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
