@@ -91,17 +91,28 @@ def bell(width: float, row: int, column: int) -> float:
 
 
 def soft_posterior_mean(
-    machine: str, x_t: Tensor, alpha_bar: float, images: Tensor, patch_size: int, softness: float, response: float
+    machine: str,
+    x_t: Tensor,
+    alpha_bar: float,
+    images: Tensor,
+    patch_size: int,
+    softness: float,
+    response: float,
+    precision: Tensor | None = None,
 ) -> Tensor:
-    """`soft_ls`, `soft_els` or `soft_bbels` for one image: every location paints its mean patch around itself."""
+    """`soft_ls`, `soft_els` or `soft_bbels` for one image: every location paints its mean patch around itself.
+
+    Given, (patch_size, patch_size) precisions stand in the place of those of the softness.
+    """
     x_t, images = x_t.double(), images.double()
     _, height, width = x_t.shape
     radius = patch_size // 2
     hard = machine.removeprefix("soft_")
     mode = "circular" if hard == "els" else "zeros"
     around = [(y, x) for y in range(-radius, radius + 1) for x in range(-radius, radius + 1)]
-    precision = torch.tensor([bell(softness, y, x) for y, x in around], dtype=torch.float64)
-    precision = precision.reshape(patch_size, patch_size)
+    if precision is None:
+        bells = torch.tensor([bell(softness, y, x) for y, x in around], dtype=torch.float64)
+        precision = bells.reshape(patch_size, patch_size)
     patches = {(y, x): window(images, y, x, radius, mode) for y in range(height) for x in range(width)}
     shares = torch.tensor([bell(response, y, x) for y, x in around], dtype=torch.float64).reshape(precision.shape)
     painted, cover = torch.zeros_like(x_t), torch.zeros(height, width, dtype=torch.float64)
