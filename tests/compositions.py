@@ -8,19 +8,44 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hydra import version
+from hydra._internal import config_loader_impl
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.config_repository import ConfigRepository, IConfigRepository
 from hydra._internal.defaults_list import DefaultsList
 from hydra.core.config_store import ConfigStore
 from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobRuntime
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 PLACE = re.compile(r"(hydra\.(?:run|sweep)\.dir)=(/[\w./-]+)")
 """A word that names a directory and decides nothing else: every test has its own."""
+
+
+def composed_once(patch: pytest.MonkeyPatch) -> None:
+    """Has Hydra read a file of the configuration once, and compose the same words once."""
+    Plugins.instance()  # which imports them anew: those that were imported before are others
+    loader = config_loader_impl.ConfigLoaderImpl
+    load, found = ConfigRepository.load_config, {}
+
+    def loaded(self: ConfigRepository, config_path: str) -> Any:
+        sources = [(source.scheme(), source.provider, source.path) for source in self.get_sources()]
+        paths = [Path(path, config_path).with_suffix(".yaml") for scheme, _, path in sources if scheme == "file"]
+        stats = [(stat.st_mtime_ns, stat.st_size) for stat in (path.stat() for path in paths if path.is_file())]
+        key = (config_path, *sources, *stats, len(ConfigStore.instance().repo))
+        if key not in found:
+            found[key] = pickle.dumps(load(self, config_path))
+        return pickle.loads(found[key])
+
+    patch.setattr(ConfigRepository, "load_config", loaded)
+    patch.setattr(loader, "load_configuration", remembered(loader.load_configuration))
+    name = "_compose_config_from_defaults_list"
+    patch.setattr(loader, name, merged(getattr(loader, name)))
+    patch.setattr(config_loader_impl, "create_defaults_list", listed(config_loader_impl.create_defaults_list))
 
 
 def remembered(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:

@@ -16,10 +16,7 @@ os.environ["WANDB_MODE"] = "offline"
 # Two workers share the two cores: one thread for each of them, and for what they start.
 os.environ["OMP_NUM_THREADS"] = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
 
-import jaxtyping
 import pytest
-import signatures
-import torch
 
 # What is imported stays, and looking through it again and again for what could go takes a sixth of the time.
 gc.disable()
@@ -45,23 +42,35 @@ def _modules() -> list[str]:
     return sorted(".".join(file.with_suffix("").parts) for file in files)
 
 
-jaxtyping.jaxtyped = signatures.checked
-jaxtyping.install_import_hook([name for name in _modules() if name not in UNHOOKED], "beartype.beartype")
 pytest.register_assert_rewrite("elslightning.testing", "files", "jobs", "measured", "trainings")
-torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 logging.root.addHandler(logging.NullHandler())  # or else what nobody listens to is printed
 # A suite that a shell put into the background ignores Ctrl-C, and so would the processes that it interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return  # a process that only hands out tests to others loads nothing
+    import jaxtyping
+    import signatures
+    import torch
+
+    jaxtyping.jaxtyped = signatures.checked
+    jaxtyping.install_import_hook([name for name in _modules() if name not in UNHOOKED], "beartype.beartype")
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
 # Their processes are forked from one that has imported everything, see victims.py: one worker starts it for them all.
-FORKED = ("test_interruptions", "test_sweeps", "test_ddp", "test_stopping", "test_offline", "test_sharding")
+FORKED = (
+    *("test_interruptions", "test_sweeps", "test_ddp", "test_stopping", "test_offline", "test_sharding"),
+    "test_adding_a_machine",
+)
 # With whole files given out in this order, no worker is left alone with a long one at the end.
 LONGEST = (
     *(*FORKED, "test_main", "test_report", "test_compiling", "test_disk", "test_every_schedule", "test_machines"),
     *("test_brought_networks", "test_conf", "test_report_browser", "test_resuming", "test_compatibility"),
-    *("test_loggers", "test_adding_a_machine", "test_same_training", "test_tour", "test_denoisers", "test_figures"),
+    *("test_loggers", "test_same_training", "test_tour", "test_denoisers", "test_figures"),
     "test_fuzz",
 )
 
@@ -144,6 +153,8 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """No checks of signatures: what users get, so that the package's own errors show."""
+    import jaxtyping
+
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)

@@ -3,16 +3,9 @@
 import copy
 import functools
 import os
-import pickle
-from pathlib import Path
-from typing import Any
 
 import pytest
-from compositions import listed, merged, remembered
-from hydra._internal import config_loader_impl
-from hydra._internal.config_repository import ConfigRepository
-from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
+from compositions import composed_once
 from lightning.fabric.utilities import registry
 from torch import Tensor
 
@@ -25,25 +18,8 @@ from elslightning.runs import provenance
 def once(patch: pytest.MonkeyPatch) -> None:
     """Has Hydra read a file of the configuration once, and compose the same words once; Lightning looks once for what
     other packages bring, scikit-learn unpacks its digits once, and git is asked once about a working directory."""
-    Plugins.instance()  # which imports them anew: those that were imported before are others
-    loader = config_loader_impl.ConfigLoaderImpl
-    load, found = ConfigRepository.load_config, {}
-
-    def loaded(self: ConfigRepository, config_path: str) -> Any:
-        sources = [(source.scheme(), source.provider, source.path) for source in self.get_sources()]
-        paths = [Path(path, config_path).with_suffix(".yaml") for scheme, _, path in sources if scheme == "file"]
-        stats = [(stat.st_mtime_ns, stat.st_size) for stat in (path.stat() for path in paths if path.is_file())]
-        key = (config_path, *sources, *stats, len(ConfigStore.instance().repo))
-        if key not in found:
-            found[key] = pickle.dumps(load(self, config_path))
-        return pickle.loads(found[key])
-
-    patch.setattr(ConfigRepository, "load_config", loaded)
+    composed_once(patch)
     patch.setattr(registry, "entry_points", functools.cache(registry.entry_points))  # of every installed package
-    patch.setattr(loader, "load_configuration", remembered(loader.load_configuration))
-    name = "_compose_config_from_defaults_list"
-    patch.setattr(loader, name, merged(getattr(loader, name)))
-    patch.setattr(config_loader_impl, "create_defaults_list", listed(config_loader_impl.create_defaults_list))
     digits = functools.cache(sources.load_digits)
     patch.setattr(sources, "load_digits", lambda: copy.deepcopy(digits()))
     ask = provenance.git

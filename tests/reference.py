@@ -92,17 +92,34 @@ def bell(width: float, row: int, column: int) -> float:
 
 
 def soft_posterior_mean(
-    machine: str, x_t: Tensor, alpha_bar: float, images: Tensor, patch_size: int, softness: float, response: float
+    machine: str,
+    x_t: Tensor,
+    alpha_bar: float,
+    images: Tensor,
+    patch_size: int,
+    softness: float,
+    response: float,
+    precision: Tensor | None = None,
 ) -> Tensor:
     """`soft_ls`, `soft_els` or `soft_bbels` for one image."""
     one, level = x_t[None], torch.tensor([alpha_bar], dtype=torch.float64)
-    return soft_posterior_means(machine, one, level, images, patch_size, softness, response)[0]
+    return soft_posterior_means(machine, one, level, images, patch_size, softness, response, precision)[0]
 
 
 def soft_posterior_means(
-    machine: str, x_t: Tensor, alpha_bar: Tensor, images: Tensor, patch_size: int, softness: float, response: float
+    machine: str,
+    x_t: Tensor,
+    alpha_bar: Tensor,
+    images: Tensor,
+    patch_size: int,
+    softness: float,
+    response: float,
+    precision: Tensor | None = None,
 ) -> Tensor:
-    """The same for images (batch, channel, height, width): every location paints its mean patch around itself."""
+    """The same for images (batch, channel, height, width): every location paints its mean patch around itself.
+
+    Given, (patch_size, patch_size) precisions stand in the place of those of the softness.
+    """
     x_t, images, alpha_bar = x_t.double(), images.double(), alpha_bar.double()[:, None]
     signal = alpha_bar.sqrt()[..., None, None, None]
     height, width = x_t.shape[-2:]
@@ -110,8 +127,9 @@ def soft_posterior_means(
     hard = machine.removeprefix("soft_")
     mode = "circular" if hard == "els" else "zeros"
     around = [(y, x) for y in range(-radius, radius + 1) for x in range(-radius, radius + 1)]
-    precision = torch.tensor([bell(softness, y, x) for y, x in around], dtype=torch.float64)
-    precision = precision.reshape(patch_size, patch_size)
+    if precision is None:
+        bells = torch.tensor([bell(softness, y, x) for y, x in around], dtype=torch.float64)
+        precision = bells.reshape(patch_size, patch_size)
     patches = {(y, x): window(images, y, x, radius, mode) for y in range(height) for x in range(width)}
     shares = torch.tensor([bell(response, y, x) for y, x in around], dtype=torch.float64).reshape(precision.shape)
     painted, cover = torch.zeros_like(x_t), torch.zeros(height, width, dtype=torch.float64)

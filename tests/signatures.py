@@ -9,7 +9,7 @@ import inspect
 import types
 from collections.abc import Callable
 from dataclasses import is_dataclass
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import beartype
 import jaxtyping
@@ -34,15 +34,19 @@ def checked(function: Any = None, *, typechecker: Any = None) -> Any:
     if not function.__annotations__:
         return function
     check: Callable[..., Any] | None = None
+    scoped = True
 
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
         __tracebackhide__ = True
-        nonlocal check
+        nonlocal check, scoped
         if jaxtyping.config.jaxtyping_disable:
             return function(*arguments, **options)
         if check is None:
             check = _with_check(function)
+            scoped = any(_has_dimensions(_meant(hint, function)) for hint in function.__annotations__.values())
+        if not scoped:
+            return check(*arguments, **options)
         with _scope:
             return check(*arguments, **options)
 
@@ -74,6 +78,18 @@ def _beartyped(function: types.FunctionType) -> Any:
         return _beartype(function)
     finally:
         function.__annotations__ = written
+
+
+def _has_dimensions(hint: Any) -> bool:
+    """Whether a hint may name dimensions, which mean the same in a whole call and nothing beyond it."""
+    if isinstance(hint, type) and not isinstance(hint, types.GenericAlias):
+        return issubclass(hint, jaxtyping.AbstractArray)
+    if hint is None or hint is Any or hint is Ellipsis:
+        return False
+    if isinstance(hint, list | tuple):  # the arguments of a callable
+        return any(_has_dimensions(part) for part in hint)
+    parts = get_args(hint)
+    return get_origin(hint) is not Literal and (not parts or any(_has_dimensions(part) for part in parts))
 
 
 def _meant(hint: Any, function: types.FunctionType) -> Any:

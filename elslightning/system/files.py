@@ -23,7 +23,7 @@ from elslightning.system.locking import Locks
 _DEPTH = 100
 _SCALARS = 10_000  # some three hundred in a run of ours, and trained betas are thousands at most
 # Several times as fast, where PyYAML was built with it.
-_Parser: Any = getattr(yaml, "CParser", None)
+_Parser: Any = getattr(getattr(yaml, "cyaml", None), "CParser", None)
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\.\w+)?")
 

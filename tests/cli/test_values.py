@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
+import compositions
 import pytest
 from omegaconf import OmegaConf
 from tiny import cli
@@ -37,6 +39,9 @@ REFUSED = {
 def test_what_is_plainly_wrong_is_refused_without_torch_and_leaves_nothing(tmp_path):
     code = (
         "import sys\n"
+        f"sys.path.append({str(Path(compositions.__file__).parent)!r})\n"
+        "import pytest, compositions\n"
+        "compositions.composed_once(pytest.MonkeyPatch())\n"  # files are read once: there are twenty commands
         "from elslightning.cli.main import main\n"
         f"for words in {list(REFUSED)}:\n"
         "    sys.argv = ['elslightning', *words.split()]\n"

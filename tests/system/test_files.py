@@ -7,7 +7,9 @@ import json
 import numpy as np
 import pytest
 import torch
+import yaml
 
+from elslightning.system import files
 from elslightning.system.errors import InputError
 from elslightning.system.files import read_json, replacing, write_arrays, write_csv, write_json, write_text
 
@@ -130,3 +132,7 @@ def test_arrays_come_back_as_they_went(tmp_path):
             assert read[name].dtype == array.numpy().dtype
             np.testing.assert_array_equal(read[name], array.numpy())
     assert names(tmp_path) == ["file.npz"]
+
+
+def test_configurations_are_parsed_in_c_where_that_is_built():
+    assert hasattr(files._config_loader(), "raw_parse") == yaml.__with_libyaml__

@@ -1,12 +1,14 @@
 """A machine is added to a copy of the package by a file, a YAML and an entry, and all that there is knows it."""
 
+import functools
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import victims
+from afresh import forget
 
 import elslightning
 from elslightning.cli.composing import conf_dir
@@ -112,21 +114,27 @@ def copied(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def with_the_copy(folder: Path) -> None:
+    """Has a process that begins import the package, and what tests share, from there only."""
+    shared = [path.stem for path in TESTS.glob("*.py")]
+    sys.path[:] = [str(folder), *(path for path in sys.path if path and not TESTS.is_relative_to(path))]
+    sys.path[:] = [path for path in sys.path if not Path(path).is_relative_to(TESTS)]
+    for name in [name for name in os.environ if name.startswith("PYTEST")]:
+        del os.environ[name]
+    forget(*shared)
+
+
 def test_a_file_a_yaml_and_an_entry_are_all_it_takes(copied):
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-v", "--noconftest", "-p", "no:cacheprovider", "-p", "no:xdist"),
-            *("-k", "mirrored and not refuses_images or test_the_configuration or their_labels or of_one_machine_each"),
-            "tests",
-        ],
-        cwd=copied,
-        env=inherited | {"PYTHONPATH": str(copied)},
-        capture_output=True,
-        text=True,
-        timeout=300,
+    done = victims.run(
+        *("-v", "--noconftest", "-p", "no:cacheprovider", "-p", "no:xdist"),
+        *("-k", "mirrored and not refuses_images or test_the_configuration or their_labels or of_one_machine_each"),
+        "tests",
+        program="pytest",
+        folder=copied,
+        directory=copied,
+        before=functools.partial(with_the_copy, copied),
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.code == 0, done.out + done.err
     for ran in (
         "TestDenoisers::test_batch_equals_one_at_a_time",
         "test_every_machine_is_its_twin_in_the_brute_force[mirrored]",
@@ -136,4 +144,4 @@ def test_a_file_a_yaml_and_an_entry_are_all_it_takes(copied):
         "test_figures_and_pages_show_mirrored",
         "test_files_of_any_version_may_name_mirrored",
     ):
-        assert ran in done.stdout
+        assert ran in done.out

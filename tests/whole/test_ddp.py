@@ -22,6 +22,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import victims
+from afresh import forks
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from tiny import MEASUREMENT, TRAIN, cli, digits, network, trainer
@@ -389,7 +390,7 @@ def test_the_command_starts_its_processes_and_they_share_a_directory(tmp_path: P
     (tmp_path / "log").mkdir()
     (tmp_path / "there").mkdir()
     places = {"folder": tmp_path / "log", "directory": tmp_path / "there"}
-    done = victims.run("train", *overrides, program=command, environment=ENVIRONMENT, **places)
+    done = victims.run("train", *overrides, program=command, environment=ENVIRONMENT, before=forks, **places)
     assert done.code == 0, done.err
     (run,) = (tmp_path / "there" / "outputs" / "train").iterdir()
     assert {path.name for path in (tmp_path / "there").iterdir()} == {"outputs"}
@@ -433,7 +434,7 @@ def test_a_training_of_which_a_process_is_killed_says_which_and_how_to_go_on(tmp
     command = ["train", *TRAIN, *TWO, "compare=false", "callbacks=[checkpoint]", "trainer.max_epochs=100000"]
     options = ["logger=[]", f"hydra.run.dir={tmp_path / 'run'}"]
     places = {"output": tmp_path / "log", "directory": tmp_path, "environment": ENVIRONMENT}
-    first = victims.start(*command, *options, program="elslightning", **places)
+    first = victims.start(*command, *options, program="elslightning", before=forks, **places)
     try:
         deadline = time.monotonic() + SECONDS
         while not (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file():

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import victims
+from afresh import forks
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from joblib.externals.loky.backend.context import set_start_method
@@ -395,7 +396,9 @@ def test_a_trained_network_is_calibrated_in_many_ways(tmp_path, monkeypatch):
 
 
 def forked_workers() -> None:
-    """Has joblib's executor fork its workers, and end them with the process: one of multiprocessing waits for them."""
+    """Has joblib's executor fork its workers, and end them with the process: one of multiprocessing waits for them.
+    Those of submitit begin anew, but for the large packages that all of them import."""
+    forks()
     set_start_method("fork")
     atexit.register(_python_exit)
 
@@ -405,8 +408,7 @@ def test_jobs_are_launched_at_once(tmp_path, launcher):
     sweep = tmp_path / "sweep"
     options = ["source=is", "data.train_size=5", "num_samples=0,2", "steps=1", f"hydra.sweep.dir={sweep}"]
     command = ["sample", "--multirun", *options, f"hydra/launcher={launcher}"]
-    # A process of its own, for checked signatures cannot be pickled. The workers of joblib are forked from it: those of
-    # submitit begin anew.
+    # A process of its own, for checked signatures cannot be pickled.
     done = victims.run(*command, folder=tmp_path, before=forked_workers)
     assert done.code == 2, done.err
     assert "1 of 2 jobs did not finish: 0 (num_samples=0): num_samples must be a whole number" in done.err
