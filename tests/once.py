@@ -3,6 +3,7 @@
 import copy
 import functools
 import os
+from typing import Any
 
 import pytest
 from compositions import composed_once
