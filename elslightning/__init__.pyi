@@ -39,6 +39,7 @@ from elslightning.machines.scales import ScaleTable as ScaleTable
 from elslightning.machines.smoothed import SmoothedScoreMachine as SmoothedScoreMachine
 from elslightning.machines.tempered import TemperedScoreMachine as TemperedScoreMachine
 from elslightning.machines.wiener import WienerScoreMachine as WienerScoreMachine
+from elslightning.machines.windows import GradientWindows as GradientWindows
 from elslightning.measurement.agreement import median_interval as median_interval
 from elslightning.measurement.attribution import attribute as attribute
 from elslightning.measurement.attribution import attribute_process as attribute_process

@@ -188,8 +188,6 @@ def _work(cfg: DictConfig, directory: Path) -> float | None:
     found = verbs.run(cfg, directory)
     Locks.check()
     if not follows():
-        if found is not None and (text := found.text()):
-            print(text)
         print(f"files: {_shown(directory)}")
     return None if found is None else found.objective
 

@@ -18,7 +18,7 @@ from elslightning.cli.chosen import (
 )
 from elslightning.cli.expecting import expect
 from elslightning.cli.preflight import Parts, check
-from elslightning.cli.steps import bars, described, load, measurement_of, warn_of, write_report_of
+from elslightning.cli.steps import bars, conclude, described, load, measurement_of, tell, warn_of
 from elslightning.cli.together import together
 from elslightning.cli.values import names_network
 from elslightning.diffusion.sampling import sample as draw
@@ -103,6 +103,7 @@ def sample(cfg: DictConfig, directory: Path, parts: Parts) -> Samples:
         write_record(directory, record)
         write(drawn, directory)
         figures.save(figures.first_samples(drawn.samples), directory / FIGURES / "samples.png")
+    tell(drawn)
     return drawn
 
 
@@ -117,7 +118,7 @@ def _written(result: Result, cfg: DictConfig, directory: Path, record: dict[str,
     figures.save_all(figures.of_result(result, schedule), directory)
     Kept(directory / KEPT).clear()
     warn_of(doubts(result))
-    write_report_of(cfg, directory)
+    conclude(result, cfg, directory)
     return result
 
 

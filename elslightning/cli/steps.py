@@ -1,4 +1,4 @@
-"""Steps that all verbs take: data loaded, runs described, doubts said, reports written; by the first process alone."""
+"""Steps that all verbs take, the first process alone: loading data, describing runs, saying what is found."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +13,9 @@ from elslightning.data.module import ImageDataModule
 from elslightning.data.request import Split
 from elslightning.diffusion.shapes import Progress, no_progress
 from elslightning.machines.parameters import ParameterTable
+from elslightning.measurement.creation import Creation
 from elslightning.measurement.measurement import Measurement
+from elslightning.measurement.result import Result, Samples
 from elslightning.runs.belonging import FILES, configuration_checksums
 from elslightning.runs.configuration import overrides_given
 from elslightning.runs.provenance import describe, other_data
@@ -52,8 +54,15 @@ def measurement_of(
     )
 
 
-def write_report_of(cfg: DictConfig, directory: Path) -> None:
-    """Writes the report, unless `report=false`; the results stand without it."""
+def tell(found: Result | Samples | Creation | None) -> None:
+    """Prints what a verb found, on the first process; before the report, which takes a while."""
+    if not follows() and found is not None and (text := found.text()):
+        print(text, flush=True)
+
+
+def conclude(found: Result | None, cfg: DictConfig, directory: Path) -> None:
+    """Prints what was found, and then writes the report, unless `report=false`; the results stand without it."""
+    tell(found)
     if not cfg.get("report", True):
         return
     from elslightning.report.page.page import write_report

@@ -16,7 +16,7 @@ from elslightning.cli.creating import write_all
 from elslightning.cli.expecting import expect_training
 from elslightning.cli.measuring import calibrate, compare, sample
 from elslightning.cli.preflight import Parts, check
-from elslightning.cli.steps import described, load, measurement_of, warn_of, write_report_of
+from elslightning.cli.steps import conclude, described, load, measurement_of, tell, warn_of
 from elslightning.measurement.creation import Creation
 from elslightning.measurement.result import Result, Samples
 from elslightning.networks.adapter import NetworkDenoiser
@@ -127,7 +127,7 @@ def train(cfg: DictConfig, directory: Path, parts: Parts) -> Result | None:
             stop.add_note(_how_to_go_on(directory, trainer, stand))
             raise
     if not follows():
-        write_report_of(cfg, directory)
+        conclude(comparison.result, cfg, directory)
         keep.clear()  # before: nothing goes on with a run that says that it is finished, and nothing would clear it
         finish(directory)
         for path in preempted(directory):
@@ -150,6 +150,7 @@ def create(cfg: DictConfig, directory: Path, parts: Parts) -> Creation:
     created = created_by(cfg, parts)
     write_record(directory, record)
     write_all(created, parts.schedule, directory)
+    tell(created)
     return created
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -17,17 +18,10 @@ from elslightning.machines.kernels import Partial, empty_partial, merge, posteri
 from elslightning.machines.parameters import PATCH_SIZE, Given, Parameter, ParameterTable
 from elslightning.machines.patches import PatchMachine
 from elslightning.machines.soft_compiled import SoftSums, Window, soft_image_bytes, soft_workspace_bytes
+from elslightning.machines.windows import GradientWindows, gaussian
+from elslightning.system.keeping import Part
 
 SOFTNESS, RESPONSE = "softness", "response"
-
-
-def gaussian(width: float, radius: int) -> Tensor:
-    """exp(-Δ² / (2 width²)) for the distances Δ = 0 … radius, (radius + 1,) float64; infinite width gives ones, width 0
-    the first only."""
-    distance = torch.arange(radius + 1, dtype=torch.float64)
-    if width == 0:
-        return (distance == 0).double()
-    return (-0.5 * (distance / width).square()).exp()
 
 
 def square(taps: Tensor) -> Tensor:
@@ -76,7 +70,8 @@ class SoftPatchMachine(PatchMachine):
 
     What a patch holds beyond the border is dropped; around a circular one it wraps. An infinite softness and a response
     of 0 are the hard machine (Kamb & Ganguli, eqs. 7-10 and 41). Of the axes of Niedoba (arXiv 2605.24192), precision,
-    response and source, the first two are soft here.
+    response and source, the first two are soft here. With `windows`, q is a network's gradients instead, see
+    `GradientWindows`.
 
     With responses the mean patch of every pixel is held while an image is worked on, but for float32 on a CPU; with a
     process group, for all images of a call.
@@ -88,6 +83,8 @@ class SoftPatchMachine(PatchMachine):
             with a column `softness`; None takes that of `scales` if it has one, otherwise a hard box.
         response: standard deviation of the response in pixels, at least 0; 0 for the centre only. Likewise, a number, a
             table, or None for the column of `scales` if it has one, otherwise 0.
+        windows: those of a network's gradients, or the path of a run's receptive_field.npz. A softness of 1 then takes
+            them as they are, a greater one makes them wider.
 
     Raises:
         InputError: also for a patch size as in `PatchMachine`, and a softness or a response outside its range.
@@ -104,6 +101,7 @@ class SoftPatchMachine(PatchMachine):
         scales: int | ParameterTable,
         softness: Given | None = None,
         response: Given | None = None,
+        windows: GradientWindows | str | Path | None = None,
         memory_budget: int | None = None,
         process_group: dist.ProcessGroup | None = None,
         own_images: bool = False,
@@ -124,24 +122,49 @@ class SoftPatchMachine(PatchMachine):
 
         self.softness = given(SOFTNESS, softness, math.inf)
         self.response = given(RESPONSE, response, 0.0)
+        self.windows = GradientWindows.read(windows) if isinstance(windows, str | Path) else windows
+
+    def _options(self) -> Sequence[Part]:
+        return [] if self.windows is None else [f"windows {self.windows.to_dict()}"]
 
     def _setting_at(self, alpha_bar: AlphaBar) -> Tensor:
-        return torch.stack([self._parameter_at(name, alpha_bar).double() for name in self.free], dim=1)
+        place = torch.zeros(len(alpha_bar), dtype=torch.float64)
+        if self.windows is not None:
+            place = self.windows.place_at(alpha_bar)
+        return torch.stack([*(self._parameter_at(name, alpha_bar).double() for name in self.free), place], dim=1)
+
+    def _of(self, setting: Sequence[float]) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
+        """The radius, the window and the response of a setting; the response (1,) where it is the centre only."""
+        size, softness, response, place = setting
+        radius = int(size) // 2
+        taps = gaussian(softness, radius) if self.windows is None else self.windows.taps(int(place), softness, radius)
+        return radius, tuple(taps.tolist()), tuple(gaussian(response, radius if response > 0 else 0).tolist())
+
+    def _windows(self, settings: Sequence[Any]) -> list[Window]:
+        """The distinct windows of some settings, with the distinct responses of each."""
+        found: dict[tuple[int, tuple[float, ...]], set[tuple[float, ...]]] = {}
+        for setting in settings:
+            radius, taps, response = self._of(setting)
+            found.setdefault((radius, taps), set()).add(response)
+        return [
+            Window(radius, taps, (1.0,) in responses, tuple(sorted(one for one in responses if len(one) > 1)))
+            for (radius, taps), responses in sorted(found.items())
+        ]
 
     def _image_bytes(self, x_t: Images, patch_sizes: Sequence[Any]) -> int:
         _, channels, height, width = x_t.shape
-        if self._uses_compiled(x_t) and not (self.process_group and any(v for *_, v in patch_sizes)):
-            windows = _windows(patch_sizes)
+        if self._uses_compiled(x_t) and not (self.process_group and any(response for _, _, response, _ in patch_sizes)):
+            windows = self._windows(patch_sizes)
             count = sum(len(window.responses) for window in windows)
             return soft_image_bytes(channels, height, width, len(windows), count)
         # As in the hard machines, and mean patches: of a chunk, of those before, merged, painted, and copies of them.
         dim = channels * int(max(size for size, *_ in patch_sizes)) ** 2
-        patches = 10 * dim if any(response > 0 for *_, response in patch_sizes) else 0
+        patches = 10 * dim if any(response > 0 for _, _, response, _ in patch_sizes) else 0
         return 8 * height * width * (3 * dim + patches + 4 * (channels + 2) * len(patch_sizes))
 
     def _partials(self, x_t: Images, alpha_bar: AlphaBar, chunks: Chunks, patch_sizes: Sequence[Any]) -> list[Partial]:
         compiled = self._uses_compiled(x_t) and float(alpha_bar.min()) >= FAINTEST_COMPILED
-        if compiled and not (self.process_group and any(response > 0 for *_, response in patch_sizes)):
+        if compiled and not (self.process_group and any(response > 0 for _, _, response, _ in patch_sizes)):
             return self._compiled_partials(x_t, alpha_bar, chunks, patch_sizes)
         return [
             self._one_partial(x_t, alpha_bar, chunks.turn(k, len(patch_sizes)), setting)
@@ -149,8 +172,8 @@ class SoftPatchMachine(PatchMachine):
         ]
 
     def _one_partial(self, x_t: Images, alpha_bar: AlphaBar, chunks: Chunks, setting: Sequence[float]) -> Partial:
-        size, softness, response = int(setting[0]), setting[1], setting[2]
-        window = square(gaussian(softness, size // 2))
+        size, response = int(setting[0]), setting[2]
+        window = square(torch.tensor(self._of(setting)[1], dtype=torch.float64))
         values = x_t.shape[1] * (size**2 if response > 0 else 1)
         start = empty_partial((len(x_t), *x_t.shape[2:]), values, x_t.device)
         parts = self._torch_partials(x_t, alpha_bar, chunks, size, window, whole=response > 0)
@@ -169,9 +192,9 @@ class SoftPatchMachine(PatchMachine):
         self, x_t: Images, alpha_bar: AlphaBar, chunks: Chunks, patch_sizes: Sequence[Any]
     ) -> list[Partial]:
         """All settings together: they share the squared differences, those of equal windows also the weights."""
-        if all(math.isinf(softness) and response == 0 for _, softness, response in patch_sizes):
+        if all(math.isinf(softness) and response == 0 for _, softness, response, _ in patch_sizes):
             return super()._compiled_partials(x_t, alpha_bar, chunks, [int(size) for size, *_ in patch_sizes])
-        windows = _windows(patch_sizes)
+        windows = self._windows(patch_sizes)
         threads = torch.get_num_threads()
         channels, height, width = x_t.shape[1:]
         sums = SoftSums(x_t, alpha_bar, windows, pooled=self.pooled, padding_mode=self.padding_mode, threads=threads)
@@ -189,7 +212,7 @@ class SoftPatchMachine(PatchMachine):
         places = [(window.radius, window.taps) for window in windows]
         found = []
         for setting in patch_sizes:
-            radius, taps, response = _of(setting)
+            radius, taps, response = self._of(setting)
             if len(response) == 1:
                 found.append(averages[places.index((radius, taps))])
                 continue
@@ -215,23 +238,3 @@ def _sure(x0: Tensor) -> Partial:
     values = x0.permute(0, 2, 3, 1)
     none = values.new_zeros(values.shape[:3])
     return Partial(none, torch.ones_like(none), values)
-
-
-def _of(setting: Sequence[float]) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
-    """The radius, the window and the response of a setting; the response (1,) where it is the centre only."""
-    size, softness, response = setting
-    radius = int(size) // 2
-    taps = gaussian(response, radius if response > 0 else 0)
-    return radius, tuple(gaussian(softness, radius).tolist()), tuple(taps.tolist())
-
-
-def _windows(settings: Sequence[Any]) -> list[Window]:
-    """The distinct windows of some settings, with the distinct responses of each."""
-    found: dict[tuple[int, tuple[float, ...]], set[tuple[float, ...]]] = {}
-    for setting in settings:
-        radius, taps, response = _of(setting)
-        found.setdefault((radius, taps), set()).add(response)
-    return [
-        Window(radius, taps, (1.0,) in responses, tuple(sorted(one for one in responses if len(one) > 1)))
-        for (radius, taps), responses in sorted(found.items())
-    ]

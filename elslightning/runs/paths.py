@@ -20,7 +20,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from elslightning.system.errors import InputError
 
-READ = ("data.root", "checkpoint", "scales", "resume", "machines.*.path", "network.path", "network.weights")
+READ = (
+    *("data.root", "checkpoint", "scales", "resume", "network.path", "network.weights"),
+    *("machines.*.path", "machines.*.crops", "machines.*.windows"),
+)
 """The keys that name what is read; kept by their full paths, for what begins here may go on elsewhere."""
 WRITTEN = ("hydra.run.dir", "hydra.sweep.dir")
 """The keys that name where runs go."""
@@ -121,7 +124,8 @@ def path_in(word: str) -> str:
 def make_full(config: DictConfig | dict[str, Any], base: str | Path | None = None) -> None:
     """Gives every path of what is read in a configuration, or in plain values, in full; see `full`."""
     places = {pattern for pattern in READ if "*" not in pattern}
-    places |= {f"machines.{name}.path" for name in config.get("machines") or {}}
+    machines = [pattern for pattern in READ if "*" in pattern]
+    places |= {pattern.replace("*", str(name)) for pattern in machines for name in config.get("machines") or {}}
     for key in places:
         if isinstance(config, dict):
             _make_one_full(config, key, base)

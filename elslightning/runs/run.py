@@ -23,6 +23,7 @@ from elslightning.runs.configuration import setting
 from elslightning.runs.layout import Row
 from elslightning.runs.metrics import read_losses
 from elslightning.runs.summaries import read_object, read_summary
+from elslightning.system.arrays import read_arrays
 from elslightning.system.errors import InputError
 from elslightning.system.files import read_config
 
@@ -154,7 +155,7 @@ def read_run(directory: str | Path) -> Run:
     if not any((directory / name).is_file() for name in (layout.CONFIG, layout.SUMMARY)):
         raise InputError(f"{directory} is no run: it has neither {layout.CONFIG} nor {layout.SUMMARY}")
     config, scales = read_run_config(directory / layout.CONFIG), directory / layout.SCALES
-    arrays = contents.read_arrays(directory / layout.SAMPLES)
+    arrays = read_arrays(directory / layout.SAMPLES)
     contents.check_images(directory / layout.SAMPLES, arrays)
     summary, comparison = _comparison(directory, arrays)
     run = Run(
@@ -166,9 +167,7 @@ def read_run(directory: str | Path) -> Run:
         comparison=comparison,
         calibrations={},
         receptive_field=layout.read_table(directory / layout.RECEPTIVE_FIELD),
-        gradients=contents.as_gradients(
-            directory / layout.GRADIENTS, contents.read_arrays(directory / layout.GRADIENTS)
-        ),
+        gradients=contents.as_gradients(directory / layout.GRADIENTS, read_arrays(directory / layout.GRADIENTS)),
         scales=load_scales(scales) if scales.is_file() else {},
         losses=read_losses(directory / layout.METRICS),
         drawn=arrays if comparison is None else {},

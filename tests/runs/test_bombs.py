@@ -14,8 +14,8 @@ from tiny import CONFIG
 from elslightning.networks.adapter import NetworkDenoiser
 from elslightning.networks.resnet import ResNet
 from elslightning.runs.checkpoints import load_network
-from elslightning.runs.contents import read_arrays
 from elslightning.runs.targets import build
+from elslightning.system.arrays import read_arrays
 from elslightning.system.errors import InputError
 from elslightning.system.files import read_config, write_arrays
 

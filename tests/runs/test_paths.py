@@ -95,11 +95,17 @@ def test_a_folder_with_a_comma_is_one_in_a_multirun_too(tmp_path):
 
 def test_paths_of_a_configuration_are_made_full():
     config = OmegaConf.create(
-        {"data": {"root": "pics"}, "scales": 5, "machines": {"checkpoint": {"path": "run"}, "is": {}}, "resume": None}
+        {
+            "data": {"root": "pics"},
+            "scales": 5,
+            "machines": {"checkpoint": {"path": "run"}, "is": {}, "soft_els": {"windows": "run/field.npz"}},
+            "resume": None,
+        }
     )
     make_full(config, "/base")
     assert config.data.root == "/base/pics"
     assert config.machines.checkpoint.path == "/base/run"
+    assert config.machines.soft_els.windows == "/base/run/field.npz"
     assert (config.scales, config.resume) == (5, None)
 
 

@@ -352,3 +352,31 @@ def test_the_comparison_sees_averaged_weights(averaging):
     torch.testing.assert_close(seen[-1], checkpoint, rtol=0, atol=0)
     if len(seen) == 2:  # the epochs end after two and four steps
         torch.testing.assert_close(seen[0], averaged(raw[:2], 0.5))
+
+
+class Layout(Callback):
+    """How the weights of a network lie in memory while it is trained, and its weights when that is over."""
+
+    def on_train_batch_end(self, trainer, task, *arguments):
+        weight = task.denoiser.backbone.convs[0][0].weight
+        self.side_by_side = weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+
+    def on_fit_end(self, trainer, task):
+        self.end = [parameter.is_contiguous() for parameter in task.denoiser.parameters()]
+
+
+def test_on_a_cpu_channels_lie_side_by_side_while_a_network_is_trained_and_no_longer(tmp_path):
+    layout, denoiser = Layout(), network()
+    trainer(tmp_path, callbacks=[layout]).fit(DenoisingTask(denoiser), digits())
+    assert layout.side_by_side
+    assert layout.end
+    assert all(layout.end)
+
+
+def test_how_weights_lie_in_memory_does_not_matter():
+    denoiser = network()
+    x_t, alpha_bar = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([0.1, 0.5, 0.9])
+    plain = denoiser(x_t, alpha_bar.double())
+    other = denoiser.to(memory_format=torch.channels_last)(x_t, alpha_bar.double())
+    torch.testing.assert_close(other, plain, rtol=1e-5, atol=1e-5)
+    assert other.is_contiguous()

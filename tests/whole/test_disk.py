@@ -153,7 +153,7 @@ def test_a_comparison_that_runs_out_of_space_keeps_what_it_had(trained, disk, mo
     run, options = disk / "run", [f"checkpoint={trained}", *MEASUREMENT]
     assert cli("compare", *options, f"hydra.run.dir={disk / 'whole'}").code == 0
     fill(disk, left=2**17)
-    monkeypatch.setattr("elslightning.cli.measuring.write_report_of", lambda *arguments: None)
+    monkeypatch.setattr("elslightning.cli.measuring.conclude", lambda *arguments: None)
     done = cli("compare", *options, f"hydra.run.dir={run}")
     assert done.code == 1
     assert_one_line(done.err.splitlines(keepends=True)[-1], str(run), FULL)
