@@ -231,10 +231,8 @@ def build(config: Any, **arguments: Any) -> Any:
                     raise
                 except Exception:  # Hydra runs into it again, and says where
                     pass
-            if plain is config:
-                return instantiate(
-                    config | {"_convert_": "all"}
-                )  # which spares Hydra from copying it for what is added
+            if plain is config:  # Hydra copies it for what is added otherwise
+                return instantiate(config | {"_convert_": "all"})
         return instantiate(config, _convert_="all", **arguments)
     except InputError:
         raise

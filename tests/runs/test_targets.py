@@ -36,9 +36,9 @@ def test_own_classes_are_built_as_hydra_builds_them(part, tmp_path):
         plain = OmegaConf.to_container(section, resolve=True)
         assert _is_plain(plain)
         made = []
-        for make in (lambda: build(plain), lambda: build(section), lambda: instantiate(section, _convert_="all")):
+        for make, given in ((build, plain), (build, section), (partial(instantiate, _convert_="all"), section)):
             torch.manual_seed(0)
-            made.append(make())
+            made.append(make(given))
         assert same(made[0], made[2])
         assert same(made[1], made[2])
 
