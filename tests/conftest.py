@@ -2,6 +2,7 @@
 
 import gc
 import importlib.util
+import logging
 import os
 import signal
 import socket
@@ -42,6 +43,7 @@ def _modules() -> list[str]:
 
 
 pytest.register_assert_rewrite("elslightning.testing", "files", "jobs", "measured", "trainings")
+logging.root.addHandler(logging.NullHandler())  # or else what nobody listens to is printed
 # A suite that a shell put into the background ignores Ctrl-C, and so would the processes that it interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -123,6 +125,16 @@ def no_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
     from tiny import unrendered
 
     unrendered(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def measured_once() -> Iterator[None]:
+    """For reports of the same run: what is measured of the same samples is measured once."""
+    from once import measured_once
+
+    with pytest.MonkeyPatch.context() as patch:
+        measured_once(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,27 @@
 """What an offline W&B run wrote down, read as `wandb sync` reads it: LevelDB's log format around protobuf records."""
 
+import functools
 import json
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+import wandb
+from wandb import util
 from wandb.proto.wandb_internal_pb2 import Record
 
 BLOCK = 32768
 HEADER = struct.Struct("<4sHB")
+
+
+def looked_once(patch: pytest.MonkeyPatch) -> None:
+    """Has W&B look once for what is installed, and not for settings of launches, for which it imports a lot."""
+    found = util.working_set
+    packages = functools.cache(lambda: list(found()))
+    patch.setattr(util, "working_set", packages)
+    patch.setattr(wandb.Run, "_detect_and_apply_job_inputs", lambda self: None)
 
 
 class Offline(NamedTuple):

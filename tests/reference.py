@@ -62,15 +62,16 @@ def candidates(machine: str, row: int, column: int, height: int, width: int, rad
     return [(y, x) for y, x in everywhere if overlap(y, x, height, width, radius) == own]
 
 
-def softmax_mean(squared_distance: Tensor, value: Tensor, alpha_bar: float) -> Tensor:
-    """(candidate,) distances and (candidate, value) values to (value,)."""
-    return torch.softmax(-squared_distance / (2 * (1 - alpha_bar)), dim=0) @ value
+def softmax_mean(squared_distance: Tensor, value: Tensor, alpha_bar: float | Tensor) -> Tensor:
+    """(…, candidate) distances and (candidate, value) values to (…, value)."""
+    return torch.softmax(-squared_distance / (2 * (1 - alpha_bar)), dim=-1) @ value
 
 
-def patch_posterior_mean(machine: str, x_t: Tensor, alpha_bar: float, images: Tensor, patch_size: int) -> Tensor:
-    """`ls`, `els` or `bbels` for one image (channel, height, width) and a bank (N, channel, height, width)."""
-    x_t, images = x_t.double(), images.double()
-    _, height, width = x_t.shape
+def patch_posterior_means(machine: str, x_t: Tensor, alpha_bar: Tensor, images: Tensor, patch_size: int) -> Tensor:
+    """`ls`, `els` or `bbels` for images (batch, channel, height, width) and a bank (N, channel, height, width)."""
+    x_t, images, alpha_bar = x_t.double(), images.double(), alpha_bar.double()[:, None]
+    signal = alpha_bar.sqrt()[..., None, None, None]
+    height, width = x_t.shape[-2:]
     radius = patch_size // 2
     mode = "circular" if machine == "els" else "zeros"
     patches = {(y, x): window(images, y, x, radius, mode) for y in range(height) for x in range(width)}
@@ -79,8 +80,8 @@ def patch_posterior_mean(machine: str, x_t: Tensor, alpha_bar: float, images: Te
         for column in range(width):
             query = window(x_t, row, column, radius, mode)
             keys = torch.cat([patches[at] for at in candidates(machine, row, column, height, width, radius)])
-            distance = (query - alpha_bar**0.5 * keys).square().sum(dim=(1, 2, 3))
-            result[:, row, column] = softmax_mean(distance, keys[:, :, radius, radius], alpha_bar)
+            distance = (query[:, None] - signal * keys).square().sum(dim=(2, 3, 4))
+            result[..., row, column] = softmax_mean(distance, keys[:, :, radius, radius], alpha_bar)
     return result
 
 
@@ -100,12 +101,28 @@ def soft_posterior_mean(
     response: float,
     precision: Tensor | None = None,
 ) -> Tensor:
-    """`soft_ls`, `soft_els` or `soft_bbels` for one image: every location paints its mean patch around itself.
+    """`soft_ls`, `soft_els` or `soft_bbels` for one image."""
+    one, level = x_t[None], torch.tensor([alpha_bar], dtype=torch.float64)
+    return soft_posterior_means(machine, one, level, images, patch_size, softness, response, precision)[0]
+
+
+def soft_posterior_means(
+    machine: str,
+    x_t: Tensor,
+    alpha_bar: Tensor,
+    images: Tensor,
+    patch_size: int,
+    softness: float,
+    response: float,
+    precision: Tensor | None = None,
+) -> Tensor:
+    """The same for images (batch, channel, height, width): every location paints its mean patch around itself.
 
     Given, (patch_size, patch_size) precisions stand in the place of those of the softness.
     """
-    x_t, images = x_t.double(), images.double()
-    _, height, width = x_t.shape
+    x_t, images, alpha_bar = x_t.double(), images.double(), alpha_bar.double()[:, None]
+    signal = alpha_bar.sqrt()[..., None, None, None]
+    height, width = x_t.shape[-2:]
     radius = patch_size // 2
     hard = machine.removeprefix("soft_")
     mode = "circular" if hard == "els" else "zeros"
@@ -119,7 +136,7 @@ def soft_posterior_mean(
     for row, column in patches:
         query = window(x_t, row, column, radius, mode)
         keys = torch.cat([patches[at] for at in candidates(hard, row, column, height, width, radius)])
-        distance = (precision * (query - alpha_bar**0.5 * keys).square()).sum(dim=(1, 2, 3))
+        distance = (precision * (query[:, None] - signal * keys).square()).sum(dim=(2, 3, 4))
         mean = softmax_mean(distance, keys.flatten(1), alpha_bar).reshape(query.shape)
         # Where the window falls: pixels beyond the border are on the other side, or nowhere.
         down, right = torch.arange(row - radius, row + radius + 1), torch.arange(column - radius, column + radius + 1)
@@ -127,7 +144,7 @@ def soft_posterior_mean(
             down, right = down % height, right % width
         y, x = (down >= 0) & (down < height), (right >= 0) & (right < width)
         share = shares[y][:, x]
-        painted[:, down[y][:, None], right[x]] += share * mean[:, y][:, :, x]
+        painted[..., down[y][:, None], right[x]] += share * mean[..., y, :][..., x]
         cover[down[y][:, None], right[x]] += share
     return painted / cover
 
@@ -208,6 +225,11 @@ def crop_posterior_mean(x_t: Tensor, alpha_bar: float, images: Tensor, crops: Te
     return total / cover
 
 
+PATCHES = dict.fromkeys(("ls", "els", "bbels"), patch_posterior_means) | dict.fromkeys(
+    ("soft_ls", "soft_els", "soft_bbels"), soft_posterior_means
+)
+
+
 def posterior_mean(machine: str, x_t: Tensor, alpha_bar: float, images: Tensor, patch_size: int) -> Tensor:
     """Any machine by its name."""
     if machine == "is":
@@ -230,6 +252,16 @@ def posterior_mean(machine: str, x_t: Tensor, alpha_bar: float, images: Tensor, 
         return crop_posterior_mean(x_t, alpha_bar, images, options["crops"])
     if machine == "es":
         return ideal_posterior_mean(x_t, alpha_bar, translates(images))
-    if machine.startswith("soft_"):
-        return soft_posterior_mean(machine, x_t, alpha_bar, images, patch_size, **SOFT)
-    return patch_posterior_mean(machine, x_t, alpha_bar, images, patch_size)
+    if machine in PATCHES:
+        level = torch.tensor([alpha_bar], dtype=torch.float64)
+        return posterior_means(machine, x_t[None], level, images, patch_size)[0]
+    raise KeyError(machine)
+
+
+def posterior_means(machine: str, x_t: Tensor, alpha_bar: Tensor, images: Tensor, patch_size: int) -> Tensor:
+    """The same for images (batch, channel, height, width), each with its level (batch,)."""
+    if machine in PATCHES:
+        options = SOFT if machine.startswith("soft_") else {}
+        return PATCHES[machine](machine, x_t, alpha_bar, images, patch_size, **options)
+    pairs = zip(x_t, alpha_bar.tolist(), strict=True)
+    return torch.stack([posterior_mean(machine, one, level, images, patch_size) for one, level in pairs])

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from elslightning.machines.compiling import compiled
+from elslightning.machines.compiling import compiled, inner
 
 
 @compiled
@@ -141,7 +141,7 @@ def by_cell(counts: Any, starts: Any, queries: Any, draws: Any) -> None:
                 place[c] += 1
 
 
-@compiled
+@inner
 def _add(
     highest: Any,
     heaviest: Any,
@@ -167,8 +167,10 @@ def _add(
         best[0] = highest
         best[1] *= scale
         best[2] *= scale
-        total *= scale
-        spread *= scale * scale
+        for c in range(len(total)):  # which numba compiles in a moment, and an operation on an array in seconds
+            total[c] *= scale
+        for c in range(len(spread)):
+            spread[c] *= scale * scale
     scale = np.exp(highest - best[0]) * size / count
     best[1] += scale * weight
     channels = len(moments)

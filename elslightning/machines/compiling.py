@@ -22,10 +22,20 @@ COMPILING = not config.DISABLE_JIT  # type: ignore[attr-defined]
 
 def compiled(function: Any) -> Any:
     """A function compiled when it is first called, without the interpreter's lock, and kept for later processes."""
-    made = numba.njit(nogil=True, error_model="numpy")(function)
+    return _compiled(function, no_cfunc_wrapper=True)
+
+
+def inner(function: Any) -> Any:
+    """The same for one that only compiled functions call: how Python would call it is not compiled, which takes as long
+    as a loop does."""
+    return _compiled(function, no_cfunc_wrapper=True, no_cpython_wrapper=True)
+
+
+def _compiled(function: Any, **options: Any) -> Any:
+    made: Any = numba.njit(nogil=True, error_model="numpy", **options)(function)
     if COMPILING:
         try:
-            made._cache = _Cache(function)  # type: ignore[attr-defined]
+            made._cache = _Cache(function)
         except (RuntimeError, OSError):  # no place for it: an installation and a home that are read-only
             _without()
     return made

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from elslightning.machines.compiling import compiled
+from elslightning.machines.compiling import compiled, inner
 from elslightning.machines.lanes import (
     any_below,
     any_within,
@@ -23,7 +23,7 @@ NO_CANDIDATE = np.float32(1e30)
 """The squared distance of the nearest candidate where there is none yet."""
 
 
-@compiled
+@inner
 def _suffix_sums(rows: Any, first: int, stride: int, size: int, suffixes: Any) -> None:
     """`suffixes[k]` is the sum of the rows k … size - 1 that begin at `first`, `stride` apart; for k >= 1."""
     suffix = splat(np.float32(0.0))
@@ -32,7 +32,7 @@ def _suffix_sums(rows: Any, first: int, stride: int, size: int, suffixes: Any) -
         store(suffixes, k, suffix)
 
 
-@compiled
+@inner
 def _sum_columns(
     query: Any,
     scale: Any,
@@ -85,7 +85,7 @@ def _sum_columns(
             slot += 1
 
 
-@compiled
+@inner
 def _widen(squares: Any, sums: Any, step: int, width: int, height: int, first: int, narrow: int, wide: int) -> None:
     """`sums` over `2 narrow + 1` rows become sums over `2 wide + 1`, by adding what lies farther out."""
     for c in range(width):
@@ -96,20 +96,24 @@ def _widen(squares: Any, sums: Any, step: int, width: int, height: int, first: i
             store(sums, a, box)
 
 
-@compiled
+@inner
 def lower(
     nearest: Any, sharpness: Any, reach: Any, i: int, j: int, best: Any, running: Any, weight: Any, weighted: Any
 ) -> None:
     """Makes `nearest` the distance that the sums of pixel (i, j) are relative to."""
+    # Number by number: what numba makes of an operation on whole arrays takes seconds to compile.
     scale = 2.0 ** (np.float64(nearest - best[0, i, j]) * sharpness)
     weight[i, j] *= scale
-    weighted[:, i, j] *= scale
-    running[:, i, j] *= np.float32(scale)
+    for channel in range(len(weighted)):
+        weighted[channel, i, j] *= scale
+    for channel in range(len(running)):
+        for lane in range(running.shape[3]):
+            running[channel, i, j, lane] *= np.float32(scale)
     best[0, i, j] = nearest
     best[1, i, j] = nearest + reach
 
 
-@compiled
+@inner
 def _add_rows(
     sums: Any,
     step: int,
@@ -162,7 +166,7 @@ def _add_rows(
             slot += 1
 
 
-@compiled
+@inner
 def flush(rows: Any, first: int, running: Any, weight: Any, weighted: Any) -> None:
     """Moves the running sums of some rows to where they are kept in float64."""
     channels, height, width = weighted.shape

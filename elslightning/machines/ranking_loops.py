@@ -4,14 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from elslightning.machines.compiling import compiled
+from elslightning.machines.compiling import compiled, inner
 from elslightning.machines.lanes import any_within, exp2, fold_least, fold_sum, load, splat, store, total
 
 NO_CANDIDATE = np.float32(1e30)
 """The squared distance of a candidate that is not there yet."""
 
 
-@compiled
+@inner
 def _keep(
     distances: Any,
     count: int,
@@ -54,7 +54,7 @@ def _keep(
         sums[0] *= scale
 
 
-@compiled
+@inner
 def _sum_columns(
     query: Any, scale: Any, images: Any, rows: Any, columns: Any, size: int, squares: Any, boxes: Any
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from elslightning.machines.compiling import compiled
+from elslightning.machines.compiling import compiled, inner
 from elslightning.machines.lanes import (
     any_below,
     any_within,
@@ -26,7 +26,7 @@ from elslightning.machines.lanes import (
 from elslightning.machines.loops import flush, lower
 
 
-@compiled
+@inner
 def _square(query: Any, scale: Any, images: Any, rows: Any, columns: Any, squares: Any, step: int) -> None:
     """`squares[c step + a] = Σ (query[0] - scale image) (query[1] - scale image)` over channels, at row a and column c
     of two tables."""
@@ -45,7 +45,7 @@ def _square(query: Any, scale: Any, images: Any, rows: Any, columns: Any, square
             store(squares, c * step + a, square)
 
 
-@compiled
+@inner
 def _filter(
     source: Any, begin: int, first: int, last: int, taps: Any, radius: int, target: Any, to: int, by: int
 ) -> None:
@@ -57,7 +57,7 @@ def _filter(
         store(target, to + by * k, value)
 
 
-@compiled
+@inner
 def _add_row(
     distances: Any,
     a: int,
@@ -94,7 +94,7 @@ def _add_row(
                     store(running, pixel, load_part(running, pixel) + fold_sum(weights * value))
 
 
-@compiled
+@inner
 def _weigh_row(
     distances: Any,
     i: int,
@@ -121,7 +121,7 @@ def _weigh_row(
     return low, high
 
 
-@compiled
+@inner
 def _respond(
     weights: Any,
     wide: int,
@@ -171,7 +171,7 @@ def _respond(
                     store(running, pixel, load_part(running, pixel) + fold_sum(value * patch))
 
 
-@compiled
+@inner
 def _collect(running: Any, painted: Any) -> None:
     """Moves running sums to where they are kept in float64."""
     channels, height, width = painted.shape

@@ -76,8 +76,7 @@ def brute_force(name, x_t, alpha_bar, images, patch_size):
     """Worked out once for the same numbers, which many tests have."""
     key = (name, patch_size, images.shape, *(part.numpy().tobytes() for part in (x_t, alpha_bar, images)))
     if key not in TRUTHS:
-        pairs = zip(x_t, alpha_bar.tolist(), strict=True)
-        TRUTHS[key] = torch.stack([reference.posterior_mean(name, x, a, images, patch_size) for x, a in pairs])
+        TRUTHS[key] = reference.posterior_means(name, x_t, alpha_bar, images, patch_size)
     return TRUTHS[key]
 
 
@@ -348,14 +347,18 @@ def tightest_budget(name, images, x_t):
             return int(takes.replace(",", "")) - int(given.replace(",", ""))
         return 0
 
+    def enough(budget, *on_progress):
+        """The smallest budget that is enough, which one of less than `budget` may be, too."""
+        too_small = budget - 1
+        while more := missing(budget, *on_progress):
+            budget, too_small = budget + 2 * more, budget  # half of a budget is for one thing, half for another
+        nearly = smallest(lambda one: not missing(one, *on_progress), max(too_small, budget - 2), budget)
+        if missing(nearly - 1, *on_progress):
+            return nearly
+        return smallest(lambda one: not missing(one, *on_progress), too_small, nearly - 1)
+
     # With little memory a machine takes long to end, and most that can begin can end.
-    begins, too_small = 2, 1
-    while more := missing(begins, begun):
-        begins, too_small = begins + 2 * more, begins  # half of a budget is for one thing, half for another
-    begins = smallest(lambda budget: not missing(budget, begun), max(too_small, begins - 2), begins)
-    if not missing(begins - 1, begun):
-        begins = smallest(lambda budget: not missing(budget, begun), too_small, begins)
-    return begins if not missing(begins) else smallest(lambda budget: not missing(budget), begins, 2**22)
+    return enough(enough(2, begun))
 
 
 @pytest.mark.parametrize(

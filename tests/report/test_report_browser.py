@@ -90,6 +90,24 @@ def point(page, row: int, column: int, explorer) -> None:
     ActionChains(page).move_to_element_with_offset(canvas, round(x), round(y)).perform()
 
 
+def accessibility(page) -> dict:
+    """What axe finds: of its rules, elements are listed and named only where one is broken, which takes a while."""
+    import axe_core_python
+
+    page.execute_script((Path(axe_core_python.__file__).parent / "axe.min.js").read_text())
+    done = "axe.run({resultTypes: ['violations'], selectors: false}).then(done, (error) => done(String(error)))"
+    return page.execute_async_script(f"const done = arguments[0]; {done}")
+
+
+def grave(found: dict) -> list:
+    """The rules that are broken badly, and elements that break them."""
+    return [
+        (rule["id"], [node["html"][:150] for node in rule["nodes"]][:3])
+        for rule in found["violations"]
+        if rule["impact"] in ("serious", "critical")
+    ]
+
+
 def shown_pair(page) -> int:
     """The position of the chosen pair in the strip."""
     return int(page.execute_script("return document.querySelector('#ex-pairs :checked').value"))
@@ -261,18 +279,10 @@ def test_the_chosen_pixel_is_announced(page, explorer):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1920])
 def test_nothing_keeps_anyone_out(chromium, run, scheme, width):
-    import axe_core_python
-
     page = visit(chromium, run, width=width, prefers_color_scheme=scheme)
-    page.execute_script((Path(axe_core_python.__file__).parent / "axe.min.js").read_text())
     page.execute_script("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
-    found = page.execute_async_script("const done = arguments[0]; axe.run().then(done, (error) => done(String(error)))")
-    grave = [
-        (rule["id"], [node["html"][:150] for node in rule["nodes"]][:3])
-        for rule in found["violations"]
-        if rule["impact"] in ("serious", "critical")
-    ]
-    assert grave == []
+    found = accessibility(page)
+    assert grave(found) == []
     assert len(found["passes"]) > 15
 
 
@@ -382,18 +392,10 @@ def test_a_sample_pointed_at_or_reached_by_keyboard_shows_its_mosaic(chromium, g
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
 def test_the_gallery_keeps_nobody_out_and_fits_every_width(chromium, gallery, width, scheme):
-    import axe_core_python
-
     page = visit_gallery(chromium, gallery, width, scheme)
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
-    page.execute_script((Path(axe_core_python.__file__).parent / "axe.min.js").read_text())
-    found = page.execute_async_script("const done = arguments[0]; axe.run().then(done, (error) => done(String(error)))")
-    grave = [
-        (rule["id"], [node["html"][:150] for node in rule["nodes"]][:3])
-        for rule in found["violations"]
-        if rule["impact"] in ("serious", "critical")
-    ]
-    assert grave == []
+    found = accessibility(page)
+    assert grave(found) == []
     if folder := os.environ.get(SCREENSHOTS):
         height = page.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]["height"]
         clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}

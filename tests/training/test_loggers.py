@@ -31,6 +31,7 @@ SHORT = [*TRAIN, "compare=false", "logger=wandb"]
 def _quiet():
     """No reports of errors to W&B, and no user's settings."""
     with pytest.MonkeyPatch.context() as patch:
+        offline.looked_once(patch)
         patch.setenv("WANDB_ERROR_REPORTING", "false")
         for name in ("WANDB_SILENT", "WANDB_QUIET"):
             patch.delenv(name, raising=False)

@@ -26,6 +26,7 @@ STEPS = 2  # an epoch
 def _quiet():
     """No reports of errors to W&B."""
     with pytest.MonkeyPatch.context() as patch:
+        offline.looked_once(patch)
         patch.setenv("WANDB_ERROR_REPORTING", "false")
         patch.setenv("WANDB_SILENT", "true")
         yield
