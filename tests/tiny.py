@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from omegaconf import DictConfig
 
+from elslightning.cli import creating
 from elslightning.cli.composing import conf_dir
 from elslightning.cli.main import main
 from elslightning.data.module import ImageDataModule
@@ -130,6 +131,7 @@ def undrawn(patch: pytest.MonkeyPatch) -> None:
         draw = getattr(figures, name)
         if callable(draw) and "style" in inspect.signature(draw).parameters:
             patch.setattr(figures, name, blank(draw))
+    patch.setattr(creating, "creativity_map", blank(creating.creativity_map))
 
 
 def unrendered(patch: pytest.MonkeyPatch) -> None:

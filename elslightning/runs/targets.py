@@ -13,6 +13,7 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from elslightning.diffusion.schedule import Schedule
@@ -221,15 +222,17 @@ def build(config: Any, **arguments: Any) -> Any:
         InputError: in one line, whatever went wrong.
     """
     try:
-        if isinstance(config, dict) and not arguments:
-            if _is_plain(config):
+        plain = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
+        if isinstance(plain, dict) and not arguments:
+            if _is_plain(plain):
                 try:
-                    return _made(config)
+                    return _made(plain)
                 except InputError:
                     raise
                 except Exception:  # Hydra runs into it again, and says where
                     pass
-            return instantiate(config | {"_convert_": "all"})  # which spares Hydra from copying it for what is added
+            if plain is config:  # Hydra copies it for what is added otherwise
+                return instantiate(config | {"_convert_": "all"})
         return instantiate(config, _convert_="all", **arguments)
     except InputError:
         raise

@@ -31,15 +31,16 @@ def same(one: Any, other: Any) -> bool:
 
 @pytest.mark.parametrize("part", ["data", "denoiser", "schedule", "calibration", "comparison", "machines"])
 def test_own_classes_are_built_as_hydra_builds_them(part, tmp_path):
-    config = OmegaConf.to_container(compose_config("train", tmp_path)[part], resolve=True)
-    sections = config.values() if part == "machines" else [config]
-    for section in sections:
-        assert _is_plain(section)
+    config = compose_config("train", tmp_path)[part]
+    for section in config.values() if part == "machines" else [config]:
+        plain = OmegaConf.to_container(section, resolve=True)
+        assert _is_plain(plain)
         made = []
-        for make in (build, lambda section: instantiate(section | {"_convert_": "all"})):
+        for make, given in ((build, plain), (build, section), (partial(instantiate, _convert_="all"), section)):
             torch.manual_seed(0)
-            made.append(make(section))
-        assert same(*made)
+            made.append(make(given))
+        assert same(made[0], made[2])
+        assert same(made[1], made[2])
 
 
 def test_sections_within_sections_are_built_and_lists_are_copied():

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not TOUR.is_file(), reason="the tour lies in the
 
 SMALL = """
 FOLDER, SIDE, TRAIN_SIZE, SEED = None, 8, 300, 0
-WIDTH, EPOCHS = 32, 40
+WIDTH, EPOCHS = 32, 12
 PATCH_SIZES, SAMPLES, PAIRS, STEPS = [3, 5], 4, 12, 10
 """
 PROBE = """
