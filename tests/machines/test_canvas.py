@@ -1,5 +1,6 @@
 """Canvases: machines on images of other sizes than their training images, held against their definition."""
 
+import functools
 import math
 
 import pytest
@@ -16,13 +17,19 @@ SIZES = [(9, 7), (7, 11), (5, 5), (6, 5)]
 LEVELS = torch.tensor([0.5, 0.9], dtype=torch.float64)
 
 
-def patch_mean(x_t, alpha_bar, images, row, column, radius, mode, softness=math.inf):
-    """The posterior mean patch (channel, P, P) of one location of a canvas (channel, height, width)."""
-    sides, canvas = images.shape[-2:], x_t.shape[-2:]
-    own = None if mode == "circular" else overlap(row, column, *canvas, radius)
+@functools.cache
+def candidates(images, own, radius, mode):
+    """The patches that a location with this border may copy from, which many locations and levels have in common."""
+    sides = images.shape[-2:]
     at = [(y, x) for y in range(sides[0]) for x in range(sides[1])]
     at = [place for place in at if own is None or overlap(*place, *sides, radius) == own]
-    keys = torch.cat([window(images, *place, radius, mode) for place in at])
+    return torch.cat([window(images, *place, radius, mode) for place in at])
+
+
+def patch_mean(x_t, alpha_bar, images, row, column, radius, mode, softness=math.inf):
+    """The posterior mean patch (channel, P, P) of one location of a canvas (channel, height, width)."""
+    own = None if mode == "circular" else overlap(row, column, *x_t.shape[-2:], radius)
+    keys = candidates(images, own, radius, mode)
     side = range(-radius, radius + 1)
     counts = torch.tensor([[bell(softness, y, x) for x in side] for y in side], dtype=torch.float64)
     apart = (window(x_t, row, column, radius, mode) - math.sqrt(alpha_bar) * keys).square() * counts

@@ -473,7 +473,7 @@ def test_write_returns_the_files_it_wrote(result, tmp_path):
 
 
 def test_written_files_hold_the_result(result, tmp_path):
-    files_of(result, tmp_path)
+    write(result, tmp_path)
     tables = load_scales(tmp_path / "scales.json")
     assert {name: table.to_dict() for name, table in tables.items()} == {
         name: table.to_dict() for name, table in result.scales.items()

@@ -48,6 +48,7 @@ def test_the_network_is_known_without_its_weights():
     ],
     ids=str,
 )
+@pytest.mark.usefixtures("no_rendering")
 def test_a_schedule_that_cannot_be_built_is_said_and_never_taken_for_the_default(tmp_path, schedule, reason):
     run = changed(tmp_path, schedule)
     with pytest.raises(InputError, match=reason) as refused:

@@ -74,6 +74,7 @@ def counted(every: int | None = None) -> Counted:
 @pytest.mark.parametrize(
     ("every", "epochs", "times"), [(1, 3, 3), (2, 4, 2), (2, 5, 3), (3, 2, 1), (None, 3, 1)], ids=str
 )
+@pytest.mark.usefixtures("no_pictures")
 def test_it_measures_every_n_epochs_and_once_more_at_the_end_if_that_was_not_measured(tmp_path, every, epochs, times):
     measurement = counted(every)
     fit(tmp_path, [comparison(measurement, tmp_path)], max_epochs=epochs)
@@ -109,6 +110,7 @@ def test_a_second_fit_measures_again(tmp_path):
 
 
 @pytest.mark.parametrize("every", [None, 1])
+@pytest.mark.usefixtures("no_pictures")
 def test_it_measures_in_evaluation_mode_and_restores_training_mode(tmp_path, every):
     class Mode(Callback):
         def __init__(self):
@@ -161,6 +163,7 @@ def test_a_checkpoint_can_monitor_a_scalar(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["best", "checkpoint"])
+@pytest.mark.usefixtures("no_pictures")
 def test_the_name_of_a_metric_makes_no_folder_in_that_of_a_checkpoint(tmp_path, name):
     filename = f"callbacks.{name}.filename='epoch-{{epoch}}-{{val/loss:.0f}}'"
     run = train(tmp_path / "run", "callbacks=[checkpoint,best]", filename, "compare=false")
@@ -211,6 +214,7 @@ def test_a_training_in_half_precision_is_compared_in_full(tmp_path):
         assert (half / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_gradients_of_the_network_are_found_in_the_midst_of_validation(tmp_path):
     """Where they are switched off."""
 
