@@ -71,7 +71,7 @@ LONGEST = (
     *(*FORKED, "test_main", "test_report", "test_compiling", "test_disk", "test_every_schedule", "test_machines"),
     *("test_brought_networks", "test_conf", "test_report_browser", "test_resuming", "test_compatibility"),
     *("test_loggers", "test_same_training", "test_tour", "test_denoisers", "test_figures"),
-    "test_fuzz",
+    *("test_fuzz", "test_attribution", "test_approximate", "test_first_evening", "test_docs", "test_paper"),
 )
 
 

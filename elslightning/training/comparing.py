@@ -21,6 +21,7 @@ from elslightning.runs.writing import write
 from elslightning.system.errors import InputError, warn
 from elslightning.system.processes import ALONE, Processes, all_or_none
 from elslightning.system.progress import Bars
+from elslightning.training.layout import laid_as_loaded
 from elslightning.training.loggers import log_figure, log_file, log_lines, log_table
 from elslightning.training.task import DenoisingTask
 
@@ -134,7 +135,7 @@ class ELSComparison(pl.Callback):
         training = task.denoiser.training
         task.denoiser.eval()
         try:
-            with all_or_none(group):
+            with laid_as_loaded(task.denoiser), all_or_none(group):
                 result = self.measurement.run(
                     task.denoiser,
                     data.train_images,

@@ -19,6 +19,7 @@ from elslightning.diffusion.prediction import convert, target, velocity
 from elslightning.diffusion.schedule import LEAST_TIME, CosineSchedule, Schedule, add_noise
 from elslightning.runs.checkpoints import CHECKPOINT_FORMAT
 from elslightning.system.errors import InputError
+from elslightning.training.layout import lay_as_loaded, lay_side_by_side
 
 OptimizerFactory = Callable[[Any], Optimizer]
 SchedulerFactory = Callable[[Optimizer, int | None], LRScheduler]
@@ -86,13 +87,13 @@ class DenoisingTask(pl.LightningModule):
         self.time_range: tuple[float, float] | None = None
 
     def setup(self, stage: str) -> None:
-        """On a CPU convolutions are quicker with the channels of a pixel side by side: see `benchmarks/training.py`."""
+        """Before the weights are handed to other processes."""
         if stage == "fit" and self.trainer.strategy.root_device.type == "cpu":
-            self.denoiser.to(memory_format=torch.channels_last)
+            lay_side_by_side(self.denoiser)
 
     def on_train_end(self) -> None:
-        """As whoever loads the weights has them, so that a network computes the same when it is loaded again."""
-        self.denoiser.to(memory_format=torch.contiguous_format)
+        """The network computes the same now as when it is loaded."""
+        lay_as_loaded(self.denoiser)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         # Seeded by (seed, process, step): processes differ, and a resumed run goes on as if never stopped.

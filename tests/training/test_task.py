@@ -22,6 +22,7 @@ from elslightning.networks.adapter import NetworkDenoiser
 from elslightning.networks.resnet import ResNet
 from elslightning.system.errors import InputError
 from elslightning.training.comparing import ELSComparison
+from elslightning.training.layout import laid_as_loaded, lay_side_by_side
 from elslightning.training.task import DenoisingTask, one_cycle
 
 LEVELS = 20
@@ -362,21 +363,35 @@ class Layout(Callback):
         self.side_by_side = weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
 
     def on_fit_end(self, trainer, task):
-        self.end = [parameter.is_contiguous() for parameter in task.denoiser.parameters()]
+        self.end = {parameter.stride() == torch.empty(parameter.shape).stride() for parameter in task.parameters()}
 
 
 def test_on_a_cpu_channels_lie_side_by_side_while_a_network_is_trained_and_no_longer(tmp_path):
     layout, denoiser = Layout(), network()
     trainer(tmp_path, callbacks=[layout]).fit(DenoisingTask(denoiser), digits())
     assert layout.side_by_side
-    assert layout.end
-    assert all(layout.end)
+    assert layout.end == {True}
+
+
+def test_what_is_measured_meanwhile_lies_as_it_is_loaded_and_the_tensors_stay():
+    denoiser = network()
+    lay_side_by_side(denoiser)
+    before = [part.data for part in denoiser.parameters()]
+    assert any(part.stride() != torch.empty(part.shape).stride() for part in before)
+    with laid_as_loaded(denoiser):
+        for part, data in zip(denoiser.parameters(), before, strict=True):
+            assert part.stride() == torch.empty(part.shape).stride()
+            assert torch.equal(part, data)
+    assert all(
+        part.data.data_ptr() == data.data_ptr() for part, data in zip(denoiser.parameters(), before, strict=True)
+    )
 
 
 def test_how_weights_lie_in_memory_does_not_matter():
     denoiser = network()
     x_t, alpha_bar = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([0.1, 0.5, 0.9])
     plain = denoiser(x_t, alpha_bar.double())
-    other = denoiser.to(memory_format=torch.channels_last)(x_t, alpha_bar.double())
+    lay_side_by_side(denoiser)
+    other = denoiser(x_t, alpha_bar.double())
     torch.testing.assert_close(other, plain, rtol=1e-5, atol=1e-5)
     assert other.is_contiguous()
