@@ -91,19 +91,10 @@ def bell(width: float, row: int, column: int) -> float:
     return math.exp(-square / (2 * width**2)) if width > 0 else float(square == 0)
 
 
-def soft_posterior_mean(
-    machine: str,
-    x_t: Tensor,
-    alpha_bar: float,
-    images: Tensor,
-    patch_size: int,
-    softness: float,
-    response: float,
-    precision: Tensor | None = None,
-) -> Tensor:
-    """`soft_ls`, `soft_els` or `soft_bbels` for one image."""
-    one, level = x_t[None], torch.tensor([alpha_bar], dtype=torch.float64)
-    return soft_posterior_means(machine, one, level, images, patch_size, softness, response, precision)[0]
+def soft_posterior_mean(machine: str, x_t: Tensor, alpha_bar: float, *options: Any) -> Tensor:
+    """`soft_ls`, `soft_els` or `soft_bbels` for one image; the options are those of `soft_posterior_means`."""
+    level = torch.tensor([alpha_bar], dtype=torch.float64)
+    return soft_posterior_means(machine, x_t[None], level, *options)[0]
 
 
 def soft_posterior_means(

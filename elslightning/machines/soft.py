@@ -80,14 +80,16 @@ class SoftPatchMachine(PatchMachine):
         images, labels, memory_budget, process_group, own_images: as in `ScoreMachine`.
         scales: the patch size P that windows and responses are cut at: an odd integer, or a `ScaleTable`.
         softness: standard deviation of the window in pixels, positive; infinite for a hard box. A number, or a table
-            with a column `softness`; None takes that of `scales` if it has one, otherwise a hard box.
+            with a column `softness`; None takes that of `scales` if it has one, otherwise a hard box; with
+            `windows` 1.
         response: standard deviation of the response in pixels, at least 0; 0 for the centre only. Likewise, a number, a
             table, or None for the column of `scales` if it has one, otherwise 0.
         windows: those of a network's gradients, or the path of a run's receptive_field.npz. A softness of 1 then takes
             them as they are, a greater one makes them wider.
 
     Raises:
-        InputError: also for a patch size as in `PatchMachine`, and a softness or a response outside its range.
+        InputError: also for a patch size as in `PatchMachine`, a softness or a response outside its range, and for
+            `windows` as in `GradientWindows`.
     """
 
     free: ClassVar[tuple[str, ...]] = (PATCH_SIZE, SOFTNESS, RESPONSE)
@@ -120,7 +122,7 @@ class SoftPatchMachine(PatchMachine):
             chosen = value if value is not None else scales if column else otherwise
             return Parameter(name, chosen).given
 
-        self.softness = given(SOFTNESS, softness, math.inf)
+        self.softness = given(SOFTNESS, softness, math.inf if windows is None else 1.0)
         self.response = given(RESPONSE, response, 0.0)
         self.windows = GradientWindows.read(windows) if isinstance(windows, str | Path) else windows
 

@@ -19,8 +19,9 @@ def lay_side_by_side(module: nn.Module) -> None:
 def lay_as_loaded(module: nn.Module) -> None:
     """All weights row by row."""
     for part in (*module.parameters(), *module.buffers()):
-        # Not `to`: of a single channel it leaves strides that convolutions take for the other layout.
-        part.data = part.data.clone(memory_format=torch.contiguous_format)
+        # Not `is_contiguous` and `to`: of a single channel they leave strides that convolutions take for the other.
+        if part.stride() != torch.empty(part.shape, device="meta").stride():
+            part.data = part.data.clone(memory_format=torch.contiguous_format)
 
 
 @contextmanager

@@ -102,6 +102,14 @@ def test_without_a_limit_to_softness_gradients_do_not_matter(name, images, x_t):
 
 
 @soft_machines
+def test_gradients_are_taken_as_they_are_if_nothing_else_is_said(name, images, x_t):
+    windows = GradientWindows(ALPHA_BAR, gradients())
+    unsaid = MACHINES[name](images, scales=5, windows=windows)(x_t, ALPHA_BAR)
+    assert torch.equal(unsaid, MACHINES[name](images, scales=5, softness=1.0, windows=windows)(x_t, ALPHA_BAR))
+    assert not torch.allclose(unsaid, MACHINES[name](images, scales=5)(x_t, ALPHA_BAR), atol=1e-3)
+
+
+@soft_machines
 def test_results_do_not_depend_on_what_else_is_in_the_batch_or_the_sweep(name, images, x_t):
     machine = MACHINES[name](images, scales=3, softness=1.5, windows=GradientWindows(ALPHA_BAR, gradients()))
     together = machine(x_t, ALPHA_BAR)

@@ -377,11 +377,16 @@ def test_what_is_measured_meanwhile_lies_as_it_is_loaded_and_the_tensors_stay():
     denoiser = network()
     lay_side_by_side(denoiser)
     before = [part.data for part in denoiser.parameters()]
-    assert any(part.stride() != torch.empty(part.shape).stride() for part in before)
+    laid = [part.stride() != torch.empty(part.shape).stride() for part in before]
+    assert any(laid)
     with laid_as_loaded(denoiser):
         for part, data in zip(denoiser.parameters(), before, strict=True):
             assert part.stride() == torch.empty(part.shape).stride()
             assert torch.equal(part, data)
+        # What lies so already is not copied.
+        assert laid == [
+            part.data_ptr() != data.data_ptr() for part, data in zip(denoiser.parameters(), before, strict=True)
+        ]
     assert all(
         part.data.data_ptr() == data.data_ptr() for part, data in zip(denoiser.parameters(), before, strict=True)
     )
