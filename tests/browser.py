@@ -45,14 +45,11 @@ def opened(profile: Path) -> Iterator[Any]:
         yield driver
 
 
-def visit(driver: Any, run: Path, *, width: int = 1280, height: int = 900, **media: str) -> Any:
-    """Opens the report with a window of some size and what media queries may ask, and waits for the explorer."""
+def visit(driver: Any, run: Path, **view: Any) -> Any:
+    """Opens the report anew with a view, see `look`, and waits for the explorer."""
     from selenium.webdriver.support.ui import WebDriverWait
 
-    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    features = [{"name": name.replace("_", "-"), "value": value} for name, value in media.items()]
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    look(driver, **view)
     driver.get_log("browser")
     driver.get_log("performance")
     driver.get((run / "report.html").as_uri())
@@ -60,6 +57,14 @@ def visit(driver: Any, run: Path, *, width: int = 1280, height: int = 900, **med
         lambda driver: driver.execute_script("return document.documentElement.dataset.explorer") == "ready"
     )
     return driver
+
+
+def look(driver: Any, *, width: int = 1280, height: int = 900, **media: str) -> None:
+    """Gives the window some size, and what media queries may ask, which the open page is laid out for at once."""
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    features = [{"name": name.replace("_", "-"), "value": value} for name, value in media.items()]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
 def text(page: Any, identifier: str) -> str:

@@ -1,9 +1,10 @@
 """Configurations that were composed before: the same words give the same again, and Hydra takes long over them."""
 
+import functools
 import os
 import pickle
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from hydra._internal.config_repository import ConfigRepository, IConfigRepositor
 from hydra._internal.defaults_list import DefaultsList
 from hydra.core.config_store import ConfigStore
 from hydra.core.default_element import ResultDefault
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobRuntime
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, base
 
 PLACE = re.compile(r"(hydra\.(?:run|sweep)\.dir)=(/[\w./-]+)")
 """A word that names a directory and decides nothing else: every test has its own."""
@@ -46,6 +48,8 @@ def composed_once(patch: pytest.MonkeyPatch) -> None:
     name = "_compose_config_from_defaults_list"
     patch.setattr(loader, name, merged(getattr(loader, name)))
     patch.setattr(config_loader_impl, "create_defaults_list", listed(config_loader_impl.create_defaults_list))
+    patch.setattr(OverridesParser, "parse_rule", parsed(OverridesParser.parse_rule))
+    patch.setattr(base, "parse", functools.cache(base.parse))  # interpolations, whose trees are looked at only
 
 
 def remembered(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
@@ -116,8 +120,29 @@ def merged(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
     return composed
 
 
+def parsed(parse: Callable[..., Any]) -> Callable[..., Any]:
+    """`OverridesParser.parse_rule`, which reads a word once; what cannot be read it reads again."""
+    found: dict[tuple[str, str], bytes] = {}
+
+    def read(self: OverridesParser, s: str, rule_name: str) -> Any:
+        if (s, rule_name) not in found:
+            found[s, rule_name] = pickle.dumps(parse(self, s, rule_name))
+        return pickle.loads(found[s, rule_name])
+
+    return read
+
+
 def files(places: Iterable[str]) -> tuple[tuple[str, int, int], ...]:
     """What lies where configurations are looked for."""
     folders = [place.removeprefix("file://") for place in places]
-    paths = [path for folder in folders if os.path.isdir(folder) for path in Path(folder).rglob("*.yaml")]
-    return tuple((str(path), (stat := path.stat()).st_mtime_ns, stat.st_size) for path in paths)
+    return tuple(entry for folder in folders if os.path.isdir(folder) for entry in _below(folder))
+
+
+def _below(folder: str) -> Iterator[tuple[str, int, int]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _below(entry.path)
+            elif entry.name.endswith(".yaml"):
+                stat = entry.stat()
+                yield entry.path, stat.st_mtime_ns, stat.st_size

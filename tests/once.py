@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from compositions import composed_once
+from copies import copied_at_once
 from lightning.fabric.utilities import registry
 from torch import Tensor
 
@@ -20,6 +21,7 @@ def once(patch: pytest.MonkeyPatch) -> None:
     """Has Hydra read a file of the configuration once, and compose the same words once; Lightning looks once for what
     other packages bring, scikit-learn unpacks its digits once, and git is asked once about a working directory."""
     composed_once(patch)
+    copied_at_once(patch)
     patch.setattr(registry, "entry_points", functools.cache(registry.entry_points))  # of every installed package
     digits = functools.cache(sources.load_digits)
     patch.setattr(sources, "load_digits", lambda: copy.deepcopy(digits()))

@@ -1,10 +1,10 @@
 """Agreement of two images, measure by measure, and the median over pairs with its interval."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
@@ -83,19 +83,34 @@ def _resampled(
     """The same of the bytes of the values, with `at_once` resamples in a part: a run that prints, writes and reports
     asks for it again and again."""
     values = torch.frombuffer(bytearray(content), dtype=dtype)
-    generator = torch.Generator().manual_seed(seed)
-    found = torch.cat([statistic(values, min(at_once, resamples - n), generator) for n in range(0, resamples, at_once)])
+    found = torch.cat([statistic(values, draws) for draws in _draws(len(values), resamples, at_once, seed)])
     tail = (1 - level) / 2
     return float(found.quantile(tail)), float(found.quantile(1 - tail))
 
 
-def _medians(values: Float[Tensor, " pairs"], count: int, generator: torch.Generator) -> Float[Tensor, " count"]:
-    """The medians of so many resamples."""
-    draws = torch.randint(len(values), (count, len(values)), generator=generator)
-    return values[draws].quantile(0.5, dim=1)
+def _draws(units: int, resamples: int, at_once: int, seed: int) -> Iterator[Int[Tensor, "_ units"]]:
+    """Which values are in every resample, part by part."""
+    if at_once >= resamples:
+        yield _few_draws(units, resamples, seed)
+        return
+    generator = torch.Generator().manual_seed(seed)
+    for n in range(0, resamples, at_once):
+        yield torch.randint(units, (min(at_once, resamples - n), units), generator=generator)
 
 
-def _means(values: Float[Tensor, " units"], count: int, generator: torch.Generator) -> Float[Tensor, " count"]:
-    """The means of so many resamples."""
-    draws = torch.randint(len(values), (count, len(values)), generator=generator)
-    return values[draws].mean(dim=1)
+@lru_cache(2)
+def _few_draws(units: int, resamples: int, seed: int) -> Int[Tensor, "resamples units"]:
+    """All in one part, which are the same for all measures of the same pairs."""
+    return torch.randint(units, (resamples, units), generator=torch.Generator().manual_seed(seed))
+
+
+def _medians(values: Float[Tensor, " units"], draws: Int[Tensor, "resamples units"]) -> Float[Tensor, " resamples"]:
+    return _taken(values, draws).quantile(0.5, dim=1)
+
+
+def _means(values: Float[Tensor, " units"], draws: Int[Tensor, "resamples units"]) -> Float[Tensor, " resamples"]:
+    return _taken(values, draws).mean(dim=1)
+
+
+def _taken(values: Float[Tensor, " units"], draws: Int[Tensor, "resamples units"]) -> Float[Tensor, "resamples units"]:
+    return values.index_select(0, draws.flatten()).reshape(draws.shape)  # sooner than values[draws]

@@ -138,7 +138,7 @@ def test_a_figure_saves_as_a_readable_png_of_its_size(name, channels, tmp_path):
         image.load()
         assert image.format == "PNG"
         np.testing.assert_allclose(image.size, figure.get_size_inches() * figure.dpi, atol=1)
-        assert len(image.convert("RGB").getcolors(maxcolors=2**24)) > 10
+        assert image.convert("RGB").getcolors(maxcolors=10) is None  # there are more
 
 
 @pytest.mark.parametrize("style", STYLES)

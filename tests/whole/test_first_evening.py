@@ -96,10 +96,15 @@ def test_the_report_names_the_classes(evening):
     assert "class 0" not in text + (run / "report.md").read_text()
 
 
-@pytest.fixture(scope="module", params=[390, 1280])
-def page(request, evening, tmp_path_factory):
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
     with opened(tmp_path_factory.mktemp("profile")) as driver:
-        yield visit(driver, evening[0] / "first", width=request.param)
+        yield driver
+
+
+@pytest.fixture(params=[390, 1280])
+def page(request, evening, chromium):
+    return visit(chromium, evening[0] / "first", width=request.param)
 
 
 class TestInTheBrowser:

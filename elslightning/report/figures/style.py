@@ -14,6 +14,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from elslightning.machines.registry import COLOURS
@@ -121,7 +122,16 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 class Shown(Figure):
-    """A figure that notebooks show without `%matplotlib inline` as well."""
+    """A figure that notebooks show without `%matplotlib inline` as well, and that is written sooner."""
+
+    def draw(self, renderer: Any) -> None:
+        """Draws all of it; of the two times that matplotlib has a figure drawn that lays itself out and is written, the
+        first, which nobody sees, is for the layout alone."""
+        engine = self.get_layout_engine()
+        if self.axes and self.canvas.is_saving() and isinstance(engine, ConstrainedLayoutEngine):
+            engine.execute(self)
+        else:
+            super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
