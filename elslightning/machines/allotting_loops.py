@@ -45,7 +45,7 @@ def allot(
     what a cell adds to the spread, of which shares of the budget (tile,) are made; none below the tile's floor.
 
     A cell is visited if its share exceeds `thresholds` (cell,), numbers below `fewest` (cell,). `counts` (tile,): how
-    many are. `missed` (tile,): of the whole spread, as it is expected, the part that lies in candidates that are not drawn;
+    many are. `missed` (tile,): of the whole spread, as it is expected, the part in candidates that are not drawn;
     `logs` (tile,): the logarithm of the whole.
     """
     exponents = np.empty(expected.shape[1], np.int32)

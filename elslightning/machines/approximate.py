@@ -14,6 +14,7 @@ candidates are looked at, where there are not too many, or the pixel is called d
 """
 
 import math
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -51,6 +52,8 @@ TAILS = 2.0
 """Away from a cell's mean its spread falls as if its variance were so many times as great."""
 TILES = 2**12
 """Tiles that are worked on at once."""
+VISITS = 2**22
+"""Visits of tiles to cells that are listed at once."""
 LOOKED = 2**22
 """Tiles times cells whose expectations are held at once."""
 GOLDEN = (math.sqrt(5) - 1) / 2
@@ -156,9 +159,10 @@ class Pool:
         image, rows, total = np.arange(count) // together, np.arange(count), 0
         uneven = np.zeros_like(doubtful)
         while len(rows):
-            mean[rows], error[rows], uneven[rows], draws = self._round(regions[rows], budgets[rows])
+            for few in _portions(rows, budgets[rows], candidates):
+                mean[few], error[few], uneven[few], draws = self._round(regions[few], budgets[few])
+                total += draws
             error[rows], uneven[rows] = error[rows] * own[rows, :, None], uneven[rows] & own[rows]
-            total += draws
             square = np.bincount(image, (error**2).mean(axis=2).sum(axis=1)) / np.bincount(image, own.sum(axis=1))
             above = (square > accuracy**2)[image]
             doubtful[:] = uneven | ((error.max(axis=2) > accuracy) & above[:, None])
@@ -251,3 +255,11 @@ class Pool:
             list_visits(expected, cells.sizes, self.fewest, self.thresholds, start, *visits)
             found.append(visits)
         return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+
+
+def _portions(rows: np.ndarray, budgets: np.ndarray, candidates: int) -> Iterator[np.ndarray]:
+    """Rows in portions of so few visits that they fit into memory; those that look at everything by themselves."""
+    for some in (np.isfinite(budgets), np.isinf(budgets)):
+        visits = np.cumsum(np.minimum(budgets[some], candidates) * ((1 + EXPLORING) / PART))
+        if some.any():
+            yield from np.split(rows[some], np.flatnonzero(np.diff(visits // VISITS)) + 1)

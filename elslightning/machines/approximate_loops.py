@@ -18,6 +18,23 @@ PER_CHANNEL = 4
 
 
 @inner
+def _slide(values: Any, first: int, step: int, count: int, size: int, sums: Any, to: int, apart: int) -> None:
+    """Sums of `size` rows, `step` apart, that begin at each of `count` <= `size` rows one after the other, into rows
+    `apart` of `sums`. What all have in common is added once, and nothing is ever subtracted."""
+    common = splat_part(np.float32(0.0))
+    for k in range(count - 1, size):
+        common = common + load_part(values, first + k * step)
+    store(sums, to + (count - 1) * apart, common)
+    for k in range(count - 2, -1, -1):
+        common = common + load_part(values, first + k * step)
+        store(sums, to + k * apart, common)
+    after = splat_part(np.float32(0.0))
+    for k in range(1, count):
+        after = after + load_part(values, first + (size + k - 1) * step)
+        store(sums, to + k * apart, load_part(sums, to + k * apart) + after)
+
+
+@inner
 def _distances(
     asked: Any,
     block: Any,
@@ -27,26 +44,28 @@ def _distances(
     rows: int,
     columns: int,
     size: int,
-    running: Any,
-    sums: Any,
+    squares: Any,
+    lines: Any,
+    distances: Any,
 ) -> None:
-    """Squared distances of `rows` times `columns` windows side by side between a region and `PART` others.
+    """Squared distances between a region and `PART` others, of `rows` times `columns` windows side by side: into
+    `distances` (pixel, PART).
 
     `asked` (2, K): (c, 2 q - c) for each number q of the region, see `elslightning.machines.loops`; `block` (K, PART).
-    Row (t + size) columns + x of `sums`, less row t columns + x, is the sum over the window that begins at (t, x).
+    `squares` (width, PART) and `lines` (height · columns, PART) are for work.
     """
     dim = asked.shape[1]
     for y in range(height):
-        sum_ = splat_part(np.float32(0.0))
         for x in range(width):
+            square = splat_part(np.float32(0.0))
             for c in range(channels):
                 k = (c * height + y) * width + x
                 p = load_part(block, k)
-                sum_ = sum_ + (spread_part(asked, k) - p) * (spread_part(asked, dim + k) - p)
-            store(running, x + 1, sum_)
-        for x in range(columns):
-            row = load_part(running, x + size) - load_part(running, x)
-            store(sums, (y + 1) * columns + x, load_part(sums, y * columns + x) + row)
+                square = square + (spread_part(asked, k) - p) * (spread_part(asked, dim + k) - p)
+            store(squares, x, square)
+        _slide(squares, 0, 1, columns, size, lines, y * columns, 1)
+    for x in range(columns):
+        _slide(lines, x, columns, rows, size, distances, x, columns)
 
 
 @inner
@@ -67,7 +86,7 @@ def _lower(into: Any, top: Any, channels: int) -> None:
 @inner
 def _add_block(
     found: Any,
-    sums: Any,
+    distances: Any,
     block: Any,
     barred: Any,
     channels: int,
@@ -86,7 +105,7 @@ def _add_block(
     for y in range(rows):
         for x in range(columns):
             pixel = y * columns + x
-            distance = load_part(sums, (y + size) * columns + x) - load_part(sums, y * columns + x)
+            distance = load_part(distances, pixel)
             lowered = distance * speed + load_part(barred, pixel)
             lowest = least(lowered)
             if lowest > _BARELY:
@@ -217,8 +236,9 @@ def add_visits(
     drawn = np.empty(PART, np.int64)
     block = np.empty((dim, PART), np.float32)
     barred = np.empty((pixels, PART), np.float32)
-    running = np.zeros((width + 1, PART), np.float32)
-    columns_ = np.zeros(((height + 1) * columns, PART), np.float32)
+    squares = np.empty((width, PART), np.float32)
+    lines = np.empty((height * columns, PART), np.float32)
+    distances = np.empty((pixels, PART), np.float32)
     found = np.empty((0, pixels, 3 + PER_CHANNEL * channels))
     draws = 0
     for cell in range(len(starts) - 1):
@@ -245,11 +265,21 @@ def add_visits(
                 if count <= start:
                     break
                 _distances(
-                    asked[queries[visits[v]]], block, channels, height, width, rows, columns, size, running, columns_
+                    asked[queries[visits[v]]],
+                    block,
+                    channels,
+                    height,
+                    width,
+                    rows,
+                    columns,
+                    size,
+                    squares,
+                    lines,
+                    distances,
                 )
                 _add_block(
                     found[v],
-                    columns_,
+                    distances,
                     block,
                     barred,
                     channels,

@@ -109,8 +109,10 @@ def estimate(
     shared = sum(int((tiles.pixels >= 0).sum()) for tiles in groups)
     if shared < height * width:
         labels = None if label is None else torch.full((batch,), label, device=x_t.device)
-        own = LocalScoreMachine(machine.images, machine.labels, scales=patch_size, memory_budget=machine.memory_budget)
-        x0[:] = own(x_t, alpha_bar, labels).flatten(2).double().cpu().numpy()
+        local = LocalScoreMachine(
+            machine.images, machine.labels, scales=patch_size, memory_budget=machine.memory_budget
+        )
+        x0[:] = local(x_t, alpha_bar, labels).flatten(2).double().cpu().numpy()
     error, doubtful = np.zeros_like(x0), np.zeros((batch, height * width), bool)
     levels = alpha_bar.cpu()
     done = 0
@@ -119,18 +121,16 @@ def estimate(
         for tiles in groups:
             pool = estimator.pool(label, tiles, float(level), seed)
             regions = Candidates(images, rows, tiles.asked)
-            own = np.tile(tiles.pixels >= 0, (len(rows), 1))
+            pixels = np.tile(tiles.pixels, (len(rows), 1))
+            own = pixels >= 0
             found = pool.average(
                 regions.of(np.arange(len(regions))), own, accuracy, torch.get_num_threads(), len(tiles.asked)
             )
-            image, pixel = (
-                np.repeat(rows, len(tiles.asked))[:, None].repeat(own.shape[1], 1)[own],
-                np.tile(tiles.pixels, (len(rows), 1))[own],
-            )
+            image, pixel = np.repeat(rows, len(tiles.asked))[own.nonzero()[0]], pixels[own]
             for into, part in ((x0, found.mean), (error, found.error)):
                 into[image, :, pixel] = part[own]
             doubtful[image, pixel] = found.doubtful[own]
-            done += len(own) and int(own.sum())
+            done += len(pixel)
             tick(done / (batch * height * width))
 
     def shaped(values: np.ndarray) -> Tensor:

@@ -78,8 +78,8 @@ def tilings(machine: PatchMachine, patch_size: int) -> Iterator[Tiles]:
 def _axes(machine: PatchMachine, extent: int, patch_size: int) -> list[_Axis]:
     found = []
     most = tile_length(patch_size)
-    for indices, pooled in machine._axis(extent, patch_size // 2):
-        indices = indices.cpu().numpy()
+    for part, pooled in machine._axis(extent, patch_size // 2):
+        indices = part.cpu().numpy()
         for run in np.split(indices, np.flatnonzero(np.diff(indices) != 1) + 1):
             low, high = int(run[0]), int(run[-1]) + 1
             if pooled and len(run) > 1:
@@ -90,7 +90,7 @@ def _axes(machine: PatchMachine, extent: int, patch_size: int) -> list[_Axis]:
                 found.append(_Axis(np.arange(low, high, length), begins, length, low, high))
             else:
                 parts = np.array_split(run, -(-len(run) // MOST))
-                found.extend(_Axis(part[:1], part[:1], len(part), int(part[0]), int(part[-1]) + 1) for part in parts)
+                found.extend(_Axis(few[:1], few[:1], len(few), int(few[0]), int(few[-1]) + 1) for few in parts)
     return found
 
 

@@ -95,8 +95,8 @@ def test_tiles_of_any_size_look_at_the_candidates_of_their_pixels(name, patch_si
     exact, drawn = (MACHINES[name](images, scales=patch_size, accuracy=accuracy) for accuracy in ("exact", 1e-6))
     pixels = np.concatenate([tiles.pixels[tiles.pixels >= 0] for tiles in tilings(drawn, patch_size)])
     assert len(np.unique(pixels)) == len(pixels)
-    alpha_bar = LEVELS[1:]
-    x_t = noisy(random_images(3, 3, 12, 15).float().flip(3), alpha_bar)
+    alpha_bar = LEVELS[2:]
+    x_t = noisy(random_images(2, 3, 12, 15).float().flip(3), alpha_bar)
     found = drawn.estimate(x_t, alpha_bar)
     assert_close(found.x0, exact(x_t, alpha_bar), rtol=1e-5, atol=1e-5)
     assert float(found.error.max()) == 0.0
@@ -151,13 +151,25 @@ def test_portions_and_threads_change_nothing(digits, bank, few, monkeypatch):
     alpha_bar = LEVELS[2:3].expand(3)
     x_t = noisy(digits[400:403], alpha_bar)
     first = MACHINES["els"](bank, scales=3, accuracy=0.05)(x_t, alpha_bar)
-    monkeypatch.setattr(approximate, "TILES", 17)
+    for name in ("TILES", "VISITS", "LOOKED"):
+        monkeypatch.setattr(approximate, name, 17)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         assert_close(MACHINES["els"](bank, scales=3, accuracy=0.05)(x_t, alpha_bar), first, rtol=1e-5, atol=1e-5)
     finally:
         torch.set_num_threads(threads)
+
+
+def test_tiles_that_look_at_everything_are_worked_on_by_themselves():
+    """Others draw: the two do not mix."""
+    rows, budgets = np.arange(10, 16), np.array([64.0, np.inf, 64.0, 2**23, np.inf, 2**23])
+    found = [part.tolist() for part in approximate._portions(rows, budgets, 1000)]
+    assert sorted(sum(found, [])) == rows.tolist()
+    assert all(len({bool(np.isinf(budgets[row - 10])) for row in part}) == 1 for part in found)
+    parts = [part.tolist() for part in approximate._portions(rows, budgets, 2**26)]
+    assert [13, 15] not in parts  # each has as many visits as fit
+    assert {row for part in parts for row in part} == set(rows.tolist())
 
 
 @pooled
