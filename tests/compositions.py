@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 from hydra import version
-from hydra._internal import config_loader_impl
+from hydra._internal import config_loader_impl, defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository, IConfigRepository
-from hydra._internal.defaults_list import DefaultsList
+from hydra._internal.defaults_list import DefaultsList, Overrides
 from hydra.core.config_store import ConfigStore
-from hydra.core.default_element import ResultDefault
+from hydra.core.default_element import InputDefault, ResultDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
@@ -50,6 +50,8 @@ def composed_once(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(config_loader_impl, "create_defaults_list", listed(config_loader_impl.create_defaults_list))
     patch.setattr(OverridesParser, "parse_rule", parsed(OverridesParser.parse_rule))
     patch.setattr(base, "parse", functools.cache(base.parse))  # interpolations, whose trees are looked at only
+    name = "_create_interpolation_map"
+    patch.setattr(defaults_list, name, interpolated(getattr(defaults_list, name)))
 
 
 def remembered(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
@@ -130,6 +132,17 @@ def parsed(parse: Callable[..., Any]) -> Callable[..., Any]:
         return pickle.loads(found[s, rule_name])
 
     return read
+
+
+def interpolated(choices: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
+    """`_create_interpolation_map`, of what defaults may refer to, where any of them does."""
+
+    def known(overrides: Overrides, defaults: list[InputDefault], self_added: bool) -> DictConfig:
+        if any(default.is_interpolation() for default in defaults):
+            return choices(overrides, defaults, self_added)
+        return DictConfig({})
+
+    return known
 
 
 def files(places: Iterable[str]) -> tuple[tuple[str, int, int], ...]:

@@ -121,6 +121,16 @@ def no_drawing() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def little_training() -> Iterator[None]:
+    """A classifier of a few steps in place of the one that tells whether a sample is an image, which has tests."""
+    from elslightning.measurement import fidelity  # the process that only hands out tests need not load the package
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fidelity, "STEPS", 20)
+        yield
+
+
 @pytest.fixture
 def no_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
     """Words in place of the charts of pages: to render them takes longer than all else."""

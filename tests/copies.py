@@ -2,11 +2,12 @@
 
 import copy
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import yaml
-from omegaconf import DictConfig, ListConfig, nodes, omegaconf
+from omegaconf import DictConfig, ListConfig, _utils, nodes, omegaconf
 from omegaconf.base import ContainerMetadata, Metadata
 
 VALUES = (nodes.AnyNode, nodes.StringNode, nodes.IntegerNode, nodes.FloatNode, nodes.BooleanNode, nodes.PathNode)
@@ -16,15 +17,23 @@ SLOWLY = {kind: kind.__deepcopy__ for kind in (DictConfig, ListConfig)}
 
 
 def copied_at_once(patch: pytest.MonkeyPatch) -> None:
-    """Has OmegaConf copy its nodes field by field, which `copy.deepcopy` finds out anew for each, and write YAML with
-    the emitter of libyaml."""
+    """Has OmegaConf copy its nodes field by field, which `copy.deepcopy` finds out anew for each, ask only of classes
+    of others whether they are data classes, and write YAML with the emitter of libyaml."""
     for kind, slowly in SLOWLY.items():
         patch.setattr(kind, "__deepcopy__", _copied(slowly))
+    for name in ("is_attr_class", "is_dataclass"):
+        patch.setattr(_utils, name, _of_others(getattr(_utils, name)))
     emitter = getattr(yaml, "CDumper", None)
     if emitter is not None:
         written = omegaconf.get_omega_conf_dumper()
         dumper = type("Dumper", (emitter,), {"yaml_representers": written.yaml_representers})
         patch.setattr(omegaconf, "get_omega_conf_dumper", lambda: dumper)
+
+
+def _of_others(asks: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Whether an object is of some kind of class, which those of Python's own and OmegaConf's types are not."""
+    plain = {str, int, float, bool, type(None), dict, list, DictConfig, ListConfig, *VALUES}
+    return lambda obj: type(obj) not in plain and asks(obj)
 
 
 def _copied(slowly: Any) -> Any:

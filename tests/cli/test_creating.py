@@ -11,8 +11,9 @@ from tiny import cli, undrawn, unrendered
 
 from elslightning.data.module import ImageDataModule
 from elslightning.machines.scales import load_scales
-from elslightning.measurement import fidelity
 from elslightning.system.files import read_csv
+
+pytestmark = pytest.mark.usefixtures("little_training")
 
 TINY = [
     "data.train_size=40",
@@ -24,14 +25,6 @@ TINY = [
     "calibration.num_samples=2",
     "calibration.patch_sizes=[3,5]",
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _little_training():
-    """The classifier has tests of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fidelity, "STEPS", 20)
-        yield
 
 
 @pytest.fixture

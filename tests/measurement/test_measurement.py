@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from tiny import digits, network
+from tiny import digits, network, undrawn
 
 from elslightning.data.request import Split
 from elslightning.diffusion.denoiser import Denoiser
@@ -65,6 +65,12 @@ class Recording(Denoiser):
             self.noises.append(x_t.clone())
             self.labels.append(labels)
         return 0.5 * x_t
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Where the names of figures are the matter, and not what is drawn."""
+    undrawn(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +238,7 @@ def test_check_finds_what_would_fail_before_the_network_is_asked(bank, name):
         assert recording.noises == []
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_given_scales_are_used_and_nothing_is_calibrated(bank, tmp_path):
     images, labels = bank
     recording = Recording()
@@ -246,6 +253,7 @@ def test_given_scales_are_used_and_nothing_is_calibrated(bank, tmp_path):
     assert {path.name for path in files_of(found, tmp_path)}.isdisjoint({"calibration.csv", "scales.png"})
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_calibrate_alone_compares_nothing(bank, tmp_path):
     found = measurement().calibrate(network(), *bank, SCHEDULE)
     assert found.comparison is None
@@ -462,6 +470,7 @@ def test_scalars_are_finite_numbers(result):
     assert all(type(value) is float and np.isfinite(value) for value in result.scalars().values())
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_write_returns_the_files_it_wrote(result, tmp_path):
     written = files_of(result, tmp_path)
     assert sorted(written) == sorted(path for path in tmp_path.rglob("*") if path.is_file())
@@ -592,6 +601,7 @@ def test_a_network_among_the_machines_is_measured_and_written_by_its_steps(bank,
     assert [float(row["consistency"]) for row in rows] == [row["consistency"] for row in comparison.consistency]
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_network_alone_among_the_machines_is_enough(bank, tmp_path):
     found = measurement(machines={"checkpoint": lambda images, labels=None: network()}).run(network(), *bank, SCHEDULE)
     names = {path.name for path in files_of(found, tmp_path)}

@@ -36,7 +36,7 @@ from elslightning.report.page.side_by_side import write_comparison
 from elslightning.runs.experiment import open_run, rebuild
 from elslightning.system.errors import InputError
 
-pytestmark = pytest.mark.usefixtures("no_drawing", "measured_once")
+pytestmark = pytest.mark.usefixtures("no_drawing", "measured_once", "little_training")
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>|`*"
 

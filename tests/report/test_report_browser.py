@@ -22,8 +22,8 @@ SCREENSHOTS = "ELSLIGHTNING_SCREENSHOTS"
 pytestmark = MARKS
 
 
-@pytest.fixture(scope="session")
-def run(tmp_path_factory):
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, little_training):
     """A short training on digits, and its report."""
     with pytest.MonkeyPatch.context() as patch:
         undrawn(patch)  # the run's own figures are not looked at
@@ -40,7 +40,7 @@ def run(tmp_path_factory):
     return directory
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def explorer(run):
     """What the page should say."""
     opened = open_run(run)
@@ -350,7 +350,7 @@ def test_it_can_be_printed(chromium, run):
 
 
 @pytest.fixture(scope="module")
-def gallery(tmp_path_factory):
+def gallery(tmp_path_factory, little_training):
     """What `elslightning create` leaves of a few digits."""
     directory = tmp_path_factory.mktemp("browser") / "created"
     words = ["data.train_size=40", "data.val_size=10", "creativity=[0,0.5,1]", "num_samples=6", "steps=4", "scales=5"]

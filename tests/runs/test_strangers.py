@@ -11,7 +11,7 @@ from elslightning.runs.experiment import open_run, rebuild
 from elslightning.runs.run import read_run
 from elslightning.system.errors import InputError
 
-pytestmark = [pytest.mark.reliability, pytest.mark.usefixtures("no_rendering")]
+pytestmark = [pytest.mark.reliability, pytest.mark.usefixtures("no_rendering", "no_drawing")]
 
 COMPARED = Path(__file__).resolve().parents[1] / "fixtures" / "version_0_1" / "compared"
 SECRET = "a-token-of-the-reader"

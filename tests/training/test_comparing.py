@@ -101,6 +101,7 @@ def test_it_does_not_measure_in_validation_alone(tmp_path):
     assert measurement.training == []
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_second_fit_measures_again(tmp_path):
     measurement = counted()
     callback = comparison(measurement, tmp_path)
@@ -139,6 +140,7 @@ def test_it_restores_training_mode_after_a_failure(tmp_path):
     assert task.denoiser.training
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_scalars_reach_the_csv_logger_while_training_and_at_the_end(tmp_path):
     logger = CSVLogger(tmp_path, name="", version="")
     fit(tmp_path, [comparison(counted(every=2), tmp_path)], max_epochs=3, logger=logger)
@@ -149,11 +151,13 @@ def test_scalars_reach_the_csv_logger_while_training_and_at_the_end(tmp_path):
     assert [int(row["step"]) for row in rows] == [3, 6]
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_scalars_reach_the_callback_metrics(tmp_path):
     fitter = fit(tmp_path, [comparison(counted(every=1), tmp_path)], max_epochs=2)
     assert float(fitter.callback_metrics[MEDIAN]) == pytest.approx(VALUES[1])
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_checkpoint_can_monitor_a_scalar(tmp_path):
     best = ModelCheckpoint(tmp_path, filename="{epoch}", monitor=MEDIAN, mode="max", save_top_k=1)
     callbacks = [comparison(counted(every=1), tmp_path), best]

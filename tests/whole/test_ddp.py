@@ -25,7 +25,7 @@ import victims
 from afresh import forks
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
-from tiny import MEASUREMENT, TRAIN, cli, digits, network, trainer
+from tiny import MEASUREMENT, TRAIN, cli, digits, network, trainer, undrawn
 
 from elslightning.cli.together import problems
 from elslightning.data.module import ImageDataModule
@@ -40,6 +40,8 @@ from elslightning.system.processes import Processes, all_or_none, meet
 from elslightning.training.comparing import ELSComparison
 from elslightning.training.launch import lost_named
 from elslightning.training.task import DenoisingTask
+
+pytestmark = pytest.mark.usefixtures("no_drawing")
 
 MEDIAN = "val/bbels/pearson_r_median"
 SECONDS = 300
@@ -224,6 +226,7 @@ def work(rank: int, folder: str) -> None:
     """What one of two processes finds, saved for the tests to look at."""
     faulthandler.dump_traceback_later(SECONDS, exit=True)
     torch.set_num_threads(1)
+    undrawn(pytest.MonkeyPatch())
     os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0"}
     if sys.platform == "linux":
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"

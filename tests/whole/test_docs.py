@@ -28,7 +28,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PAGES = [*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md"), *CHECKOUT.glob("sweeps/*.md")]
 pytestmark = [
     pytest.mark.skipif(not PAGES, reason="the pages lie in the checkout only"),
-    pytest.mark.usefixtures("no_drawing"),
+    pytest.mark.usefixtures("no_drawing", "little_training"),
 ]
 RUN_BY = {
     "completion": "cli/test_keys.py",

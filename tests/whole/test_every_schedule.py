@@ -14,7 +14,7 @@ from elslightning.report.page.page import write_report
 from elslightning.runs.checkpoints import load_network
 from elslightning.runs.experiment import open_run, schedule_of
 
-pytestmark = pytest.mark.usefixtures("no_drawing")
+pytestmark = pytest.mark.usefixtures("no_drawing", "little_training")
 
 NAMES = list(SCHEDULES)
 SMALL = [

@@ -41,7 +41,7 @@ def draw(root: Path, count: int = 20) -> Path:
 
 
 @pytest.fixture(scope="module")
-def evening(tmp_path_factory):
+def evening(tmp_path_factory, little_training):
     """A working directory with pictures/ and a finished training in first/, and what the first commands said."""
     here = tmp_path_factory.mktemp("evening")
     draw(here / "pictures")

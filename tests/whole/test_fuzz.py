@@ -99,21 +99,19 @@ def _bounded() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
-@st.composite
-def damage(draw: st.DrawFn, length: int = 4096) -> Callable[[bytes], bytes]:
+def damage(length: int = 4096) -> st.SearchStrategy[Callable[[bytes], bytes]]:
     """Flips, truncations, insertions, deletions and splices, at positions up to `length`, from either end."""
-    changes = draw(
-        st.lists(
-            st.tuples(
-                st.sampled_from(["flip", "set", "cut", "insert", "delete", "splice"]),
-                st.integers(-length, length),
-                st.integers(0, length),
-                st.binary(min_size=1, max_size=8),
-            ),
-            min_size=1,
-            max_size=4,
-        )
+    change = st.tuples(
+        st.sampled_from(["flip", "set", "cut", "insert", "delete", "splice"]),
+        st.integers(-length, length),
+        st.integers(0, length),
+        st.binary(min_size=1, max_size=8),
     )
+    return st.lists(change, min_size=1, max_size=4).map(done)
+
+
+def done(changes: list[tuple[str, int, int, bytes]]) -> Callable[[bytes], bytes]:
+    """What makes these changes of a file's content."""
 
     def apply(content: bytes) -> bytes:
         data = bytearray(content)
@@ -143,9 +141,11 @@ scalars = (
     | st.sampled_from([0, -1, 3, 10**30, -(10**400), 2**62 + 1, 1e300, float("nan"), float("inf"), -0.0, 0.5])
     | st.sampled_from(["", "a\nb", "\x1b[2J", "${x}", "${oc.env:HOME}", "???", "1e400", "bbels", "_target_"])
 )
+CHARACTERS = st.characters(exclude_categories=["Cs"])
+"""What UTF-8 can hold, which Hypothesis would find out by trying."""
 values = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(CHARACTERS, max_size=3), inner, max_size=3),
     max_leaves=5,
 )
 
