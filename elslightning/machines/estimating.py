@@ -19,7 +19,7 @@ EXACT = "exact"
 AUTO = "auto"
 AUTO_ACCURACY = 0.02
 """The standard error that is as good as none for the agreement of samples."""
-AUTO_FROM = 2**25
+AUTO_FROM = 2**24
 """Candidates of a pixel from which on `auto` takes draws. Below, compiled loops over all are quicker
 (`benchmarks/full_size.py`)."""
 

@@ -165,7 +165,7 @@ def test_tiles_that_look_at_everything_are_worked_on_by_themselves():
     """Others draw: the two do not mix."""
     rows, budgets = np.arange(10, 16), np.array([64.0, np.inf, 64.0, 2**23, np.inf, 2**23])
     found = [part.tolist() for part in approximate._portions(rows, budgets, 1000)]
-    assert sorted(sum(found, [])) == rows.tolist()
+    assert sorted(row for part in found for row in part) == rows.tolist()
     assert all(len({bool(np.isinf(budgets[row - 10])) for row in part}) == 1 for part in found)
     parts = [part.tolist() for part in approximate._portions(rows, budgets, 2**26)]
     assert [13, 15] not in parts  # each has as many visits as fit
