@@ -1,58 +1,73 @@
 """Softmax averages over very many patches, with an error bar: few draws where the weight is, and all where it is most.
 
-A query's candidates lie in cells (`elslightning.machines.index`). From a Gaussian that stands for each cell the spread
-that it adds to the average is known beforehand, and a query draws from cells in proportion to it (Neyman's allocation
-in stratified sampling), without replacement, all of a cell where that is most of it. Every cell that it does not visit
-is represented by at least two draws that all queries share, so that every candidate can be drawn. With
-W = Σ_c N_c/n_c Σ w and S likewise with values, S/W is the average, and its variance to first order is that of
-Σ w (v - S/W) over W². Queries whose error is above what is asked, or rests on a single draw, draw four times as many,
-and so on; in the end all candidates are looked at, where there are not too many, or the query is called doubtful.
+A tile of pixels looks for its candidates together (`elslightning.machines.tiles`); these lie in cells of regions that
+look alike (`elslightning.machines.index`). From a Gaussian that stands for each cell the spread that it adds to the
+average is known beforehand, and a tile draws from cells in proportion to it (Neyman's allocation in stratified
+sampling), without replacement, all of a cell where that is most of it; a cell that would get less than a few draws gets
+them with a probability, and counts for more then (Horvitz and Thompson's estimator), so that every candidate can be
+drawn. With W = Σ_c N_c/(n_c p_c) Σ w and S likewise with values, S/W is the average of a pixel, and its variance to
+first order is that of Σ w (v - S/W) over W²; and at least (1 - f)/n of the variance of all candidates, where n is the
+number of equal ones that the weights amount to and f the share of the expected spread that was drawn: draws that have
+missed what is heaviest do not know it. As long as the root mean square error of an image's pixels is above what
+is asked, tiles that are above it draw more; and so do those with a pixel that rests on a single draw. In the end all
+candidates are looked at, where there are not too many, or the pixel is called doubtful.
 """
 
 import math
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
-from elslightning.machines.approximate_loops import add_pilots, add_visits, allot, by_cell, foreseen
-from elslightning.machines.index import Candidates, Cells
+from elslightning.machines.allotting_loops import allot, list_visits, sort_visits
+from elslightning.machines.approximate_loops import PER_CHANNEL, add_visits
+from elslightning.machines.index import BYTES, Candidates, Cells
+from elslightning.machines.lanes import PART
+from elslightning.machines.tiles import Tiles
 
-LEAST = 32
-"""Fewer draws than these are not worth a visit to a cell."""
-FIRST = 1024
+FIRST = 4096
 """Draws of the first round."""
-ROUNDS = 7
-"""Each with four times the draws of the last."""
+GROWTH = 16
+"""A round makes at most so many times the draws of the last, and at least a quarter of that."""
+MOST = 2**20
+"""Draws of the last round, at most."""
+EXPLORING = 1 / 16
+"""The part of the draws that goes to all cells alike, whatever is expected of them."""
 ALL = 2**12
 """So many candidates are all looked at."""
 EXHAUSTED = 2**21
 """Of so many candidates all are looked at where draws do not do."""
-PILOT = 2048
-"""Draws that all queries share, beside two of every cell."""
-UNEVEN = 0.1
+UNEVEN = 0.2
 """The share of the weight that a single draw may stand for: where few candidates are all that counts, one that
 was missed might count more than they."""
-TRUST = 0.3
-"""The variance that cells are described to have, as Gaussians, counts by this factor: an error below it would rest on
-draws that have missed what is heaviest."""
+SPREAD = 0.04
+"""Candidates that were missed differ from those that were seen by at least such a variance."""
+STRANGE = 32.0
+"""Where so many powers of two less weight is found than cells promise as Gaussians, a tile is like nothing in the bank,
+and where to look is not known: then all that was not drawn counts as missed."""
 RANGE = 2.0
 """Pixels of training images lie in [-1, 1]: no two averages are further apart, so nothing is known less well."""
 TAILS = 2.0
 """Away from a cell's mean its spread falls as if its variance were so many times as great."""
-QUERIES = 2048
-"""Queries that are worked on at once."""
+TILES = 2**12
+"""Tiles that are worked on at once."""
+VISITS = 2**22
+"""Visits of tiles to cells that are listed at once."""
+LOOKED = 2**22
+"""Tiles times cells whose expectations are held at once."""
+GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class Average(NamedTuple):
-    """The average of some queries.
+    """The averages of the pixels of some tiles.
 
     Attributes:
-        mean: (query, channel) float64.
-        error: (query, channel) its standard error.
-        doubtful: (query,) whether the error is above what was asked, or cannot be trusted: too much rests on single
-            draws.
-        draws: how many pairs of query and candidate were looked at.
+        mean: (tile, pixel, channel) float64.
+        error: of the same shape, its standard error.
+        doubtful: (tile, pixel) whether the error is above what was asked, and with it that of the image; or cannot be
+            trusted: too much rests on single draws.
+        draws: how many candidates all tiles have looked at.
     """
 
     mean: np.ndarray
@@ -62,184 +77,189 @@ class Average(NamedTuple):
 
 
 class Pool:
-    """The candidates of a border class at one noise level.
+    """The candidates of some tiles at one noise level.
 
     Args:
         candidates, cells: and their index.
-        centre: of the window: which pixel of a patch is its value.
+        tiles: whose regions they are.
         alpha_bar: signal power in (0, 1).
         seed: of the draws.
     """
 
-    def __init__(self, candidates: Candidates, cells: Cells, alpha_bar: float, seed: int) -> None:
-        self.candidates, self.cells = candidates, cells
+    def __init__(self, candidates: Candidates, cells: Cells, tiles: Tiles, alpha_bar: float, seed: int) -> None:
+        self.candidates, self.cells, self.tiles = candidates, cells, tiles
         self.signal, self.noise = math.sqrt(alpha_bar), 1 - alpha_bar
-        self.sizes = cells.sizes
-        self.dtype = np.float32 if candidates.dim * 2.0**-24 * alpha_bar / self.noise < 1e-3 else np.float64
-        # Where the draws of each cell begin: its members lie in random order, and the last is followed by the first.
+        self.rate = np.float32(0.5 / (self.noise * math.log(2)))
         random = np.random.default_rng([seed, *np.frombuffer(np.float64(alpha_bar).tobytes(), np.uint32)])
-        self.offsets = (random.random(len(self.sizes)) * self.sizes).astype(np.int64)
-        self._pilots()
-        self.moments = [self._expectation(power) for power in (1, 2)]
+        sizes = cells.sizes
+        # Where the draws of each cell begin: its members lie in random order, and the last is followed by the first.
+        self.offsets = (random.random(len(sizes)) * sizes).astype(np.int64)
+        self.fewest = np.minimum(sizes, PART).astype(np.float32)
+        # Neighbouring cells are alike, so their numbers are far apart.
+        chances = (random.random() + GOLDEN * np.arange(len(sizes))) % 1
+        self.thresholds = np.where(sizes > 0, chances * self.fewest, np.inf).astype(np.float32)
+        self.keys = self._expectation()
 
-    def members(self, cell: int, first: int, last: int) -> np.ndarray:
-        """The numbers of the first-th to last-th draw of a cell."""
-        places = (self.offsets[cell] + np.arange(first, last)) % self.sizes[cell]
-        return self.cells.order[self.cells.starts[cell] + places]
-
-    def keys(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What queries (…, dim + 1) are multiplied with for log-weights, (dim + 1, n), and values (n, channel)."""
-        patches = self.candidates.of(numbers)
-        size = self.candidates.table.shape[1]
-        values = patches[:, size // 2 :: size].copy()
-        patches = self.candidates.weighed(patches).astype(self.dtype)
-        power = np.einsum("nd,nd->n", patches, patches) * (-0.5 * self.signal**2 / self.noise)
-        return np.concatenate([patches * self.dtype(self.signal / self.noise), power[:, None]], axis=1).T, values
-
-    def _pilots(self) -> None:
-        share = np.ceil(PILOT * self.sizes / max(1, self.sizes.sum())).astype(np.int64)
-        counts = np.minimum(self.sizes, np.maximum(2, share))
-        self.pilots = counts
-        self.pilot_starts = np.concatenate([[0], np.cumsum(counts)])
-        numbers = np.concatenate([self.members(cell, 0, count) for cell, count in enumerate(counts.tolist())])
-        self.pilot_keys, self.pilot_values = self.keys(numbers)
-
-    def _expectation(self, power: int) -> list[np.ndarray]:
-        """What the logarithm of N (E w^power)^(1/power) of each cell is made of, see `expected`."""
-        cells, a, s = self.cells, self.signal, self.noise / power
-        variances = cells.variances.astype(np.float64)
-        precision = 1 / (s + a**2 * variances)  # (cell, direction)
+    def _expectation(self) -> np.ndarray:
+        """What `features` are multiplied with for the logarithm of N sqrt(E w²) of each cell, (feature, cell)."""
+        cells, a, s = self.cells, self.signal, self.noise / 2
         left = self.candidates.dim - cells.basis.shape[1]
-        rest = 1 / (s + a**2 * cells.rest.astype(np.float64))
-        logs = np.log(s * precision).sum(axis=1) + left * np.log(s * rest)
-        if power > 1:  # cells have heavier tails than a Gaussian
-            precision = 1 / (s + a**2 * TAILS * variances)
-            rest = 1 / (s + a**2 * TAILS * cells.rest.astype(np.float64))
+        logs = -np.log1p(a**2 * cells.variances / s).sum(axis=1) - left * np.log1p(a**2 * cells.rest / s)
+        # Cells have heavier tails than a Gaussian.
+        precision = 1 / (s + a**2 * TAILS * cells.variances.astype(np.float64))
+        rest = 1 / (s + a**2 * TAILS * cells.rest.astype(np.float64))
         shift = a * cells.means
-        constant = np.log(np.maximum(self.sizes, 1e-300)) + (logs - (shift**2 * precision).sum(axis=1)) / (2 * power)
-        square = np.concatenate([precision, rest[:, None]], axis=1) / (-2 * power)
-        return [np.ascontiguousarray(x.T, np.float32) for x in (square, shift * precision / power, constant)]
+        constant = np.log(np.maximum(cells.sizes, 1e-30)) + (logs - (shift**2 * precision).sum(axis=1)) / 4
+        keys = [-precision.T / 4, -rest[None] / 4, (shift * precision).T / 2, constant[None]]
+        found = (np.concatenate(keys) / math.log(2)).astype(np.float32)
+        found[:, cells.sizes == 0] = 0
+        found[-1, cells.sizes == 0] = -1e30
+        return found
 
-    def expected(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """log N E w and log N sqrt(E w²) of every cell for every query, (query, cell) each, were the cell Gaussian."""
-        away = queries - np.float32(self.signal) * self.cells.centre
-        along = away @ self.cells.basis
+    def _features(self, regions: np.ndarray) -> np.ndarray:
+        """Of regions (tile, dim), see `_expectation`."""
+        cells = self.cells
+        away = self.candidates.weighed(regions) - np.float32(self.signal) * cells.centre
+        along = away @ cells.basis
         left = np.maximum(np.einsum("nd,nd->n", away, away) - np.einsum("nd,nd->n", along, along), 0)
-        squares = np.concatenate([along**2, left[:, None]], axis=1)
-        first, second = (squares @ square + along @ linear + constant for square, linear, constant in self.moments)
-        first[:, self.sizes == 0] = second[:, self.sizes == 0] = -np.inf
-        return first, second
+        return np.concatenate([along**2, left[:, None], along, np.ones_like(along[:, :1])], axis=1)
 
-    def average(self, queries: np.ndarray, accuracy: float, threads: int) -> Average:
-        """The average of each query.
+    def average(
+        self, regions: np.ndarray, own: np.ndarray, accuracy: float, threads: int, together: int = 1
+    ) -> Average:
+        """The averages of the pixels of tiles.
 
         Args:
-            queries: (query, dim) float32 noisy patches, weighed like the candidates.
-            accuracy: the standard error to reach, per channel.
+            regions: (tile, dim) float32 noisy regions.
+            own: (tile, pixel) which pixels count.
+            accuracy: the root mean square of the standard errors to reach.
             threads: how many to use.
+            together: over how many tiles, one after the other, that is the mean: those of an image.
         """
-        count, channels = len(queries), self.candidates.images.shape[1]
-        found = Average(np.empty((count, channels)), np.empty((count, channels)), np.zeros(count, bool), 0)
+        count, pixels = own.shape
+        shape = (count, pixels, self.candidates.images.shape[1])
+        found = Average(np.zeros(shape), np.zeros(shape), np.zeros((count, pixels), bool), 0)
+        images = -(-count // together)
+        portion = max(1, min(TILES // together, -(-images // threads))) * together
         with ThreadPoolExecutor(threads) as pool:
-            parts = [slice(start, start + QUERIES) for start in range(0, count, QUERIES)]
+            parts = [slice(start, start + portion) for start in range(0, count, portion)]
             draws = sum(
-                pool.map(lambda part: self._rounds(queries[part], accuracy, *(x[part] for x in found[:3])), parts)
+                pool.map(lambda part: self._rounds(regions[part], own[part], accuracy, together, found, part), parts)
             )
         return found._replace(draws=draws)
 
     def _rounds(
-        self, queries: np.ndarray, accuracy: float, mean: np.ndarray, error: np.ndarray, doubtful: np.ndarray
+        self, regions: np.ndarray, own: np.ndarray, accuracy: float, together: int, found: Average, part: slice
     ) -> int:
-        masses, spreads = self.expected(queries)
-        rows, total, budget = np.arange(len(queries)), 0, float(FIRST)
-        candidates = len(self.candidates)
-        budgets = [FIRST * 4.0**k for k in range(ROUNDS) if FIRST * 4**k < candidates]
-        if candidates <= ALL:
-            budgets = [math.inf]
-        elif candidates <= EXHAUSTED:
-            budgets.append(math.inf)
-        for budget in budgets:
-            mean[rows], error[rows], doubtful[rows], draws = self._round(
-                queries[rows], masses[rows], spreads[rows], budget
-            )
-            doubtful[rows] |= (error[rows] > accuracy).any(axis=1)
-            total += draws
-            rows = rows[doubtful[rows]]
-            if not len(rows):
-                break
+        """Round after round until the averages are good enough or no better can be had; writes into `found`."""
+        mean, error, doubtful = (x[part] for x in found[:3])
+        count, candidates = len(regions), len(self.candidates)
+        limit = min(MOST, candidates // 2)
+        budgets = np.full(count, math.inf if candidates <= ALL else min(FIRST, limit), float)
+        image, rows, total = np.arange(count) // together, np.arange(count), 0
+        uneven = np.zeros_like(doubtful)
+        while len(rows):
+            for few in _portions(rows, budgets[rows], candidates):
+                mean[few], error[few], uneven[few], draws = self._round(regions[few], budgets[few])
+                total += draws
+            error[rows], uneven[rows] = error[rows] * own[rows, :, None], uneven[rows] & own[rows]
+            square = np.bincount(image, (error**2).mean(axis=2).sum(axis=1)) / np.bincount(image, own.sum(axis=1))
+            above = (square > accuracy**2)[image]
+            doubtful[:] = uneven | ((error.max(axis=2) > accuracy) & above[:, None])
+            here = np.sqrt((error**2).mean(axis=2).sum(axis=1) / np.maximum(1, own.sum(axis=1)))
+            last, growth = budgets >= limit, np.clip((1.2 * here / accuracy) ** 2, GROWTH / 4, GROWTH)
+            more = doubtful.any(axis=1) & np.isfinite(budgets) & (~last | (candidates <= EXHAUSTED))
+            rows = np.flatnonzero(more)
+            budgets[rows] = np.where(last[rows], math.inf, np.minimum(limit, budgets[rows] * growth[rows]))
         return total
 
-    def _round(
-        self, queries: np.ndarray, masses: np.ndarray, spreads: np.ndarray, budget: float
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        count, channels = len(queries), self.candidates.images.shape[1]
-        counts, visits = np.empty(masses.shape, np.int32), np.zeros(len(self.sizes), np.int64)
-        if math.isinf(budget):
-            counts[:] = self.sizes
-            visits[:] = count * (self.sizes > 0)
-        else:
-            allot(spreads, self.sizes, budget, LEAST, counts, visits)
-        starts = np.concatenate([[0], np.cumsum(visits)])
-        who, draws = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.int32)
-        by_cell(counts, starts, who, draws)
-        asked = np.concatenate([queries, np.ones((count, 1), np.float32)], axis=1).astype(self.dtype)
-        sums = np.zeros((starts[-1], 3 + 4 * channels))
-        sums[:, 0] = -np.inf
-        for cell in np.flatnonzero(visits):
-            part = slice(starts[cell], starts[cell + 1])
-            self._visit(int(cell), asked, who[part], draws[part], sums[part])
-        best = np.zeros((count, 3))
-        best[:, 0] = -np.inf
-        total, spread = np.zeros((count, 2 * channels)), np.zeros((count, 1 + 2 * channels))
-        add_visits(who, draws, np.repeat(self.sizes, visits), sums, best, total, spread)
-        logits = asked @ self.pilot_keys
-        highest = np.maximum(best[:, 0], logits.max(axis=1))
-        weights = np.exp((logits - highest[:, None]).astype(np.float32))
-        add_pilots(weights, highest, self.pilot_values, self.pilot_starts, self.sizes, counts, best, total, spread)
-        mean = total[:, :channels] / best[:, 1:2]
-        variance = np.maximum(total[:, channels:] / best[:, 1:2] - mean**2, 0)
-        uneven = np.empty(count)
-        foreseen(masses, spreads, counts, self.pilots, self.sizes, uneven)
-        square = spread[:, 2::2] - 2 * mean * spread[:, 1::2] + mean**2 * spread[:, :1]
-        with np.errstate(over="ignore", invalid="ignore"):
-            error = np.sqrt(np.maximum(square / best[:, 1:2] ** 2, TRUST * variance * uneven[:, None]))
-        error = np.fmin(error, RANGE)
-        return (
-            mean,
-            error,
-            (best[:, 2] > UNEVEN * best[:, 1]) & (not math.isinf(budget)),
-            int(draws.sum()) + logits.size,
+    def _round(self, regions: np.ndarray, budgets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+        """Means, errors, whether they are uneven, of tiles with so many draws each; and how many were made."""
+        count, channels = len(regions), self.candidates.images.shape[1]
+        bank, cells, tiles = self.candidates, self.cells, self.tiles
+        sums = np.zeros((count, tiles.pixels.shape[1], 4 + PER_CHANNEL * channels))
+        sums[:, :, 0] = -np.inf
+        near = np.clip(regions, -np.float32(self.signal), np.float32(self.signal))
+        asked = np.stack([near, 2 * regions - near], axis=1)
+        missed, logs = np.empty(count), np.full(count, -np.inf)
+        visits = self._visits(regions, budgets, missed, logs)
+        order, starts = np.empty(len(visits[0]), np.int64), np.empty(len(cells.starts), np.int64)
+        sort_visits(visits[0], visits[2], starts, order)
+        levels = BYTES if bank.images.dtype == np.uint8 else BYTES[:0]
+        draws = add_visits(
+            order,
+            starts,
+            *visits[1:],
+            asked,
+            bank.images,
+            bank.members,
+            bank.table,
+            tiles.valid,
+            levels,
+            cells.order,
+            cells.starts,
+            self.offsets,
+            tiles.geometry,
+            np.float32(self.signal),
+            self.rate,
+            sums,
         )
+        weight = sums[:, :, 1, None]
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            first, second = sums[:, :, 4::4] / weight, sums[:, :, 5::4] / weight
+            posterior = np.maximum(second - first**2, 0)
+            square = sums[:, :, 7::4] - 2 * first * sums[:, :, 6::4] + first**2 * sums[:, :, 3, None]
+            beyond = ((regions - near) ** 2 @ np.tile(tiles.root**2, channels)).astype(np.float64)
+            seen = (sums[:, :, 0] + np.log2(sums[:, :, 1])).mean(axis=1) - self.rate * beyond
+            missed[seen < logs - STRANGE] = 1
+            # The greatest weight is 1: the part of one candidate is 1 / weight.
+            unseen = np.maximum(posterior, SPREAD * self.signal**2) * missed[:, None, None] / np.maximum(weight, 1)
+            error = np.sqrt(np.maximum(square / weight**2, unseen))
+        error = np.fmin(error / self.signal, RANGE)
+        uneven = ~(sums[:, :, 2] <= UNEVEN * sums[:, :, 1])
+        return np.nan_to_num(first / self.signal), error, uneven, draws
 
-    def _visit(self, cell: int, asked: np.ndarray, who: np.ndarray, draws: np.ndarray, sums: np.ndarray) -> None:
-        """Adds the draws from a cell to the sums of its visits, see `add_visits`."""
-        most, first, last = int(draws.max()), 0, LEAST
-        while first < most:
-            last = min(last, most, first + 1024)
-            rows = np.flatnonzero(draws > first)
-            keys, values = self.keys(self.members(cell, first, last))
-            ones = np.ones((len(values), 1), np.float32)
-            squares = np.concatenate([ones, values, values**2], axis=1)
-            channels = values.shape[1]
-            for few in np.array_split(rows, -(-len(rows) // 256)):
-                logits = asked[who[few]] @ keys
-                old = sums[few]
-                highest = np.maximum(old[:, 0], logits.max(axis=1))
-                weights = (logits - highest[:, None]).astype(np.float32)
-                np.exp(weights, out=weights)
-                scale = np.exp(old[:, 0] - highest)
-                new = np.empty_like(old)
-                new[:, 0] = highest
-                w = weights @ squares
-                np.square(weights, out=weights)
-                w2 = weights @ squares
-                new[:, 1] = old[:, 1] * scale + w[:, 0]
-                new[:, 2] = old[:, 2] * scale**2 + w2[:, 0]
-                for c in range(channels):
-                    at = 3 + 4 * c
-                    new[:, at] = old[:, at] * scale + w[:, 1 + c]
-                    new[:, at + 1] = old[:, at + 1] * scale**2 + w2[:, 1 + c]
-                    new[:, at + 2] = old[:, at + 2] * scale**2 + w2[:, 1 + channels + c]
-                    new[:, at + 3] = old[:, at + 3] * scale + w[:, 1 + channels + c]
-                sums[few] = new
-            first, last = last, 2 * last
+    def _visits(
+        self, regions: np.ndarray, budgets: np.ndarray, missed: np.ndarray, logs: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        """Cell, tile, number of draws and probability of what tiles draw; `missed` as in `allot`."""
+        cells = self.cells
+        if math.isinf(budgets[0]):
+            missed[:] = 0
+            which = np.flatnonzero(cells.sizes).astype(np.int32)
+            queries = np.repeat(np.arange(len(regions), dtype=np.int32), len(which))
+            counts = np.tile(cells.sizes[which].astype(np.int32), len(regions))
+            return np.tile(which, len(regions)), queries, counts, np.ones(len(queries), np.float32)
+        features, found = self._features(regions), []
+        some = max(1, LOOKED // len(cells.sizes))
+        floors = budgets * EXPLORING / len(cells.sizes)
+        for start in range(0, len(regions), some):
+            part = slice(start, start + some)
+            expected = features[part] @ self.keys
+            numbers = np.empty(len(expected), np.int64)
+            bits = expected.view(np.int32)
+            allot(
+                expected,
+                bits,
+                budgets[part],
+                floors[part],
+                cells.sizes,
+                self.fewest,
+                self.thresholds,
+                numbers,
+                missed[part],
+                logs[part],
+            )
+            total = int(numbers.sum())
+            visits = (*(np.empty(total, np.int32) for _ in range(3)), np.empty(total, np.float32))
+            list_visits(expected, cells.sizes, self.fewest, self.thresholds, start, *visits)
+            found.append(visits)
+        return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+
+
+def _portions(rows: np.ndarray, budgets: np.ndarray, candidates: int) -> Iterator[np.ndarray]:
+    """Rows in portions of so few visits that they fit into memory; those that look at everything by themselves."""
+    for some in (np.isfinite(budgets), np.isinf(budgets)):
+        visits = np.cumsum(np.minimum(budgets[some], candidates) * ((1 + EXPLORING) / PART))
+        if some.any():
+            yield from np.split(rows[some], np.flatnonzero(np.diff(visits // VISITS)) + 1)

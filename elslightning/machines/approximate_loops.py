@@ -1,242 +1,298 @@
-"""The compiled loops of the approximate patch machines: patches, cells, and sums over draws with their spread."""
+"""The compiled loops that draw: sums over the candidates that tiles of pixels look at, with their spread. Weights are
+powers of two: their logarithms are to base 2."""
 
 from typing import Any
 
 import numpy as np
 
 from elslightning.machines.compiling import compiled, inner
+from elslightning.machines.lanes import PART, exp2_part, least, load_part, splat_part, spread_part, store, total
 
-
-@compiled
-def take_patches(images: Any, members: Any, table: Any, numbers: Any, levels: Any, out: Any) -> None:
-    """Patches (n, channel · P²) of images (N, channel, pixel).
-
-    Patch number k is around location k % locations of image members[k // locations]. `table` (locations, P²) names the
-    pixels of each location's window, -1 beyond the border, where a patch is 0. `levels` are the 256 values that bytes
-    stand for; without entries, pixels are taken as they are.
-    """
-    locations, size = table.shape
-    for n in range(len(numbers)):
-        image, location = images[members[numbers[n] // locations]], table[numbers[n] % locations]
-        for channel in range(len(image)):
-            first = channel * size
-            for k in range(size):
-                pixel = location[k]
-                if pixel < 0:
-                    out[n, first + k] = 0.0
-                elif len(levels):
-                    out[n, first + k] = levels[int(image[channel, pixel])]
-                else:
-                    out[n, first + k] = image[channel, pixel]
-
-
-@compiled
-def assign(
-    points: Any, coarse: Any, fine: Any, cells: Any, rest: Any, counts: Any, sums: Any, squares: Any, rests: Any
-) -> None:
-    """The nearest cell of every point (n, d): of the nearest coarse centre, the nearest fine one.
-
-    `fine` (coarse, fine, d); cells are numbered through. Adds, per cell, the number of points, their sum, the sum of
-    squares and of `rest`, the squared length (n,) of what the points leave out of their patches.
-    """
-    d = points.shape[1]
-    distance = np.empty(max(len(coarse), fine.shape[1]), np.float32)
-    for n in range(len(points)):
-        point = points[n]
-        for k in range(len(coarse)):
-            total = np.float32(0.0)
-            for i in range(d):
-                total += (point[i] - coarse[k, i]) ** 2
-            distance[k] = total
-        near = int(np.argmin(distance[: len(coarse)]))
-        for k in range(fine.shape[1]):
-            total = np.float32(0.0)
-            for i in range(d):
-                total += (point[i] - fine[near, k, i]) ** 2
-            distance[k] = total
-        cell = near * fine.shape[1] + int(np.argmin(distance[: fine.shape[1]]))
-        cells[n] = cell
-        counts[cell] += 1
-        rests[cell] += rest[n]
-        for i in range(d):
-            sums[cell, i] += point[i]
-            squares[cell, i] += point[i] * point[i]
-
-
-@compiled
-def sort_cells(cells: Any, starts: Any, seed: int, order: Any) -> None:
-    """`order`: the patches of one cell after the other, those of a cell in random order."""
-    place = starts[:-1].copy()
-    for number in range(len(cells)):
-        order[place[cells[number]]] = number
-        place[cells[number]] += 1
-    np.random.seed(seed)  # noqa: NPY002 - what numba compiles
-    for cell in range(len(starts) - 1):
-        first, count = starts[cell], starts[cell + 1] - starts[cell]
-        for k in range(count - 1, 0, -1):
-            other = np.random.randint(0, k + 1)  # noqa: NPY002
-            order[first + k], order[first + other] = order[first + other], order[first + k]
-
-
-@compiled
-def allot(expected: Any, sizes: Any, budget: Any, least: int, counts: Any, visits: Any) -> None:
-    """How many members of each cell a query draws, (query, cell); `visits` (cell,) counts the queries that draw.
-
-    In proportion to `expected` (query, cell), logarithms of what a cell adds to the spread: a power of two, at least
-    `least`, or all members where that would be half of them or more. Nothing where the share is below `least`.
-    """
-    weights = np.empty(len(sizes))
-    for q in range(len(expected)):
-        highest = expected[q].max()
-        total = 0.0
-        for c in range(len(sizes)):
-            weights[c] = 0.0
-            if expected[q, c] > highest - 30:
-                weights[c] = np.exp(expected[q, c] - highest)
-                total += weights[c]
-        for c in range(len(sizes)):
-            share = budget * weights[c] / total
-            counts[q, c] = 0
-            if share >= least:
-                count = least
-                while count < share:
-                    count *= 2
-                if 2 * count >= sizes[c]:
-                    count = sizes[c]
-                counts[q, c] = count
-                visits[c] += 1
-
-
-@compiled
-def foreseen(masses: Any, spreads: Any, counts: Any, pilots: Any, sizes: Any, unevenness: Any) -> None:
-    """The relative variance (query,) of the sum of all weights, as far as cells are what they are described as.
-
-    `masses` and `spreads` (query, cell) are the logarithms of N E w and N sqrt(E w²); `counts` draws are made by the
-    query, `pilots` (cell,) where it makes none.
-    """
-    for q in range(len(masses)):
-        highest = masses[q].max()
-        above = spreads[q].max()
-        mass = variance = 0.0
-        for c in range(len(sizes)):
-            if sizes[c] == 0:
-                continue
-            if masses[q, c] > highest - 30:
-                mass += np.exp(masses[q, c] - highest)
-            count = counts[q, c] if counts[q, c] > 0 else pilots[c]
-            if count < sizes[c] and spreads[q, c] > above - 30:
-                variance += np.exp(2 * (spreads[q, c] - above)) * (1 / count - 1 / sizes[c])
-        unevenness[q] = variance * np.exp(2 * (above - highest)) / mass**2
-
-
-@compiled
-def by_cell(counts: Any, starts: Any, queries: Any, draws: Any) -> None:
-    """The visits of all queries, one cell after the other."""
-    place = starts[:-1].copy()
-    for q in range(len(counts)):
-        for c in range(counts.shape[1]):
-            if counts[q, c] > 0:
-                queries[place[c]] = q
-                draws[place[c]] = counts[q, c]
-                place[c] += 1
+BARRED = np.float32(1e30)
+"""Lowers the log-weight of what is no candidate of a pixel."""
+_BARELY = np.float32(1e29)
+NOTHING = 40.0
+"""What is so many powers of two below the greatest weight is not counted."""
+PER_CHANNEL = 4
+"""Sums of a visit for each channel: those of w v, w² v, w² v² and w v²."""
 
 
 @inner
-def _add(
-    highest: Any,
-    heaviest: Any,
-    count: int,
+def _slide(values: Any, first: int, step: int, count: int, size: int, sums: Any, to: int, apart: int) -> None:
+    """Sums of `size` rows, `step` apart, that begin at each of `count` <= `size` rows one after the other, into rows
+    `apart` of `sums`. What all have in common is added once, and nothing is ever subtracted."""
+    common = splat_part(np.float32(0.0))
+    for k in range(count - 1, size):
+        common = common + load_part(values, first + k * step)
+    store(sums, to + (count - 1) * apart, common)
+    for k in range(count - 2, -1, -1):
+        common = common + load_part(values, first + k * step)
+        store(sums, to + k * apart, common)
+    after = splat_part(np.float32(0.0))
+    for k in range(1, count):
+        after = after + load_part(values, first + (size + k - 1) * step)
+        store(sums, to + k * apart, load_part(sums, to + k * apart) + after)
+
+
+@inner
+def _distances(
+    asked: Any,
+    block: Any,
+    channels: int,
+    height: int,
+    width: int,
+    rows: int,
+    columns: int,
     size: int,
-    weight: Any,
-    square: Any,
-    moments: Any,
-    best: Any,
-    total: Any,
-    spread: Any,
+    squares: Any,
+    lines: Any,
+    distances: Any,
 ) -> None:
-    """Adds `count` draws without replacement from a cell of `size` candidates to the sums of a query.
+    """Squared distances between a region and `PART` others, of `rows` times `columns` windows side by side: into
+    `distances` (pixel, PART).
 
-    All is relative to the log-weight `highest`: `heaviest`, the greatest w; `weight` and `square`, the sums of w and
-    w²; and `moments` (channel, 4), those of w v, w² v, w² v² and w v². `best` (3,) is the query's greatest log-weight,
-    the weight relative to it, and the heaviest single draw. `total` (2 channel,) are the sums
-    of w v and w v²; `spread` (1 + 2 channel,) the coefficients of the variance of the sum of w (v - m), a quadratic
-    polynomial in m.
+    `asked` (2, K): (c, 2 q - c) for each number q of the region, see `elslightning.machines.loops`; `block` (K, PART).
+    `squares` (width, PART) and `lines` (height · columns, PART) are for work.
     """
-    if highest > best[0]:
-        scale = np.exp(best[0] - highest)
-        best[0] = highest
-        best[1] *= scale
-        best[2] *= scale
-        for c in range(len(total)):  # which numba compiles in a moment, and an operation on an array in seconds
-            total[c] *= scale
-        for c in range(len(spread)):
-            spread[c] *= scale * scale
-    scale = np.exp(highest - best[0]) * size / count
-    best[1] += scale * weight
-    channels = len(moments)
+    dim = asked.shape[1]
+    for y in range(height):
+        for x in range(width):
+            square = splat_part(np.float32(0.0))
+            for c in range(channels):
+                k = (c * height + y) * width + x
+                p = load_part(block, k)
+                square = square + (spread_part(asked, k) - p) * (spread_part(asked, dim + k) - p)
+            store(squares, x, square)
+        _slide(squares, 0, 1, columns, size, lines, y * columns, 1)
+    for x in range(columns):
+        _slide(lines, x, columns, rows, size, distances, x, columns)
+
+
+@inner
+def _lower(into: Any, top: Any, channels: int) -> None:
+    """Makes the sums of a visit relative to another log-weight, a greater one."""
+    scale = 2.0 ** max(into[0] - top, -1000.0) if into[1] > 0.0 else 0.0
+    into[0] = top
+    into[1] *= scale
+    into[2] *= scale * scale
     for c in range(channels):
-        total[c] += scale * moments[c, 0]
-        total[channels + c] += scale * moments[c, 3]
-    best[2] = max(best[2], scale * heaviest)
-    if count < size:
-        factor = scale * scale * (1 - count / size) * count / (count - 1)
-        spread[0] += factor * (square - weight * weight / count)
-        for c in range(channels):
-            spread[1 + 2 * c] += factor * (moments[c, 1] - weight * moments[c, 0] / count)
-            spread[2 + 2 * c] += factor * (moments[c, 2] - moments[c, 0] ** 2 / count)
+        at = 3 + PER_CHANNEL * c
+        into[at] *= scale
+        into[at + 1] *= scale * scale
+        into[at + 2] *= scale * scale
+        into[at + 3] *= scale
 
 
-@compiled
-def add_visits(queries: Any, draws: Any, sizes: Any, sums: Any, best: Any, total: Any, spread: Any) -> None:
-    """Adds all visits (visit, 3 + 4 channel), in the order in which they are listed; `sizes` are those of their cells.
-
-    A row of `sums`: the greatest log-weight, the sums of w and w², and for each channel those of w v, w² v, w² v² and
-    w v².
-    """
-    for k in range(len(queries)):
-        q, row = queries[k], sums[k]
-        _add(row[0], 1.0, draws[k], sizes[k], row[1], row[2], row[3:].reshape(-1, 4), best[q], total[q], spread[q])
-
-
-@compiled
-def add_pilots(
-    weights: Any, highest: Any, values: Any, starts: Any, sizes: Any, counts: Any, best: Any, total: Any, spread: Any
+@inner
+def _add_block(
+    found: Any,
+    distances: Any,
+    block: Any,
+    barred: Any,
+    channels: int,
+    height: int,
+    width: int,
+    rows: int,
+    columns: int,
+    size: int,
+    rate: Any,
+    partly: bool,
 ) -> None:
-    """Adds the few draws that all queries share to those that do not visit their cell.
-
-    `weights` (query, draw), relative to `highest` (query,); the draws of cell c are those from `starts[c]`.
-    """
-    moments = np.empty((values.shape[1], 4))
-    for q in range(len(weights)):
-        for c in range(len(sizes)):
-            first, last = starts[c], starts[c + 1]
-            if counts[q, c] > 0 or first == last:
+    """Adds `PART` candidates to the sums of a visit, `found` (pixel, 3 + 4 channel): the greatest log-weight, relative
+    to which those of w, w², and for each channel w v, w² v, w² v², w v² are. Squares of weights only where `partly`."""
+    radius = size // 2
+    speed = splat_part(rate)
+    for y in range(rows):
+        for x in range(columns):
+            pixel = y * columns + x
+            distance = load_part(distances, pixel)
+            lowered = distance * speed + load_part(barred, pixel)
+            lowest = least(lowered)
+            if lowest > _BARELY:
                 continue
-            heaviest = weight = square = 0.0
-            moments[:] = 0.0
-            for k in range(first, last):
-                w = np.float64(weights[q, k])
-                if w == 0.0:
-                    continue
-                heaviest = max(heaviest, w)
-                weight += w
-                square += w * w
-                for channel in range(values.shape[1]):
-                    value = values[k, channel]
-                    moments[channel, 0] += w * value
-                    moments[channel, 1] += w * w * value
-                    moments[channel, 2] += w * w * value * value
-                    moments[channel, 3] += w * value * value
-            if weight > 0.0:
-                _add(
-                    highest[q],
-                    heaviest,
-                    last - first,
-                    sizes[c],
-                    weight,
-                    square,
-                    moments,
-                    best[q],
-                    total[q],
-                    spread[q],
+            into = found[pixel]
+            if -lowest < into[0] - NOTHING:
+                continue
+            if -lowest > into[0]:
+                _lower(into, -lowest, channels)
+            weight = exp2_part(splat_part(np.float32(-into[0])) - lowered)
+            into[1] += total(weight)
+            square = weight * weight
+            if partly:
+                into[2] += total(square)
+            for c in range(channels):
+                at = 3 + 4 * c
+                value = load_part(block, (c * height + y + radius) * width + x + radius)
+                weighed = weight * value
+                into[at] += total(weighed)
+                into[at + 3] += total(weighed * value)
+                if partly:
+                    weighed = square * value
+                    into[at + 1] += total(weighed)
+                    into[at + 2] += total(weighed * value)
+
+
+@inner
+def _conclude(found: Any, channels: int, count: int, size: int, chance: Any, into: Any) -> None:
+    """Adds a visit's sums, of `count` draws without replacement from a cell of `size` that is visited with some
+    probability, to those of its tile.
+
+    `into` (pixel, 5 + 4 channel): the greatest log-weight, relative to which the weight, the heaviest draw, and the
+    coefficients of the variance of the sum of w (v - m) are, a quadratic polynomial in m: that within the cell, and,
+    after Horvitz and Thompson, that of whether it is visited.
+    """
+    scale = size / (count * chance)
+    whole = count == size and chance == 1.0
+    within = scale * scale * (1 - count / size) * count / (count - 1) if 1 < count < size else 0.0
+    between = scale * scale * (1 - chance)
+    both = between - within / count
+    for pixel in range(len(found)):
+        sums, mine = found[pixel], into[pixel]
+        if sums[1] == 0.0:
+            continue
+        if sums[0] > mine[0]:
+            down = 2.0 ** max(mine[0] - sums[0], -1000.0) if mine[1] > 0.0 else 0.0
+            mine[0] = sums[0]
+            mine[1] *= down
+            mine[2] *= down
+            mine[3] *= down * down
+            for c in range(channels):
+                at = 4 + PER_CHANNEL * c
+                mine[at] *= down
+                mine[at + 1] *= down
+                mine[at + 2] *= down * down
+                mine[at + 3] *= down * down
+        weight, square = sums[1], sums[2]
+        mine[1] += scale * weight
+        for c in range(channels):
+            mine[4 + 4 * c] += scale * sums[3 + 4 * c]
+            mine[5 + 4 * c] += scale * sums[6 + 4 * c]
+        if whole:
+            continue
+        heaviest = np.sqrt(square) if count < size else weight
+        mine[2] = max(mine[2], scale * heaviest)
+        mine[3] += within * square + both * weight * weight
+        for c in range(channels):
+            value = sums[3 + 4 * c]
+            mine[6 + 4 * c] += within * sums[4 + 4 * c] + both * weight * value
+            mine[7 + 4 * c] += within * sums[5 + 4 * c] + both * value * value
+
+
+@inner
+def _take(images: Any, members: Any, table: Any, numbers: Any, levels: Any, signal: Any, block: Any) -> None:
+    """Regions (channel · pixel, PART), times `signal`; the other arguments as in `take_patches`, `levels` times it."""
+    locations, size = table.shape
+    for n in range(PART):
+        image, location = images[members[numbers[n] // locations]], table[numbers[n] % locations]
+        for channel in range(len(image)):
+            first, plane = channel * size, image[channel]
+            if len(levels):
+                for k in range(size):
+                    pixel = location[k]
+                    block[first + k, n] = levels[np.uint8(plane[pixel])] if pixel >= 0 else np.float32(0.0)
+            else:
+                for k in range(size):
+                    pixel = location[k]
+                    block[first + k, n] = signal * np.float32(plane[pixel]) if pixel >= 0 else np.float32(0.0)
+
+
+@compiled
+def add_visits(
+    order: Any,
+    starts: Any,
+    queries: Any,
+    counts: Any,
+    probable: Any,
+    asked: Any,
+    bank: Any,
+    members: Any,
+    table: Any,
+    valid: Any,
+    levels: Any,
+    numbers: Any,
+    firsts: Any,
+    offsets: Any,
+    shape: Any,
+    signal: Any,
+    rate: Any,
+    sums: Any,
+) -> int:
+    """Draws what all visits ask for, and adds it to the sums of their tiles, see `_conclude`. Returns how many draws.
+
+    Args:
+        order, starts: of visits, cell by cell; `queries`, `counts` and `probable` are theirs.
+        asked: (tile, 2, K) float32, see `_distances`.
+        bank, members, table, levels: as in `take_patches`.
+        valid: (location, pixel) whether that pixel of the region around a location is a candidate.
+        numbers: all regions, cell by cell, from `firsts` (cell + 1,); the draws of each begin at `offsets` (cell,).
+        shape: height and width of a region, rows and columns of its tile, patch size.
+        signal: what pixels of the bank are multiplied with.
+        rate: by which a squared distance lowers the logarithm of a weight.
+    """
+    channels = bank.shape[1]
+    height, width, rows, columns, size = shape
+    dim, pixels = asked.shape[2], rows * columns
+    scaled = signal * levels
+    drawn = np.empty(PART, np.int64)
+    block = np.empty((dim, PART), np.float32)
+    barred = np.empty((pixels, PART), np.float32)
+    squares = np.empty((width, PART), np.float32)
+    lines = np.empty((height * columns, PART), np.float32)
+    distances = np.empty((pixels, PART), np.float32)
+    found = np.empty((0, pixels, 3 + PER_CHANNEL * channels))
+    draws = 0
+    for cell in range(len(starts) - 1):
+        visits = order[starts[cell] : starts[cell + 1]]
+        if len(visits) == 0:
+            continue
+        if len(visits) > len(found):
+            found = np.empty((2 * len(visits), pixels, 3 + PER_CHANNEL * channels))
+        for v in range(len(visits)):
+            found[v] = 0.0
+            found[v, :, 0] = sums[queries[visits[v]], :, 0]
+        population = firsts[cell + 1] - firsts[cell]
+        for start in range(0, counts[visits[0]], PART):
+            here = min(PART, population - start)
+            for j in range(PART):
+                drawn[j] = numbers[firsts[cell] + (offsets[cell] + start + min(j, here - 1)) % population]
+            _take(bank, members, table, drawn, scaled, signal, block)
+            for j in range(PART):
+                location = drawn[j] % len(table)
+                for pixel in range(pixels):
+                    barred[pixel, j] = np.float32(0.0) if valid[location, pixel] and j < here else BARRED
+            for v in range(len(visits)):
+                count = counts[visits[v]]
+                if count <= start:
+                    break
+                _distances(
+                    asked[queries[visits[v]]],
+                    block,
+                    channels,
+                    height,
+                    width,
+                    rows,
+                    columns,
+                    size,
+                    squares,
+                    lines,
+                    distances,
                 )
+                _add_block(
+                    found[v],
+                    distances,
+                    block,
+                    barred,
+                    channels,
+                    height,
+                    width,
+                    rows,
+                    columns,
+                    size,
+                    rate,
+                    count < population,
+                )
+                draws += here
+        for v in range(len(visits)):
+            visit = visits[v]
+            _conclude(found[v], channels, counts[visit], population, np.float64(probable[visit]), sums[queries[visit]])
+    return draws

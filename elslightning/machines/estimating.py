@@ -1,6 +1,6 @@
 """Estimating: the pooled patch machines with an error bar, in a time that hardly grows with the bank."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -9,16 +9,17 @@ from torch import Tensor
 
 from elslightning.diffusion.shapes import AlphaBar, Images
 from elslightning.machines.approximate import Pool
-from elslightning.machines.index import Candidates, Cells, build
+from elslightning.machines.index import MEMBERS, Candidates, Cells, build
 from elslightning.machines.local import LocalScoreMachine
 from elslightning.machines.patches import PatchMachine
+from elslightning.machines.tiles import Tiles, tilings
 from elslightning.system.errors import InputError
 
 EXACT = "exact"
 AUTO = "auto"
 AUTO_ACCURACY = 0.02
 """The standard error that is as good as none for the agreement of samples."""
-AUTO_FROM = 2**25
+AUTO_FROM = 2**24
 """Candidates of a pixel from which on `auto` takes draws. Below, compiled loops over all are quicker
 (`benchmarks/full_size.py`)."""
 
@@ -67,48 +68,23 @@ class Estimator:
             return np.arange(len(self.images))
         return np.flatnonzero(self.labels == label)
 
-    def candidates(self, label: int | None, table: np.ndarray) -> Candidates:
-        """The patches in the windows of a table, see `Candidates`."""
-        return Candidates(self.images, self.members(label), table)
-
-    def pool(self, label: int | None, size: int, table: np.ndarray, alpha_bar: float, seed: int) -> Pool:
-        """The candidates of the locations of a table at a noise level."""
-        candidates = self.candidates(label, table)
-        key = (-1 if label is None else label, size, int(table[0, size * size // 2]))
+    def pool(self, label: int | None, tiles: Tiles, alpha_bar: float, seed: int) -> Pool:
+        """The candidates of some tiles at a noise level."""
+        candidates = Candidates(self.images, self.members(label), tiles.table, tiles.root)
+        key = (-1 if label is None else label, tiles.patch_size, int(tiles.pixels[0, 0]))
         if key not in self.cells:
-            self.cells[key] = build(candidates, seed=key[1] * 2**16 + key[2], threads=torch.get_num_threads())
-        return Pool(candidates, self.cells[key], alpha_bar, seed)
+            self.cells[key] = build(
+                candidates,
+                seed=key[1] * 2**16 + key[2],
+                threads=torch.get_num_threads(),
+                each=max(MEMBERS, len(candidates) // tiles.most_cells),
+            )
+        return Pool(candidates, self.cells[key], tiles, alpha_bar, seed)
 
     @property
     def nbytes(self) -> int:
         """Memory that the indices take."""
         return sum(cells.nbytes for cells in self.cells.values())
-
-
-def classes(machine: PatchMachine, patch_size: int) -> Iterator[np.ndarray]:
-    """The pixels of each border class that shares candidates at several locations."""
-    width = machine.images.shape[3]
-    for region in machine._regions(patch_size):
-        if not (region.pool_rows or region.pool_columns):
-            continue
-        pixels = region.rows[:, None] * width + region.columns
-        if not region.pool_rows:
-            yield from pixels.cpu().numpy()
-        elif not region.pool_columns:
-            yield from pixels.T.cpu().numpy()
-        else:
-            yield pixels.flatten().cpu().numpy()
-
-
-def windows(height: int, width: int, pixels: np.ndarray, patch_size: int, padding_mode: str) -> np.ndarray:
-    """(pixel, P²) int64: the pixels in the window around each; -1 beyond the border, unless it wraps."""
-    away = np.arange(patch_size) - patch_size // 2
-    rows = (pixels // width)[:, None] + away
-    columns = (pixels % width)[:, None] + away
-    if padding_mode == "circular":
-        rows, columns = rows % height, columns % width
-    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
-    return np.where(inside, rows[:, :, None] * width + columns[:, None, :], -1).reshape(len(pixels), -1)
 
 
 def estimate(
@@ -128,26 +104,33 @@ def estimate(
     """
     batch, channels, height, width = x_t.shape
     images = x_t.detach().cpu().float().flatten(2).numpy()
-    groups = list(classes(machine, patch_size))
+    groups = list(tilings(machine, patch_size))
     x0 = np.empty((batch, channels, height * width))
-    if sum(map(len, groups)) < height * width:
+    shared = sum(int((tiles.pixels >= 0).sum()) for tiles in groups)
+    if shared < height * width:
         labels = None if label is None else torch.full((batch,), label, device=x_t.device)
-        own = LocalScoreMachine(machine.images, machine.labels, scales=patch_size, memory_budget=machine.memory_budget)
-        x0[:] = own(x_t, alpha_bar, labels).flatten(2).double().cpu().numpy()
+        local = LocalScoreMachine(
+            machine.images, machine.labels, scales=patch_size, memory_budget=machine.memory_budget
+        )
+        x0[:] = local(x_t, alpha_bar, labels).flatten(2).double().cpu().numpy()
     error, doubtful = np.zeros_like(x0), np.zeros((batch, height * width), bool)
     levels = alpha_bar.cpu()
     done = 0
     for level in levels.unique():
         rows = (levels == level).nonzero()[:, 0].numpy()
-        for pixels in groups:
-            table = windows(height, width, pixels, patch_size, machine.padding_mode)
-            pool = estimator.pool(label, patch_size, table, float(level), seed)
-            asked = Candidates(images, rows, table)
-            found = pool.average(asked.of(np.arange(len(asked))), accuracy, torch.get_num_threads())
+        for tiles in groups:
+            pool = estimator.pool(label, tiles, float(level), seed)
+            regions = Candidates(images, rows, tiles.asked)
+            pixels = np.tile(tiles.pixels, (len(rows), 1))
+            own = pixels >= 0
+            found = pool.average(
+                regions.of(np.arange(len(regions))), own, accuracy, torch.get_num_threads(), len(tiles.asked)
+            )
+            image, pixel = np.repeat(rows, len(tiles.asked))[own.nonzero()[0]], pixels[own]
             for into, part in ((x0, found.mean), (error, found.error)):
-                into[rows[:, None], :, pixels] = part.reshape(len(rows), len(pixels), channels)
-            doubtful[rows[:, None], pixels] = found.doubtful.reshape(len(rows), len(pixels))
-            done += len(rows) * len(pixels)
+                into[image, :, pixel] = part[own]
+            doubtful[image, pixel] = found.doubtful[own]
+            done += len(pixel)
             tick(done / (batch * height * width))
 
     def shaped(values: np.ndarray) -> Tensor:

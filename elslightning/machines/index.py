@@ -1,21 +1,28 @@
-"""Cells of patches that look alike: where the weight of a noisy patch lies is known without going through all."""
+"""Cells of patches that look alike: where the weight of a noisy patch lies is known without going through all.
 
-import warnings
+Patches lie in cells of about a hundred, each described as a Gaussian.
+"""
+
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from elslightning.machines.approximate_loops import assign, sort_cells, take_patches
+from elslightning.machines.index_loops import assign, describe, sort_cells, take_patches
 
 DIRECTIONS = 24
 """Principal directions in which cells are told apart and described."""
 TRAINED_ON = 40_000
 """Patches that directions and cells are learned from."""
-BLOCK = 2**15
+BLOCK = 2**14
 """Patches that are held at once."""
-MOST_CELLS = 4096
+MEMBERS = 128
+"""Candidates of a cell, about, if nothing else is asked."""
+PICKED = 4
+"""Patches that centres of cells are picked from, for each."""
+CELLS = 64
+"""Cells that a cell of the level above is divided into, at most: on three levels."""
 BYTES = (np.arange(256, dtype=np.float32) / np.float32(127.5) - 1).astype(np.float32)
 
 
@@ -48,9 +55,21 @@ class Candidates(NamedTuple):
         take_patches(self.images, self.members, self.table, numbers, levels, out)
         return out
 
+    @property
+    def roots(self) -> np.ndarray:
+        """(dim,) float32 by which patches are weighed; without entries they are not."""
+        if self.root is None:
+            return np.empty(0, np.float32)
+        return np.tile(self.root, self.images.shape[1]).astype(np.float32)
+
+    def centres(self, patches: np.ndarray) -> np.ndarray:
+        """The pixels in the middle of patches, (n, channel)."""
+        size = self.table.shape[1]
+        return patches[:, size // 2 :: size].copy()
+
     def weighed(self, patches: np.ndarray) -> np.ndarray:
         """Patches whose plain distance is the one that counts."""
-        return patches if self.root is None else patches * np.tile(self.root, self.images.shape[1])
+        return patches if self.root is None else patches * self.roots
 
 
 @dataclass(frozen=True)
@@ -63,7 +82,7 @@ class Cells:
         centre: (dim,) of all candidates.
         basis: (dim, direction) orthonormal.
         means, variances: (cell, direction) along them, relative to the centre.
-        rest: (cell,) mean variance along each direction that is left out.
+        rest: (cell,) mean square along each direction that is left out.
     """
 
     order: np.ndarray
@@ -85,46 +104,58 @@ class Cells:
         return sum(value.nbytes for value in vars(self).values())
 
 
-def cell_count(candidates: int) -> int:
-    """How many cells so many candidates have: about their square root, a power of two, at most `MOST_CELLS`."""
-    return int(min(MOST_CELLS, 2 ** max(0, round(np.log2(np.sqrt(candidates))))))
+def branches(candidates: int, each: int = MEMBERS) -> tuple[int, int, int]:
+    """Into how many parts the cells of so many candidates are divided on each of three levels: powers of two."""
+    levels = max(0, round(np.log2(max(1, candidates / each))))
+    most = CELLS.bit_length() - 1
+    lowest = min(most, -(-levels // 3))
+    middle = min(most, (levels - lowest + 1) // 2)
+    return 2 ** min(most, levels - lowest - middle), 2**middle, 2**lowest
 
 
-def build(candidates: Candidates, seed: int, threads: int) -> Cells:
-    """Cells by k-means on two levels, in principal directions, learned from some of the candidates.
+def build(candidates: Candidates, seed: int, threads: int, each: int = MEMBERS) -> Cells:
+    """Cells by k-means in principal directions, learned from some of the candidates; those of the lowest level lie
+    around patches taken at random.
 
-    Memory: 6 bytes per candidate while it works, 4 afterwards.
+    Memory: 8 bytes per candidate while it works, 4 afterwards, and 200 per cell.
     """
     count, dim = len(candidates), candidates.dim
     random = np.random.default_rng(seed)
-    some = np.unique(random.integers(0, count, min(count, TRAINED_ON)))
-    sample = candidates.weighed(candidates.of(some)).astype(np.float64)
-    centre = sample.mean(axis=0)
-    _, vectors = np.linalg.eigh((sample - centre).T @ (sample - centre))
-    basis = np.ascontiguousarray(vectors[:, ::-1][:, : min(DIRECTIONS, dim)], np.float32)
-    centre = centre.astype(np.float32)
-    points = np.unique((sample.astype(np.float32) - centre) @ basis, axis=0)
-    wanted = cell_count(count)
-    first = int(2 ** np.ceil(np.log2(wanted) / 2))
-    coarse, near = _means(points, first, seed)
-    fine = np.stack([_means(points[near == k], wanted // first, seed)[0] for k in range(first)])
+    first, second, third = branches(count, each)
+    centre, basis = _directions(candidates.weighed(candidates.of(_some(count, TRAINED_ON, random))))
 
+    def along(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        patches = candidates.weighed(candidates.of(numbers)) - centre
+        inside = patches @ basis
+        left = np.einsum("nd,nd->n", patches, patches) - np.einsum("nd,nd->n", inside, inside)
+        return inside, np.maximum(left, 0)
+
+    some = _some(count, max(TRAINED_ON, PICKED * first * second * third), random)
+    points = np.concatenate([along(part)[0] for part in np.array_split(some, -(-len(some) // BLOCK))])
+    points = random.permutation(np.unique(points, axis=0))
+    top = _means(points[:TRAINED_ON], first, seed)
+    near = _nearest(points, top)
+    middle = np.stack([_means(points[near == k][: TRAINED_ON // 8], second, seed) for k in range(first)])
+    near = near * second + _within(points, near, middle)
+    bottom = np.stack([_repeated(points[near == k], third) for k in range(first * second)])
+    centres = (np.ascontiguousarray(top.T), *(np.ascontiguousarray(x.transpose(0, 2, 1)) for x in (middle, bottom)))
+
+    cells = np.empty(count, np.int32)
+    total = first * second * third
     starts = np.arange(0, count, BLOCK)
-    cells = np.empty(count, np.uint16)
 
     def work(part: np.ndarray) -> list[np.ndarray]:
-        found = [np.zeros(wanted, np.int64), *(np.zeros((wanted, basis.shape[1])) for _ in range(2)), np.zeros(wanted)]
+        found = [np.zeros(total, np.int64), *(np.zeros((total, basis.shape[1])) for _ in range(2)), np.zeros(total)]
         for start in part:
             numbers = np.arange(start, min(start + BLOCK, count))
-            patches = candidates.weighed(candidates.of(numbers)) - centre
-            along = patches @ basis
-            left = np.maximum(np.einsum("nd,nd->n", patches, patches) - np.einsum("nd,nd->n", along, along), 0)
-            assign(along, coarse, fine, cells[start : start + BLOCK], left, *found)
+            inside, left = along(numbers)
+            assign(inside, *centres, cells[start : start + BLOCK])
+            describe(inside, left, cells[start : start + BLOCK], *found)
         return found
 
     with ThreadPoolExecutor(threads) as pool:
         # As many parts for any number of threads: sums are the same.
-        parts = list(pool.map(work, np.array_split(starts, min(8, len(starts)))))
+        parts = list(pool.map(work, np.array_split(starts, min(4, len(starts)))))
     counts, sums, squares, rests = (sum(arrays) for arrays in zip(*parts, strict=True))
     bounds = np.concatenate([[0], np.cumsum(counts)])
     order = np.empty(count, np.int32)
@@ -136,16 +167,48 @@ def build(candidates: Candidates, seed: int, threads: int) -> Cells:
     return Cells(order, bounds, centre, basis, *(part.astype(np.float32) for part in (means, variances, rest)))
 
 
-def _means(points: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Centres (count, d) of the points by k-means, and each point's own; where points are fewer, centres repeat."""
+def _directions(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of some patches (n, dim), and their principal directions (dim, direction)."""
+    sample = sample.astype(np.float64)
+    centre = sample.mean(axis=0)
+    _, vectors = np.linalg.eigh((sample - centre).T @ (sample - centre))
+    return centre.astype(np.float32), np.ascontiguousarray(vectors[:, ::-1][:, :DIRECTIONS], np.float32)
+
+
+def _nearest(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """The nearest of the centres (k, d) to each point (n, d)."""
+    half = np.einsum("kd,kd->k", centres, centres) / 2
+    parts = np.array_split(points, -(-len(points) // BLOCK))
+    return np.concatenate([np.argmin(half - part @ centres.T, axis=1) for part in parts])
+
+
+def _within(points: np.ndarray, near: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """The nearest of the centres (cell, k, d) of each point's own cell."""
+    found = np.zeros(len(points), np.int64)
+    for k in range(len(centres)):
+        mine = np.flatnonzero(near == k)
+        if len(mine):
+            found[mine] = _nearest(points[mine], centres[k])
+    return found
+
+
+def _some(count: int, wanted: int, random: np.random.Generator) -> np.ndarray:
+    """About so many of `count` numbers, each once, in increasing order."""
+    return np.unique(random.integers(0, count, min(count, wanted)))
+
+
+def _repeated(points: np.ndarray, count: int) -> np.ndarray:
+    """The first `count` of the points (n, d), again and again if there are fewer."""
+    return points[np.arange(count) % len(points)] if len(points) else np.zeros((count, points.shape[1]), np.float32)
+
+
+def _means(points: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Centres (count, d) of the points, no two alike, by k-means; where points are fewer, centres repeat."""
     from sklearn.cluster import KMeans  # takes a second to import
 
-    if count == 1 or len(points) <= count:
-        if len(points) == 0:
-            return np.zeros((count, points.shape[1]), np.float32), np.zeros(0, np.int64)
-        picked = np.arange(count) % len(points)
-        return (points.mean(axis=0)[None] if count == 1 else points[picked]), np.arange(len(points)) * (count > 1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fewer distinct points than centres: then some cells are empty
-        found = KMeans(count, init="random", n_init=1, max_iter=8, random_state=seed % 2**31).fit(points)
-    return found.cluster_centers_.astype(np.float32), found.labels_
+    if len(points) <= count:
+        return _repeated(points, count)
+    if count == 1:
+        return points.mean(axis=0)[None]
+    found = KMeans(count, init="random", n_init=1, max_iter=8, random_state=seed % 2**31).fit(points)
+    return found.cluster_centers_.astype(np.float32)

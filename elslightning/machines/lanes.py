@@ -93,14 +93,21 @@ def store(context: Any, array: Any, row: Any, value: Any) -> Any:
     return types.void(array, types.intp, value), build
 
 
-@intrinsic
-def splat(context: Any, scalar: Any) -> Any:
-    """All lanes the same."""
+def _splatting(lanes: Lanes) -> Any:
+    @intrinsic
+    def splat(context: Any, scalar: Any) -> Any:
+        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return lanes.splat(builder, arguments[0])
 
-    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return whole.splat(builder, arguments[0])
+        return lanes(types.float32), build
 
-    return whole(types.float32), build
+    return splat
+
+
+splat = _splatting(whole)
+"""All lanes the same."""
+splat_part = _splatting(part)
+"""The same for a part."""
 
 
 @intrinsic
@@ -184,24 +191,43 @@ any_within = _comparing("<=")
 
 
 @intrinsic
-def exp2(context: Any, value: Any) -> Any:
-    """2^x for x <= 0 with a relative error of about 2e-7; what would be below 2^-126 comes out as about that."""
+def spread_part(context: Any, array: Any, position: Any) -> Any:
+    """A part of which every lane is the number at a position of a C-contiguous float32 array."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        lowest = whole.constant(-126.0)
-        x = builder.select(builder.fcmp_ordered(">", arguments[0], lowest, flags=_FAST), arguments[0], lowest)
-        # Adding 1.5 · 2^23 rounds to a whole number and leaves it in the lowest bits. Not to be simplified away: no
-        # flags.
-        magic = whole.constant(1.5 * 2**23)
-        shifted = builder.fadd(x, magic)
-        rest = builder.fsub(x, builder.fsub(shifted, magic), flags=("contract",))
-        power = whole.constant(_COEFFICIENTS[-1])
-        for coefficient in _COEFFICIENTS[-2::-1]:
-            power = builder.fadd(builder.fmul(power, rest, flags=_FAST), whole.constant(coefficient), flags=_FAST)
-        exponent = builder.shl(builder.bitcast(shifted, whole.bits), ir.Constant(whole.bits, [23] * LANES))
-        return builder.bitcast(builder.add(builder.bitcast(power, whole.bits), exponent), whole.vector)
+        data = context.make_array(signature.args[0])(context, builder, value=arguments[0]).data
+        return part.splat(builder, builder.load(builder.gep(data, [arguments[1]])))
 
-    return whole(value), build
+    return part(array, types.intp), build
+
+
+def _raising(lanes: Lanes) -> Any:
+    @intrinsic
+    def exp2(context: Any, value: Any) -> Any:
+        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            lowest = lanes.constant(-126.0)
+            x = builder.select(builder.fcmp_ordered(">", arguments[0], lowest, flags=_FAST), arguments[0], lowest)
+            # Adding 1.5 · 2^23 rounds to a whole number and leaves it in the lowest bits. Not to be simplified away: no
+            # flags.
+            magic = lanes.constant(1.5 * 2**23)
+            shifted = builder.fadd(x, magic)
+            rest = builder.fsub(x, builder.fsub(shifted, magic), flags=("contract",))
+            power = lanes.constant(_COEFFICIENTS[-1])
+            for coefficient in _COEFFICIENTS[-2::-1]:
+                power = builder.fadd(builder.fmul(power, rest, flags=_FAST), lanes.constant(coefficient), flags=_FAST)
+            bits = builder.bitcast(shifted, lanes.bits)
+            exponent = builder.shl(bits, ir.Constant(lanes.bits, [23] * lanes.count))
+            return builder.bitcast(builder.add(builder.bitcast(power, lanes.bits), exponent), lanes.vector)
+
+        return lanes(value), build
+
+    return exp2
+
+
+exp2 = _raising(whole)
+"""2^x for x <= 0 with a relative error of about 2e-7; what would be below 2^-126 comes out as about that."""
+exp2_part = _raising(part)
+"""The same for a part."""
 
 
 def _operation(python: Any, instruction: str) -> None:

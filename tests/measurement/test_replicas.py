@@ -26,7 +26,7 @@ def test_two_samples_tell_their_error_and_the_r_that_it_takes():
 
 
 def test_a_comparison_samples_machines_that_draw_twice(monkeypatch):
-    for name, value in (("ALL", 0), ("EXHAUSTED", 0), ("FIRST", 64), ("ROUNDS", 1), ("PILOT", 64)):
+    for name, value in (("ALL", 0), ("EXHAUSTED", 0), ("FIRST", 64), ("MOST", 64)):
         monkeypatch.setattr(approximate, name, value)
     images, noise = (
         random_images(30, 1, 6, 6).float(),

@@ -1,0 +1,88 @@
+"""The compiled loops of the index: patches, and which cell each belongs to."""
+
+from typing import Any
+
+import numpy as np
+
+from elslightning.machines.compiling import compiled
+
+
+@compiled
+def take_patches(images: Any, members: Any, table: Any, numbers: Any, levels: Any, out: Any) -> None:
+    """Patches (n, channel · P²) of images (N, channel, pixel).
+
+    Patch number k is around location k % locations of image members[k // locations]. `table` (locations, P²) names the
+    pixels of each location's window, -1 beyond the border, where a patch is 0. `levels` are the 256 values that bytes
+    stand for; without entries, pixels are taken as they are.
+    """
+    locations, size = table.shape
+    for n in range(len(numbers)):
+        image, location = images[members[numbers[n] // locations]], table[numbers[n] % locations]
+        for channel in range(len(image)):
+            first = channel * size
+            for k in range(size):
+                pixel = location[k]
+                if pixel < 0:
+                    out[n, first + k] = 0.0
+                elif len(levels):
+                    out[n, first + k] = levels[int(image[channel, pixel])]
+                else:
+                    out[n, first + k] = image[channel, pixel]
+
+
+@compiled
+def _nearest(point: Any, centres: Any, distance: Any) -> int:
+    """The nearest of the centres (d, k) to a point (d,)."""
+    count = centres.shape[1]
+    for k in range(count):
+        distance[k] = 0.0
+    for i in range(len(centres)):
+        for k in range(count):
+            away = point[i] - centres[i, k]
+            distance[k] += away * away
+    best = 0
+    for k in range(1, count):
+        if distance[k] < distance[best]:
+            best = k
+    return best
+
+
+@compiled
+def assign(points: Any, top: Any, middle: Any, bottom: Any, cells: Any) -> None:
+    """The cell of every point (n, d): of the nearest centre at the top (d, k1), of those below it (k1, d, k2) the
+    nearest, and of those below that (k1 · k2, d, k3). Cells are numbered through."""
+    second, third = middle.shape[2], bottom.shape[2]
+    distance = np.empty(max(top.shape[1], second, third), np.float32)
+    for n in range(len(points)):
+        point = points[n]
+        near = _nearest(point, top, distance)
+        near = near * second + _nearest(point, middle[near], distance)
+        cells[n] = near * third + _nearest(point, bottom[near], distance)
+
+
+@compiled
+def describe(points: Any, rest: Any, cells: Any, counts: Any, sums: Any, squares: Any, rests: Any) -> None:
+    """Adds, per cell, the number of points (n, d), their sum, the sum of squares and of `rest`, the squared length (n,)
+    of what the points leave out of their patches."""
+    for n in range(len(points)):
+        cell = cells[n]
+        counts[cell] += 1
+        rests[cell] += rest[n]
+        for i in range(points.shape[1]):
+            sums[cell, i] += points[n, i]
+            squares[cell, i] += points[n, i] * points[n, i]
+
+
+@compiled
+def sort_cells(cells: Any, starts: Any, seed: int, order: Any) -> None:
+    """`order`: the patches of one cell after the other, those of a cell in random order."""
+    place = starts[:-1].copy()
+    for number in range(len(cells)):
+        order[place[cells[number]]] = number
+        place[cells[number]] += 1
+    np.random.seed(seed)  # noqa: NPY002 - what numba compiles
+    for cell in range(len(starts) - 1):
+        first, count = starts[cell], starts[cell + 1] - starts[cell]
+        for k in range(count - 1, 0, -1):
+            other = np.random.randint(0, k + 1)  # noqa: NPY002
+            order[first + k], order[first + other] = order[first + other], order[first + k]
