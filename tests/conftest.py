@@ -101,6 +101,10 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_sessionfinish() -> None:
+    gc.freeze()  # or else all that is left is looked through five times more
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _once() -> Iterator[None]:
     """What every command does again is done once."""
@@ -128,6 +132,17 @@ def little_training() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fidelity, "STEPS", 20)
+        yield
+
+
+@pytest.fixture(scope="module")
+def plain_fonts() -> Iterator[None]:
+    """PDFs without the tables of fonts that set text: it is set by then, and to read them takes longest."""
+    from fontTools.subset import Options
+
+    kept = Options._drop_tables_default
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Options, "_drop_tables_default", [*kept, "GDEF", "GPOS", "GSUB"])
         yield
 
 

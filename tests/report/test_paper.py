@@ -21,6 +21,8 @@ from elslightning.runs.contents import calibration_rows
 from elslightning.runs.run import read_run
 from elslightning.system.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("plain_fonts")
+
 SCHEDULE = CosineSchedule()
 COMPARED = ["fig4a_receptive_field", "fig4b_patch_size", "fig5_pairs", "fig5_scatter", "fig10_grid", "ranking"]
 HOSTILE = ["$x_{$", "<script>alert(1)</script>", "two\nlines\x00", "\udcff", "长" * 40, "", "%s{0}", "\\frac"]

@@ -17,7 +17,7 @@ FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 VERSIONS = ["version_0_1"]
 CLOSE = {"rel": 1e-3, "abs": 1e-4}
 """Processors differ in their last digits, and a network is asked step after step."""
-pytestmark = pytest.mark.usefixtures("no_drawing")
+pytestmark = pytest.mark.usefixtures("no_drawing", "plain_fonts")
 
 
 @pytest.fixture(params=VERSIONS)

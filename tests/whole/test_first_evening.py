@@ -126,7 +126,7 @@ def test_samples_are_drawn(evening, source):
     assert (evening[0] / f"by_{source}" / "figures" / "samples.png").is_file()
 
 
-def test_figures_are_drawn_for_print(evening, monkeypatch):
+def test_figures_are_drawn_for_print(evening, plain_fonts, monkeypatch):
     monkeypatch.setitem(vars(PRINT), "dpi", 30)
     done = cli("figures", "first")
     assert done.code == 0, done.err
