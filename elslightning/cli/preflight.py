@@ -1,5 +1,6 @@
 """Everything that is wrong with a configuration, found before any work begins and said at once."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -217,8 +218,10 @@ def _check_machines(
 ) -> None:
     """Whether the machines can be made for images of so many channels and, if that is known, of this side."""
     for name in [name for name in measurement.machines if name not in measurement.calibrated]:
-        with found.of():
-            measurement.machines[name](torch.zeros(1, channels, 1, 1), None)
+        # Crops are of the images' own size, which may not be known yet.
+        if side is not None or "crops" not in inspect.signature(measurement.machines[name]).parameters:
+            with found.of():
+                measurement.machines[name](torch.zeros(1, channels, side or 1, side or 1), None)
     # Where the side of the images is not known yet, it is large enough.
     side_of = side or max(measurement.calibration.patch_sizes)
     shape = (channels, side_of, side_of)

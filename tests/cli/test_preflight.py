@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 import torch
 from refusals import all_problems, assert_refused, problems, rounds
+from safetensors.torch import save_file
 from tiny import cli, compose_config, train
 
 from elslightning.cli.preflight import doubtful
@@ -137,6 +138,16 @@ def test_it_is_refused_before_any_work(tmp_path, monkeypatch, names):
 def test_patches_may_reach_beyond_the_border_where_it_is_zeros(tmp_path):
     found = problems("train", "calibration.patch_sizes=[3,17]", "seed=-1", f"hydra.run.dir={tmp_path}")
     assert found == ["seed must be a whole number, at least 0, not -1"]
+
+
+@pytest.mark.usefixtures("_no_work")
+@pytest.mark.parametrize("side", [7, 8])
+def test_crops_are_held_against_the_size_of_the_data(tmp_path, side):
+    crops = tmp_path / "crops.safetensors"
+    save_file({"crops": torch.ones(3, side, side, dtype=torch.bool)}, crops)
+    words = ["machines=[pspc_flex,els]", f"machines.pspc_flex.crops={crops}", "denoiser.padding_mode=circular"]
+    found = problems("train", *words, "calibration.patch_sizes=[3,17]", f"hydra.run.dir={tmp_path / 'run'}")
+    assert ["over 8 x 8 pixels" in line for line in found] == [True, False][side - 7 :]
 
 
 @pytest.mark.usefixtures("_no_work")
