@@ -65,9 +65,8 @@ def samples(images: torch.Tensor, count: int, accuracy: float, exact: int) -> No
         before_exact = time.perf_counter()
         truth = ddim(BoundaryBrokenScoreMachine(images, scales=scales), noise[:exact], schedule, 20).samples
         r = agreement(drawn[:exact], truth)["pearson_r"]
-        print(
-            f"exact: {time.perf_counter() - before_exact:.0f} s for {exact}; r: median {r.median():.4f}, least {r.min():.4f}"
-        )
+        whole = time.perf_counter() - before_exact
+        print(f"exact: {whole:.0f} s for {exact}; r: median {r.median():.4f}, least {r.min():.4f}", flush=True)
     assert machine.replica is not None
     r = agreement(ddim(machine.replica, noise, schedule, 20).samples, drawn)["pearson_r"]
     print(f"r of two replicas: median {r.median():.4f}, least {r.min():.4f}")
