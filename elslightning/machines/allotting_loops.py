@@ -8,6 +8,9 @@ import numpy as np
 from elslightning.machines.compiling import compiled, inner
 from elslightning.machines.lanes import PART
 
+DOUBT = np.float32(1 / 2)
+"""Of what was expected of a cell so much remains, however little was seen there: draws may have missed the heaviest."""
+
 _polynomial = np.polynomial.Chebyshev.interpolate(lambda x: 2.0**x, 5, domain=[-0.5, 0.5])
 _0, _1, _2, _3, _4, _5 = (np.float32(c) for c in _polynomial.convert(kind=np.polynomial.Polynomial).coef)
 _LOWEST, _HALF = np.float32(-126), np.float32(0.5)
@@ -37,6 +40,9 @@ def allot(
     sizes: Any,
     fewest: Any,
     thresholds: Any,
+    starts: Any,
+    cells: Any,
+    seen: Any,
     counts: Any,
     missed: Any,
     logs: Any,
@@ -44,9 +50,10 @@ def allot(
     """How many candidates of each cell a tile should draw, in place of `expected` (tile, cell) float32: logarithms of
     what a cell adds to the spread, of which shares of the budget (tile,) are made; none below the tile's floor.
 
-    A cell is visited if its share exceeds `thresholds` (cell,), numbers below `fewest` (cell,). `counts` (tile,): how
-    many are. `missed` (tile,): of the whole spread, as it is expected, the part in candidates that are not drawn;
-    `logs` (tile,): the logarithm of the whole.
+    What a tile has seen before counts instead of what was expected, if it is not much less: from `starts` (tile + 1,)
+    of each in `cells` and `seen`, parts of the whole. A cell is visited if its share exceeds `thresholds` (cell,),
+    numbers below `fewest` (cell,). `counts` (tile,): how many are. `missed` (tile,): of the whole spread, as it is
+    expected, the part in candidates that are not drawn; `logs` (tile,): the logarithm of the whole.
     """
     exponents = np.empty(expected.shape[1], np.int32)
     for q in range(len(expected)):
@@ -58,6 +65,13 @@ def allot(
         whole = np.float32(0.0)
         for c in range(len(row)):
             whole += row[c]
+        logs[q] = highest + np.log2(whole)
+        if starts[q] < starts[q + 1]:
+            for k in range(starts[q], starts[q + 1]):
+                row[cells[k]] = max(seen[k] * whole, DOUBT * row[cells[k]])
+            whole = np.float32(0.0)
+            for c in range(len(row)):
+                whole += row[c]
         share, floor = np.float32(budgets[q] / whole), np.float32(floors[q])
         left, visits = np.float32(0.0), 0
         for c in range(len(row)):
@@ -68,7 +82,7 @@ def allot(
             left += part * (np.float32(1.0) - wanted / size) if 2 * wanted < size else np.float32(0.0)
             row[c] = wanted
             visits += wanted > thresholds[c]
-        counts[q], missed[q], logs[q] = visits, left / whole, highest + np.log2(whole)
+        counts[q], missed[q] = visits, left / whole
 
 
 @compiled

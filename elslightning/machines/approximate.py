@@ -8,9 +8,10 @@ them with a probability, and counts for more then (Horvitz and Thompson's estima
 drawn. With W = Σ_c N_c/(n_c p_c) Σ w and S likewise with values, S/W is the average of a pixel, and its variance to
 first order is that of Σ w (v - S/W) over W²; and at least (1 - f)/n of the variance of all candidates, where n is the
 number of equal ones that the weights amount to and f the share of the expected spread that was drawn: draws that have
-missed what is heaviest do not know it. As long as the root mean square error of an image's pixels is above what
-is asked, tiles that are above it draw more; and so do those with a pixel that rests on a single draw. In the end all
-candidates are looked at, where there are not too many, or the pixel is called doubtful.
+missed what is heaviest do not know it. As long as the root mean square error of an image's pixels is above what is
+asked, tiles that are above it draw more; and so do those with a pixel that rests on a single draw. From the third round
+on, what cells were seen to add counts, instead of what was expected of them. In the end all candidates are looked at,
+where there are not too many, or the pixel is called doubtful.
 """
 
 import math
@@ -22,6 +23,7 @@ import numpy as np
 
 from elslightning.machines.allotting_loops import allot, list_visits, sort_visits
 from elslightning.machines.approximate_loops import PER_CHANNEL, add_visits
+from elslightning.machines.foreseeing import Expectation
 from elslightning.machines.index import BYTES, Candidates, Cells
 from elslightning.machines.lanes import PART
 from elslightning.machines.tiles import Tiles
@@ -48,8 +50,6 @@ STRANGE = 32.0
 and where to look is not known: then all that was not drawn counts as missed."""
 RANGE = 2.0
 """Pixels of training images lie in [-1, 1]: no two averages are further apart, so nothing is known less well."""
-TAILS = 2.0
-"""Away from a cell's mean its spread falls as if its variance were so many times as great."""
 TILES = 2**12
 """Tiles that are worked on at once."""
 VISITS = 2**22
@@ -76,6 +76,23 @@ class Average(NamedTuple):
     draws: int
 
 
+NOTHING = (np.empty(0, np.int32), np.empty(0, np.float32))
+
+
+class Known(NamedTuple):
+    """What earlier rounds tell of some tiles.
+
+    Attributes:
+        tops: (tile, pixel) the greatest log-weight that was seen.
+        weights: (tile, pixel) the whole weight, relative to it.
+        cells: of every tile, cells and what part of the spread each was seen to have.
+    """
+
+    tops: np.ndarray
+    weights: np.ndarray
+    cells: list[tuple[np.ndarray, np.ndarray]]
+
+
 class Pool:
     """The candidates of some tiles at one noise level.
 
@@ -98,31 +115,7 @@ class Pool:
         # Neighbouring cells are alike, so their numbers are far apart.
         chances = (random.random() + GOLDEN * np.arange(len(sizes))) % 1
         self.thresholds = np.where(sizes > 0, chances * self.fewest, np.inf).astype(np.float32)
-        self.keys = self._expectation()
-
-    def _expectation(self) -> np.ndarray:
-        """What `features` are multiplied with for the logarithm of N sqrt(E w²) of each cell, (feature, cell)."""
-        cells, a, s = self.cells, self.signal, self.noise / 2
-        left = self.candidates.dim - cells.basis.shape[1]
-        logs = -np.log1p(a**2 * cells.variances / s).sum(axis=1) - left * np.log1p(a**2 * cells.rest / s)
-        # Cells have heavier tails than a Gaussian.
-        precision = 1 / (s + a**2 * TAILS * cells.variances.astype(np.float64))
-        rest = 1 / (s + a**2 * TAILS * cells.rest.astype(np.float64))
-        shift = a * cells.means
-        constant = np.log(np.maximum(cells.sizes, 1e-30)) + (logs - (shift**2 * precision).sum(axis=1)) / 4
-        keys = [-precision.T / 4, -rest[None] / 4, (shift * precision).T / 2, constant[None]]
-        found = (np.concatenate(keys) / math.log(2)).astype(np.float32)
-        found[:, cells.sizes == 0] = 0
-        found[-1, cells.sizes == 0] = -1e30
-        return found
-
-    def _features(self, regions: np.ndarray) -> np.ndarray:
-        """Of regions (tile, dim), see `_expectation`."""
-        cells = self.cells
-        away = self.candidates.weighed(regions) - np.float32(self.signal) * cells.centre
-        along = away @ cells.basis
-        left = np.maximum(np.einsum("nd,nd->n", away, away) - np.einsum("nd,nd->n", along, along), 0)
-        return np.concatenate([along**2, left[:, None], along, np.ones_like(along[:, :1])], axis=1)
+        self.expected = Expectation(candidates, cells, alpha_bar)
 
     def average(
         self, regions: np.ndarray, own: np.ndarray, accuracy: float, threads: int, together: int = 1
@@ -158,9 +151,10 @@ class Pool:
         budgets = np.full(count, math.inf if candidates <= ALL else min(FIRST, limit), float)
         image, rows, total = np.arange(count) // together, np.arange(count), 0
         uneven = np.zeros_like(doubtful)
+        known = Known(np.full(own.shape, -np.inf), np.full(own.shape, np.inf), [NOTHING] * count)
         while len(rows):
             for few in _portions(rows, budgets[rows], candidates):
-                mean[few], error[few], uneven[few], draws = self._round(regions[few], budgets[few])
+                mean[few], error[few], uneven[few], draws = self._round(regions[few], budgets[few], known, few)
                 total += draws
             error[rows], uneven[rows] = error[rows] * own[rows, :, None], uneven[rows] & own[rows]
             square = np.bincount(image, (error**2).mean(axis=2).sum(axis=1)) / np.bincount(image, own.sum(axis=1))
@@ -173,16 +167,22 @@ class Pool:
             budgets[rows] = np.where(last[rows], math.inf, np.minimum(limit, budgets[rows] * growth[rows]))
         return total
 
-    def _round(self, regions: np.ndarray, budgets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """Means, errors, whether they are uneven, of tiles with so many draws each; and how many were made."""
+    def _round(
+        self, regions: np.ndarray, budgets: np.ndarray, known: "Known", rows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+        """Means, errors, whether they are uneven, of tiles with so many draws each; and how many were made.
+
+        What is `known` of these tiles, its `rows`, tells where to draw, and becomes what these draws tell.
+        """
         count, channels = len(regions), self.candidates.images.shape[1]
         bank, cells, tiles = self.candidates, self.cells, self.tiles
         sums = np.zeros((count, tiles.pixels.shape[1], 4 + PER_CHANNEL * channels))
-        sums[:, :, 0] = -np.inf
+        sums[:, :, 0] = known.tops[rows]
         near = np.clip(regions, -np.float32(self.signal), np.float32(self.signal))
         asked = np.stack([near, 2 * regions - near], axis=1)
         missed, logs = np.empty(count), np.full(count, -np.inf)
-        visits = self._visits(regions, budgets, missed, logs)
+        visits = self._visits(regions, budgets, [known.cells[row] for row in rows], missed, logs)
+        seen = np.empty(len(visits[0]), np.float32)
         order, starts = np.empty(len(visits[0]), np.int64), np.empty(len(cells.starts), np.int64)
         sort_visits(visits[0], visits[2], starts, order)
         levels = BYTES if bank.images.dtype == np.uint8 else BYTES[:0]
@@ -202,8 +202,16 @@ class Pool:
             tiles.geometry,
             np.float32(self.signal),
             self.rate,
+            known.weights[rows],
             sums,
+            seen,
         )
+        bounds = np.searchsorted(visits[1], np.arange(1, count))
+        parts = zip(*(np.split(part, bounds) for part in (visits[0], seen)), strict=True)
+        for row, part in zip(rows.tolist(), parts, strict=True):
+            # The first draws do not know what their parts are of.
+            known.cells[row] = part if np.isfinite(known.weights[row]).all() else NOTHING
+        known.tops[rows], known.weights[rows] = sums[:, :, 0], sums[:, :, 1]
         weight = sums[:, :, 1, None]
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             first, second = sums[:, :, 4::4] / weight, sums[:, :, 5::4] / weight
@@ -220,9 +228,14 @@ class Pool:
         return np.nan_to_num(first / self.signal), error, uneven, draws
 
     def _visits(
-        self, regions: np.ndarray, budgets: np.ndarray, missed: np.ndarray, logs: np.ndarray
+        self,
+        regions: np.ndarray,
+        budgets: np.ndarray,
+        known: list[tuple[np.ndarray, np.ndarray]],
+        missed: np.ndarray,
+        logs: np.ndarray,
     ) -> tuple[np.ndarray, ...]:
-        """Cell, tile, number of draws and probability of what tiles draw; `missed` as in `allot`."""
+        """Cell, tile, number of draws and probability of what tiles draw; `missed` and `logs` as in `allot`."""
         cells = self.cells
         if math.isinf(budgets[0]):
             missed[:] = 0
@@ -230,14 +243,16 @@ class Pool:
             queries = np.repeat(np.arange(len(regions), dtype=np.int32), len(which))
             counts = np.tile(cells.sizes[which].astype(np.int32), len(regions))
             return np.tile(which, len(regions)), queries, counts, np.ones(len(queries), np.float32)
-        features, found = self._features(regions), []
+        features, found = self.expected.features(regions), []
         some = max(1, LOOKED // len(cells.sizes))
         floors = budgets * EXPLORING / len(cells.sizes)
         for start in range(0, len(regions), some):
             part = slice(start, start + some)
-            expected = features[part] @ self.keys
+            expected = features[part] @ self.expected.keys
             numbers = np.empty(len(expected), np.int64)
             bits = expected.view(np.int32)
+            begins = np.cumsum([0, *(len(cells_) for cells_, _ in known[part])])
+            before, seen = (np.concatenate(parts) for parts in zip(*known[part], strict=True))
             allot(
                 expected,
                 bits,
@@ -246,6 +261,9 @@ class Pool:
                 cells.sizes,
                 self.fewest,
                 self.thresholds,
+                begins,
+                before,
+                seen,
                 numbers,
                 missed[part],
                 logs[part],

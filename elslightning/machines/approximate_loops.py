@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from elslightning.machines.compiling import compiled, inner
+from elslightning.machines.index_loops import take_regions
 from elslightning.machines.lanes import PART, exp2_part, least, load_part, splat_part, spread_part, store, total
 
 BARRED = np.float32(1e30)
@@ -133,14 +134,16 @@ def _add_block(
 
 
 @inner
-def _conclude(found: Any, channels: int, count: int, size: int, chance: Any, into: Any) -> None:
+def _conclude(found: Any, channels: int, count: int, size: int, chance: Any, into: Any, tops: Any, weights: Any) -> Any:
     """Adds a visit's sums, of `count` draws without replacement from a cell of `size` that is visited with some
     probability, to those of its tile.
 
     `into` (pixel, 5 + 4 channel): the greatest log-weight, relative to which the weight, the heaviest draw, and the
     coefficients of the variance of the sum of w (v - m) are, a quadratic polynomial in m: that within the cell, and,
-    after Horvitz and Thompson, that of whether it is visited.
+    after Horvitz and Thompson, that of whether it is visited. Returns which part of the spread the cell has, N sqrt(E
+    w²) over the weight as it was known before, as a mean over pixels: `weights` (pixel,), relative to `tops` (pixel,).
     """
+    part = 0.0
     scale = size / (count * chance)
     whole = count == size and chance == 1.0
     within = scale * scale * (1 - count / size) * count / (count - 1) if 1 < count < size else 0.0
@@ -163,6 +166,9 @@ def _conclude(found: Any, channels: int, count: int, size: int, chance: Any, int
                 mine[at + 2] *= down * down
                 mine[at + 3] *= down * down
         weight, square = sums[1], sums[2]
+        spread = size * np.sqrt(square / count) if count < size else weight
+        rise = 2.0 ** min(mine[0] - tops[pixel], 60.0) if mine[0] > tops[pixel] else 1.0
+        part += spread * rise / weights[pixel] if weights[pixel] > 0.0 else 0.0
         mine[1] += scale * weight
         for c in range(channels):
             mine[4 + 4 * c] += scale * sums[3 + 4 * c]
@@ -176,24 +182,7 @@ def _conclude(found: Any, channels: int, count: int, size: int, chance: Any, int
             value = sums[3 + 4 * c]
             mine[6 + 4 * c] += within * sums[4 + 4 * c] + both * weight * value
             mine[7 + 4 * c] += within * sums[5 + 4 * c] + both * value * value
-
-
-@inner
-def _take(images: Any, members: Any, table: Any, numbers: Any, levels: Any, signal: Any, block: Any) -> None:
-    """Regions (channel · pixel, PART), times `signal`; the other arguments as in `take_patches`, `levels` times it."""
-    locations, size = table.shape
-    for n in range(PART):
-        image, location = images[members[numbers[n] // locations]], table[numbers[n] % locations]
-        for channel in range(len(image)):
-            first, plane = channel * size, image[channel]
-            if len(levels):
-                for k in range(size):
-                    pixel = location[k]
-                    block[first + k, n] = levels[np.uint8(plane[pixel])] if pixel >= 0 else np.float32(0.0)
-            else:
-                for k in range(size):
-                    pixel = location[k]
-                    block[first + k, n] = signal * np.float32(plane[pixel]) if pixel >= 0 else np.float32(0.0)
+    return part / len(found)
 
 
 @compiled
@@ -215,7 +204,9 @@ def add_visits(
     shape: Any,
     signal: Any,
     rate: Any,
+    weights: Any,
     sums: Any,
+    seen: Any,
 ) -> int:
     """Draws what all visits ask for, and adds it to the sums of their tiles, see `_conclude`. Returns how many draws.
 
@@ -228,6 +219,9 @@ def add_visits(
         shape: height and width of a region, rows and columns of its tile, patch size.
         signal: what pixels of the bank are multiplied with.
         rate: by which a squared distance lowers the logarithm of a weight.
+        weights: (tile, pixel) the whole weight as it was known before, relative to the log-weight that `sums` begin
+            with.
+        seen: (visit,) becomes which part of it each visit's cell has, see `_conclude`.
     """
     channels = bank.shape[1]
     height, width, rows, columns, size = shape
@@ -240,6 +234,7 @@ def add_visits(
     lines = np.empty((height * columns, PART), np.float32)
     distances = np.empty((pixels, PART), np.float32)
     found = np.empty((0, pixels, 3 + PER_CHANNEL * channels))
+    tops = sums[:, :, 0].copy()
     draws = 0
     for cell in range(len(starts) - 1):
         visits = order[starts[cell] : starts[cell + 1]]
@@ -255,7 +250,7 @@ def add_visits(
             here = min(PART, population - start)
             for j in range(PART):
                 drawn[j] = numbers[firsts[cell] + (offsets[cell] + start + min(j, here - 1)) % population]
-            _take(bank, members, table, drawn, scaled, signal, block)
+            take_regions(bank, members, table, drawn, scaled, signal, block)
             for j in range(PART):
                 location = drawn[j] % len(table)
                 for pixel in range(pixels):
@@ -294,5 +289,9 @@ def add_visits(
                 draws += here
         for v in range(len(visits)):
             visit = visits[v]
-            _conclude(found[v], channels, counts[visit], population, np.float64(probable[visit]), sums[queries[visit]])
+            query, chance = queries[visit], np.float64(probable[visit])
+            into = sums[query]
+            seen[visit] = _conclude(
+                found[v], channels, counts[visit], population, chance, into, tops[query], weights[query]
+            )
     return draws

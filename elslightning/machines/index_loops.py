@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from elslightning.machines.compiling import compiled
+from elslightning.machines.compiling import compiled, inner
 
 
 @compiled
@@ -28,6 +28,25 @@ def take_patches(images: Any, members: Any, table: Any, numbers: Any, levels: An
                     out[n, first + k] = levels[int(image[channel, pixel])]
                 else:
                     out[n, first + k] = image[channel, pixel]
+
+
+@inner
+def take_regions(images: Any, members: Any, table: Any, numbers: Any, levels: Any, signal: Any, block: Any) -> None:
+    """Regions (channel · pixel, n) side by side, times `signal`; the other arguments as in `take_patches`, but `levels`
+    times it as well."""
+    locations, size = table.shape
+    for n in range(block.shape[1]):
+        image, location = images[members[numbers[n] // locations]], table[numbers[n] % locations]
+        for channel in range(len(image)):
+            first, plane = channel * size, image[channel]
+            if len(levels):
+                for k in range(size):
+                    pixel = location[k]
+                    block[first + k, n] = levels[np.uint8(plane[pixel])] if pixel >= 0 else np.float32(0.0)
+            else:
+                for k in range(size):
+                    pixel = location[k]
+                    block[first + k, n] = signal * np.float32(plane[pixel]) if pixel >= 0 else np.float32(0.0)
 
 
 @compiled

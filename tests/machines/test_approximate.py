@@ -7,7 +7,8 @@ from sklearn.datasets import load_digits
 from torch.testing import assert_close
 
 from elslightning.diffusion.schedule import CosineSchedule, add_noise
-from elslightning.machines import MACHINES, approximate
+from elslightning.machines import MACHINES, approximate, foreseeing
+from elslightning.machines.foreseeing import Expectation
 from elslightning.machines.index import Candidates, build
 from elslightning.machines.tiles import tilings
 from elslightning.system.errors import InputError
@@ -217,6 +218,23 @@ def test_auto_draws_from_a_large_bank_on_a_cpu_only(bank, monkeypatch):
 def test_an_accuracy_is_exact_auto_or_a_standard_error(accuracy, bank):
     with pytest.raises(InputError, match="accuracy must be exact, auto, or a standard error"):
         MACHINES["bbels"](bank, scales=3, accuracy=accuracy)
+
+
+def test_what_a_gaussian_cell_is_expected_to_add_is_what_it_adds(monkeypatch):
+    """N sqrt(E w²), in closed form against many samples of the Gaussian."""
+    monkeypatch.setattr(foreseeing, "TAILS", 1.0)
+    random = np.random.default_rng(0)
+    variances = np.array([0.02, 0.01, 0.005, 0.001])
+    images = (0.1 + random.normal(size=(200_000, 1, 4)) * np.sqrt(variances)).astype(np.float32)
+    candidates = Candidates(images, np.arange(len(images)), np.arange(4)[None])
+    cells = build(candidates, seed=0, threads=1, each=len(images))
+    alpha_bar, region = 0.6, np.array([[0.3, -0.1, 0.2, 0.1]], np.float32)
+    expected = Expectation(candidates, cells, alpha_bar)
+    away = region - np.sqrt(alpha_bar) * images[:, 0]
+    logs = -(away.astype(np.float64) ** 2).sum(axis=1) / (2 * (1 - alpha_bar))
+    brute = np.log2(len(images) * np.sqrt(np.exp(2 * logs).mean()))
+    assert expected.keys.shape[1] == 1
+    assert abs(float((expected.features(region) @ expected.keys)[0, 0]) - brute) < 1e-3
 
 
 def test_cells_hold_every_candidate_once_and_are_described_as_they_are(bank):
