@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 
 from elslightning.machines.compiling import compiled, inner
-from elslightning.machines.lanes import PART
+from elslightning.machines.lanes import COEFFICIENTS, PART
 
 DOUBT = np.float32(1 / 2)
 """Of what was expected of a cell so much remains, however little was seen there: draws may have missed the heaviest."""
 
-_polynomial = np.polynomial.Chebyshev.interpolate(lambda x: 2.0**x, 5, domain=[-0.5, 0.5])
-_0, _1, _2, _3, _4, _5 = (np.float32(c) for c in _polynomial.convert(kind=np.polynomial.Polynomial).coef)
+_0, _1, _2, _3, _4, _5 = (np.float32(c) for c in COEFFICIENTS)
 _LOWEST, _HALF = np.float32(-126), np.float32(0.5)
 
 
@@ -79,7 +78,9 @@ def allot(
             part = row[c]
             wanted = wanted if wanted > floor else floor
             size = np.float32(sizes[c])
-            left += part * (np.float32(1.0) - wanted / size) if 2 * wanted < size else np.float32(0.0)
+            # As `list_visits` has it: all of a cell that is visited for certain, and of which half is wanted.
+            partly = 2 * wanted < size or wanted < fewest[c]
+            left += part * (np.float32(1.0) - wanted / size) if partly else np.float32(0.0)
             row[c] = wanted
             visits += wanted > thresholds[c]
         counts[q], missed[q] = visits, left / whole

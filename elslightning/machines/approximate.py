@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from elslightning.machines.allotting_loops import allot, list_visits, sort_visits
-from elslightning.machines.approximate_loops import PER_CHANNEL, add_visits
+from elslightning.machines.approximate_loops import FIXED, PER_CHANNEL, add_visits
 from elslightning.machines.foreseeing import Expectation
 from elslightning.machines.index import BYTES, Candidates, Cells
 from elslightning.machines.lanes import PART
@@ -176,7 +176,7 @@ class Pool:
         """
         count, channels = len(regions), self.candidates.images.shape[1]
         bank, cells, tiles = self.candidates, self.cells, self.tiles
-        sums = np.zeros((count, tiles.pixels.shape[1], 4 + PER_CHANNEL * channels))
+        sums = np.zeros((count, tiles.pixels.shape[1], FIXED + PER_CHANNEL * channels))
         sums[:, :, 0] = known.tops[rows]
         near = np.clip(regions, -np.float32(self.signal), np.float32(self.signal))
         asked = np.stack([near, 2 * regions - near], axis=1)

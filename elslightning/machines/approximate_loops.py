@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from elslightning.machines.compiling import compiled, inner
-from elslightning.machines.index_loops import take_regions
+from elslightning.machines.index_loops import take_patches
 from elslightning.machines.lanes import PART, exp2_part, least, load_part, splat_part, spread_part, store, total
 
 BARRED = np.float32(1e30)
@@ -14,8 +14,10 @@ BARRED = np.float32(1e30)
 _BARELY = np.float32(1e29)
 NOTHING = 40.0
 """What is so many powers of two below the greatest weight is not counted."""
-PER_CHANNEL = 4
-"""Sums of a visit for each channel: those of w v, w² v, w² v² and w v²."""
+FIXED, PER_CHANNEL = 4, 4
+"""Columns of the sums of a pixel, over what a visit draws or over all that a tile does: the greatest log-weight, and
+relative to it the weight, the heaviest draw, and the first coefficient of a spread; then for each channel the sums of
+w v and w v², and two further coefficients. Of a visit these are the sums of w², w² v and w² v²."""
 
 
 @inner
@@ -70,18 +72,18 @@ def _distances(
 
 
 @inner
-def _lower(into: Any, top: Any, channels: int) -> None:
-    """Makes the sums of a visit relative to another log-weight, a greater one."""
-    scale = 2.0 ** max(into[0] - top, -1000.0) if into[1] > 0.0 else 0.0
-    into[0] = top
-    into[1] *= scale
-    into[2] *= scale * scale
-    for c in range(channels):
-        at = 3 + PER_CHANNEL * c
-        into[at] *= scale
-        into[at + 1] *= scale * scale
-        into[at + 2] *= scale * scale
-        into[at + 3] *= scale
+def _raise_top(sums: Any, top: Any) -> None:
+    """Makes the sums of a pixel relative to another log-weight, a greater one."""
+    scale = 2.0 ** max(sums[0] - top, -1000.0) if sums[1] > 0.0 else 0.0
+    sums[0] = top
+    sums[1] *= scale
+    sums[2] *= scale
+    sums[3] *= scale * scale
+    for at in range(FIXED, len(sums), PER_CHANNEL):
+        sums[at] *= scale
+        sums[at + 1] *= scale
+        sums[at + 2] *= scale * scale
+        sums[at + 3] *= scale * scale
 
 
 @inner
@@ -99,8 +101,7 @@ def _add_block(
     rate: Any,
     partly: bool,
 ) -> None:
-    """Adds `PART` candidates to the sums of a visit, `found` (pixel, 3 + 4 channel): the greatest log-weight, relative
-    to which those of w, w², and for each channel w v, w² v, w² v², w v² are. Squares of weights only where `partly`."""
+    """Adds `PART` candidates to the sums of a visit, `found` (pixel, column); squares of weights only if `partly`."""
     radius = size // 2
     speed = splat_part(rate)
     for y in range(rows):
@@ -115,73 +116,59 @@ def _add_block(
             if -lowest < into[0] - NOTHING:
                 continue
             if -lowest > into[0]:
-                _lower(into, -lowest, channels)
+                _raise_top(into, -lowest)
             weight = exp2_part(splat_part(np.float32(-into[0])) - lowered)
             into[1] += total(weight)
             square = weight * weight
             if partly:
-                into[2] += total(square)
+                into[3] += total(square)
             for c in range(channels):
-                at = 3 + 4 * c
+                at = FIXED + PER_CHANNEL * c
                 value = load_part(block, (c * height + y + radius) * width + x + radius)
                 weighed = weight * value
                 into[at] += total(weighed)
-                into[at + 3] += total(weighed * value)
+                into[at + 1] += total(weighed * value)
                 if partly:
                     weighed = square * value
-                    into[at + 1] += total(weighed)
-                    into[at + 2] += total(weighed * value)
+                    into[at + 2] += total(weighed)
+                    into[at + 3] += total(weighed * value)
 
 
 @inner
-def _conclude(found: Any, channels: int, count: int, size: int, chance: Any, into: Any, tops: Any, weights: Any) -> Any:
-    """Adds a visit's sums, of `count` draws without replacement from a cell of `size` that is visited with some
-    probability, to those of its tile.
+def _conclude(found: Any, count: int, size: int, chance: Any, into: Any, tops: Any, weights: Any) -> Any:
+    """Adds a visit's sums (pixel, column), of `count` draws without replacement from a cell of `size` that is visited
+    with some probability, to those of its tile, `into`.
 
-    `into` (pixel, 5 + 4 channel): the greatest log-weight, relative to which the weight, the heaviest draw, and the
-    coefficients of the variance of the sum of w (v - m) are, a quadratic polynomial in m: that within the cell, and,
-    after Horvitz and Thompson, that of whether it is visited. Returns which part of the spread the cell has, N sqrt(E
+    Its coefficients are of the variance of the sum of w (v - m), a quadratic polynomial in m: that within the cell, and
+    that of whether it is visited, after Horvitz and Thompson. Returns which part of the spread the cell has, N sqrt(E
     w²) over the weight as it was known before, as a mean over pixels: `weights` (pixel,), relative to `tops` (pixel,).
     """
     part = 0.0
     scale = size / (count * chance)
-    whole = count == size and chance == 1.0
     within = scale * scale * (1 - count / size) * count / (count - 1) if 1 < count < size else 0.0
-    between = scale * scale * (1 - chance)
-    both = between - within / count
+    both = scale * scale * (1 - chance) - within / count
     for pixel in range(len(found)):
         sums, mine = found[pixel], into[pixel]
-        if sums[1] == 0.0:
+        weight, square = sums[1], sums[3]
+        if weight == 0.0:
             continue
         if sums[0] > mine[0]:
-            down = 2.0 ** max(mine[0] - sums[0], -1000.0) if mine[1] > 0.0 else 0.0
-            mine[0] = sums[0]
-            mine[1] *= down
-            mine[2] *= down
-            mine[3] *= down * down
-            for c in range(channels):
-                at = 4 + PER_CHANNEL * c
-                mine[at] *= down
-                mine[at + 1] *= down
-                mine[at + 2] *= down * down
-                mine[at + 3] *= down * down
-        weight, square = sums[1], sums[2]
+            _raise_top(mine, sums[0])
         spread = size * np.sqrt(square / count) if count < size else weight
         rise = 2.0 ** min(mine[0] - tops[pixel], 60.0) if mine[0] > tops[pixel] else 1.0
         part += spread * rise / weights[pixel] if weights[pixel] > 0.0 else 0.0
         mine[1] += scale * weight
-        for c in range(channels):
-            mine[4 + 4 * c] += scale * sums[3 + 4 * c]
-            mine[5 + 4 * c] += scale * sums[6 + 4 * c]
-        if whole:
+        for at in range(FIXED, len(mine), PER_CHANNEL):
+            mine[at] += scale * sums[at]
+            mine[at + 1] += scale * sums[at + 1]
+        if count == size and chance == 1.0:
             continue
-        heaviest = np.sqrt(square) if count < size else weight
-        mine[2] = max(mine[2], scale * heaviest)
+        mine[2] = max(mine[2], scale * (np.sqrt(square) if count < size else weight))
         mine[3] += within * square + both * weight * weight
-        for c in range(channels):
-            value = sums[3 + 4 * c]
-            mine[6 + 4 * c] += within * sums[4 + 4 * c] + both * weight * value
-            mine[7 + 4 * c] += within * sums[5 + 4 * c] + both * value * value
+        for at in range(FIXED, len(mine), PER_CHANNEL):
+            value = sums[at]
+            mine[at + 2] += within * sums[at + 2] + both * weight * value
+            mine[at + 3] += within * sums[at + 3] + both * value * value
     return part / len(found)
 
 
@@ -213,11 +200,10 @@ def add_visits(
     Args:
         order, starts: of visits, cell by cell; `queries`, `counts` and `probable` are theirs.
         asked: (tile, 2, K) float32, see `_distances`.
-        bank, members, table, levels: as in `take_patches`.
+        bank, members, table, levels, signal: as in `take_patches`.
         valid: (location, pixel) whether that pixel of the region around a location is a candidate.
         numbers: all regions, cell by cell, from `firsts` (cell + 1,); the draws of each begin at `offsets` (cell,).
         shape: height and width of a region, rows and columns of its tile, patch size.
-        signal: what pixels of the bank are multiplied with.
         rate: by which a squared distance lowers the logarithm of a weight.
         weights: (tile, pixel) the whole weight as it was known before, relative to the log-weight that `sums` begin
             with.
@@ -226,14 +212,13 @@ def add_visits(
     channels = bank.shape[1]
     height, width, rows, columns, size = shape
     dim, pixels = asked.shape[2], rows * columns
-    scaled = signal * levels
     drawn = np.empty(PART, np.int64)
     block = np.empty((dim, PART), np.float32)
     barred = np.empty((pixels, PART), np.float32)
     squares = np.empty((width, PART), np.float32)
     lines = np.empty((height * columns, PART), np.float32)
     distances = np.empty((pixels, PART), np.float32)
-    found = np.empty((0, pixels, 3 + PER_CHANNEL * channels))
+    found = np.empty((0, pixels, sums.shape[2]))
     tops = sums[:, :, 0].copy()
     draws = 0
     for cell in range(len(starts) - 1):
@@ -241,7 +226,7 @@ def add_visits(
         if len(visits) == 0:
             continue
         if len(visits) > len(found):
-            found = np.empty((2 * len(visits), pixels, 3 + PER_CHANNEL * channels))
+            found = np.empty((2 * len(visits), pixels, sums.shape[2]))
         for v in range(len(visits)):
             found[v] = 0.0
             found[v, :, 0] = sums[queries[visits[v]], :, 0]
@@ -250,7 +235,7 @@ def add_visits(
             here = min(PART, population - start)
             for j in range(PART):
                 drawn[j] = numbers[firsts[cell] + (offsets[cell] + start + min(j, here - 1)) % population]
-            take_regions(bank, members, table, drawn, scaled, signal, block)
+            take_patches(bank, members, table, drawn, levels, signal, block.T)
             for j in range(PART):
                 location = drawn[j] % len(table)
                 for pixel in range(pixels):
@@ -290,8 +275,7 @@ def add_visits(
         for v in range(len(visits)):
             visit = visits[v]
             query, chance = queries[visit], np.float64(probable[visit])
-            into = sums[query]
             seen[visit] = _conclude(
-                found[v], channels, counts[visit], population, chance, into, tops[query], weights[query]
+                found[v], counts[visit], population, chance, sums[query], tops[query], weights[query]
             )
     return draws

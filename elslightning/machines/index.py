@@ -52,7 +52,7 @@ class Candidates(NamedTuple):
         """These patches, (n, channel · P²) float32."""
         out = np.empty((len(numbers), self.dim), np.float32)
         levels = BYTES if self.images.dtype == np.uint8 else BYTES[:0]
-        take_patches(self.images, self.members, self.table, numbers, levels, out)
+        take_patches(self.images, self.members, self.table, numbers, levels, np.float32(1), out)
         return out
 
     @property

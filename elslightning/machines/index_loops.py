@@ -4,49 +4,31 @@ from typing import Any
 
 import numpy as np
 
-from elslightning.machines.compiling import compiled, inner
+from elslightning.machines.compiling import compiled
 
 
 @compiled
-def take_patches(images: Any, members: Any, table: Any, numbers: Any, levels: Any, out: Any) -> None:
-    """Patches (n, channel · P²) of images (N, channel, pixel).
+def take_patches(images: Any, members: Any, table: Any, numbers: Any, levels: Any, signal: Any, out: Any) -> None:
+    """Patches (n, channel · P²) of images (N, channel, pixel), times `signal`.
 
     Patch number k is around location k % locations of image members[k // locations]. `table` (locations, P²) names the
     pixels of each location's window, -1 beyond the border, where a patch is 0. `levels` are the 256 values that bytes
     stand for; without entries, pixels are taken as they are.
     """
     locations, size = table.shape
+    scaled = signal * levels
     for n in range(len(numbers)):
         image, location = images[members[numbers[n] // locations]], table[numbers[n] % locations]
         for channel in range(len(image)):
-            first = channel * size
+            first, plane = channel * size, image[channel]
             for k in range(size):
                 pixel = location[k]
                 if pixel < 0:
                     out[n, first + k] = 0.0
-                elif len(levels):
-                    out[n, first + k] = levels[int(image[channel, pixel])]
+                elif len(scaled):
+                    out[n, first + k] = scaled[np.uint8(plane[pixel])]
                 else:
-                    out[n, first + k] = image[channel, pixel]
-
-
-@inner
-def take_regions(images: Any, members: Any, table: Any, numbers: Any, levels: Any, signal: Any, block: Any) -> None:
-    """Regions (channel · pixel, n) side by side, times `signal`; the other arguments as in `take_patches`, but `levels`
-    times it as well."""
-    locations, size = table.shape
-    for n in range(block.shape[1]):
-        image, location = images[members[numbers[n] // locations]], table[numbers[n] % locations]
-        for channel in range(len(image)):
-            first, plane = channel * size, image[channel]
-            if len(levels):
-                for k in range(size):
-                    pixel = location[k]
-                    block[first + k, n] = levels[np.uint8(plane[pixel])] if pixel >= 0 else np.float32(0.0)
-            else:
-                for k in range(size):
-                    pixel = location[k]
-                    block[first + k, n] = signal * np.float32(plane[pixel]) if pixel >= 0 else np.float32(0.0)
+                    out[n, first + k] = signal * plane[pixel]
 
 
 @compiled

@@ -22,12 +22,12 @@ PART = 16
 
 _FAST = ("nnan", "ninf", "nsz", "contract", "reassoc", "arcp")
 
-# 2^x on [-1/2, 1/2], to float32's rounding.
-_COEFFICIENTS = (
+COEFFICIENTS = (
     np.polynomial.Chebyshev.interpolate(lambda x: 2.0**x, 5, domain=[-0.5, 0.5])
     .convert(kind=np.polynomial.Polynomial)
     .coef
 )
+"""Of 2^x on [-1/2, 1/2], to float32's rounding, from the lowest power."""
 
 
 class Lanes(types.Type):
@@ -212,8 +212,8 @@ def _raising(lanes: Lanes) -> Any:
             magic = lanes.constant(1.5 * 2**23)
             shifted = builder.fadd(x, magic)
             rest = builder.fsub(x, builder.fsub(shifted, magic), flags=("contract",))
-            power = lanes.constant(_COEFFICIENTS[-1])
-            for coefficient in _COEFFICIENTS[-2::-1]:
+            power = lanes.constant(COEFFICIENTS[-1])
+            for coefficient in COEFFICIENTS[-2::-1]:
                 power = builder.fadd(builder.fmul(power, rest, flags=_FAST), lanes.constant(coefficient), flags=_FAST)
             bits = builder.bitcast(shifted, lanes.bits)
             exponent = builder.shl(bits, ir.Constant(lanes.bits, [23] * lanes.count))

@@ -8,8 +8,10 @@ from torch.testing import assert_close
 
 from elslightning.diffusion.schedule import CosineSchedule, add_noise
 from elslightning.machines import MACHINES, approximate, foreseeing
+from elslightning.machines.allotting_loops import allot
 from elslightning.machines.foreseeing import Expectation
 from elslightning.machines.index import Candidates, build
+from elslightning.machines.lanes import PART
 from elslightning.machines.tiles import tilings
 from elslightning.system.errors import InputError
 from elslightning.testing import levels, random_images
@@ -218,6 +220,27 @@ def test_auto_draws_from_a_large_bank_on_a_cpu_only(bank, monkeypatch):
 def test_an_accuracy_is_exact_auto_or_a_standard_error(accuracy, bank):
     with pytest.raises(InputError, match="accuracy must be exact, auto, or a standard error"):
         MACHINES["bbels"](bank, scales=3, accuracy=accuracy)
+
+
+@pytest.mark.parametrize(("least", "most", "spread", "budget"), [(1, 60, 2.0, 3000.0), (24, 25, 0.05, 5200.0)])
+def test_no_less_counts_as_missed_than_is_not_drawn(least, most, spread, budget):
+    """Small cells are visited with a probability even where half of them is wanted."""
+    random = np.random.default_rng(0)
+    sizes = random.integers(least, most, 400)
+    logs, floor = random.normal(size=len(sizes)) * spread, 0.5
+    share = np.exp2(logs) / np.exp2(logs).sum()
+    fewest = np.minimum(sizes, PART)
+    wanted = np.maximum(budget * share, floor)
+    number = np.ceil(wanted / PART) * PART
+    drawn = np.minimum(1, wanted / fewest) * np.where(2 * number >= sizes, sizes, number) / sizes
+    found = logs[None].astype(np.float32)
+    counts, missed, wholes = np.empty(1, np.int64), np.empty(1), np.empty(1)
+    none = (np.zeros(2, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
+    asked = (np.array([budget]), np.array([floor]), sizes, fewest.astype(np.float32), np.zeros(400, np.float32))
+    allot(found, found.view(np.int32), *asked, *none, counts, missed, wholes)
+    assert_close(torch.tensor(found[0]), torch.tensor(wanted).float(), rtol=1e-5, atol=0)
+    assert abs(wholes[0] - np.log2(np.exp2(logs).sum())) < 1e-5
+    assert missed[0] >= (share * (1 - drawn)).sum() > 0.1
 
 
 def test_what_a_gaussian_cell_is_expected_to_add_is_what_it_adds(monkeypatch):
