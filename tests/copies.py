@@ -16,6 +16,10 @@ SLOWLY = {kind: kind.__deepcopy__ for kind in (DictConfig, ListConfig)}
 """What OmegaConf does itself."""
 
 
+class Unfamiliar(Exception):
+    """A node of another kind than is copied here."""
+
+
 def copied_at_once(patch: pytest.MonkeyPatch) -> None:
     """Has OmegaConf copy its nodes field by field, which `copy.deepcopy` finds out anew for each, ask only of classes
     of others whether they are data classes, and write YAML with the emitter of libyaml."""
@@ -40,7 +44,7 @@ def _copied(slowly: Any) -> Any:
     def copied(self: Any, memo: dict[int, Any]) -> Any:
         try:
             return _copy(self, self.__dict__["_parent"], memo)
-        except NotImplementedError:
+        except Unfamiliar:
             return slowly(self, memo)
 
     return copied
@@ -49,7 +53,7 @@ def _copied(slowly: Any) -> Any:
 def _copy(node: Any, parent: Any, memo: dict[int, Any]) -> Any:
     kind, fields = type(node), node.__dict__
     if kind not in (DictConfig, ListConfig, *VALUES):
-        raise NotImplementedError
+        raise Unfamiliar
     made: Any = object.__new__(kind)
     known = made.__dict__
     known["_metadata"] = _metadata(fields["_metadata"], memo)
@@ -70,7 +74,7 @@ def _copy(node: Any, parent: Any, memo: dict[int, Any]) -> Any:
 
 def _metadata(metadata: Metadata, memo: dict[int, Any]) -> Metadata:
     if type(metadata) not in (Metadata, ContainerMetadata):
-        raise NotImplementedError
+        raise Unfamiliar
     made = object.__new__(type(metadata))
     fields = made.__dict__
     fields.update(metadata.__dict__)

@@ -6,7 +6,6 @@ every signature of a module that is imported. Where functions are called often t
 
 import functools
 import inspect
-import itertools
 import types
 from collections.abc import Callable
 from dataclasses import is_dataclass
@@ -14,8 +13,6 @@ from typing import Any, Literal, get_args, get_origin
 
 import beartype
 import jaxtyping
-import torch
-from jaxtyping._storage import get_shape_memo, get_treeflatten_memo
 
 _jaxtyped = jaxtyping.jaxtyped
 _scope = _jaxtyped("context")
@@ -102,66 +99,3 @@ def _meant(hint: Any, function: types.FunctionType) -> Any:
         return eval(hint, function.__globals__)
     except NameError:
         return Any
-
-
-# Arrays are looked at so often that jaxtyping's copies of what it knows of their dimensions, made before each look in
-# case it fails, are a fiftieth of all the time.
-_arrays = type(jaxtyping.AbstractArray)
-_looks = _arrays.__instancecheck__
-_DTYPES = {dtype: str(dtype).rpartition(".")[2] for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
-
-
-@functools.cache
-def _plain(hint: Any) -> tuple[set[torch.dtype], list[Any], list[Any] | None] | None:
-    """The dtypes of a hint of tensors and its dimensions, numbers, names and None for any, before and after `...`; or
-    nothing where there is more to it."""
-    dims, kinds = [], getattr(hint, "dtypes", None)
-    if not isinstance(kinds, list | tuple) or hint.array_type is not torch.Tensor or hint._skip_instancecheck:
-        return None
-    if not all(isinstance(kind, str) for kind in kinds):
-        return None
-    for dim in hint.dims:
-        match type(dim).__name__:
-            case "_FixedDim" if not dim.broadcastable:
-                dims.append(dim.size)
-            case "_NamedDim" if not dim.broadcastable and not dim.treepath:
-                dims.append(dim.name)
-            case "_AnonymousDim" | "_AnonymousVariadicDim":
-                dims.append(None)
-            case _:
-                return None
-    dtypes, place = {dtype for dtype, name in _DTYPES.items() if name in kinds}, hint.index_variadic
-    if place is None:
-        return dtypes, dims, None
-    return (dtypes, dims[:place], dims[place + 1 :]) if type(hint.dims[place]).__name__.startswith("_Anony") else None
-
-
-def _looked(hint: Any, value: Any) -> bool:
-    """`isinstance` of a hint of jaxtyping; whatever is not as it should be is left to jaxtyping itself."""
-    return _fits(hint, value) or _looks(hint, value)
-
-
-def _fits(hint: Any, value: Any) -> bool:
-    """Whether a tensor is what a plain hint says, whose names then mean its sizes."""
-    if not isinstance(value, torch.Tensor) or get_treeflatten_memo() or (plain := _plain(hint)) is None:
-        return False
-    dtypes, first, last = plain
-    shape = tuple(value.shape)
-    if value.dtype not in dtypes or (len(shape) != len(first) if last is None else len(shape) < len(first) + len(last)):
-        return False
-    known, found = get_shape_memo()[0], {}
-    pairs = zip(first, shape, strict=False)
-    if last:
-        pairs = itertools.chain(pairs, zip(last, shape[len(shape) - len(last) :], strict=True))
-    for dim, size in pairs:
-        if dim is None:
-            continue
-        if type(dim) is str:
-            dim = known[dim] if dim in known else found.setdefault(dim, size)
-        if dim != size:
-            return False
-    known.update(found)
-    return True
-
-
-_arrays.__instancecheck__ = _looked

@@ -1,18 +1,12 @@
 """What the tests do sooner than the packages that it belongs to comes out the same."""
 
 import copy
-import itertools
 
 import pytest
-import signatures
-import torch
 import yaml
 from copies import SLOWLY
-from jaxtyping import Float, Int64, Shaped
-from jaxtyping._storage import get_shape_memo, pop_shape_memo, push_shape_memo
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from tiny import compose_config
-from torch import Tensor
 
 
 def held(node):
@@ -57,41 +51,3 @@ def test_configurations_are_written_so_that_they_are_read_as_the_same(config):
     assert OmegaConf.create(text) == config
     written = yaml.dump(OmegaConf.to_container(config.data), default_flow_style=False, sort_keys=False)
     assert yaml.safe_load(written) == yaml.safe_load(OmegaConf.to_yaml(config.data))
-
-
-def test_tensors_are_what_a_hint_says_exactly_where_jaxtyping_says_so():
-    words = (
-        "batch channel height width",
-        "batch 3 h w",
-        "... h w",
-        "n n",
-        "_ n",
-        "*many n",
-        "#n n",
-        "n n+1",
-        "",
-        "...",
-    )
-    hints = [kind[Tensor, word] for kind in (Float, Int64, Shaped) for word in words]
-    assert sum(signatures._plain(hint) is not None for hint in hints) >= 12
-    shapes = ((), (3,), (3, 3), (3, 4), (2, 3, 4, 5), (2, 3, 5, 5))
-    values = [torch.zeros(shape, dtype=dtype) for shape in shapes for dtype in (torch.float32, torch.int64)]
-    for first, second in itertools.product(
-        itertools.product(hints[:12], values[::2]), itertools.product(hints, values)
-    ):
-        seen = []
-        for look in (signatures._looked, signatures._looks):
-            push_shape_memo({})
-            try:
-                answers = [attempt(look, *asked) for asked in (first, second)]
-                seen.append((answers, dict(get_shape_memo()[0])))
-            finally:
-                pop_shape_memo()
-        assert seen[0] == seen[1], (first[0], first[1].shape, second[0], second[1].shape)
-
-
-def attempt(look, hint, value):
-    try:
-        return look(hint, value)
-    except Exception as error:  # a dimension of unknown names
-        return type(error)
