@@ -115,7 +115,7 @@ def branches(candidates: int, each: int = MEMBERS) -> tuple[int, int, int]:
 
 def build(candidates: Candidates, seed: int, threads: int, each: int = MEMBERS) -> Cells:
     """Cells by k-means in principal directions, learned from some of the candidates; those of the lowest level lie
-    around patches taken at random.
+    around patches taken at random; so many that each holds about `each`.
 
     Memory: 8 bytes per candidate while it works, 4 afterwards, and 200 per cell.
     """
