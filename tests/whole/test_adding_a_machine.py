@@ -126,7 +126,7 @@ def with_the_copy(folder: Path) -> None:
 
 def test_a_file_a_yaml_and_an_entry_are_all_it_takes(copied):
     done = victims.run(
-        *("-v", "--noconftest", "-p", "no:cacheprovider", "-p", "no:xdist"),
+        *("-v", "--noconftest", "-p", "no:cacheprovider", f"--basetemp={copied / 'temporary'}"),
         *("-k", "mirrored and not refuses_images or test_the_configuration or their_labels or of_one_machine_each"),
         "tests",
         program="pytest",
