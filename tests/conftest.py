@@ -63,15 +63,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     # Two workers share the two cores: one thread for each of them, and for what they start.
-    os.environ["OMP_NUM_THREADS"] = "2" if config.getoption("workers") == 1 else "1"
+    threads = 2 if config.getoption("workers") == 1 else 1
+    os.environ["OMP_NUM_THREADS"] = str(threads)
     import jaxtyping
     import signatures
+    import threadpoolctl
     import torch
+
+    # NumPy has been loaded by then, and its threads wait by spinning: on busy cores that takes ten times as long.
+    threadpoolctl.threadpool_limits(threads)
 
     jaxtyping.jaxtyped = signatures.checked
     modules = [name for name in _modules() if name not in UNHOOKED]
     config.stash[HOOK] = jaxtyping.install_import_hook(modules, "beartype.beartype")
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    torch.set_num_threads(threads)
 
 
 # With whole files given out in this order, no worker is left alone with a long one at the end.
