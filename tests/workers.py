@@ -64,11 +64,11 @@ class Workers:
         tests = self._taken()
         test = next(tests, None)
         try:
-            while test is not None:
-                # Known by then, for what fixtures it shares.
-                following = None if self._stopped() else next(tests, None)
+            while test is not None and not self._stopped():
+                following = next(tests, None)  # known by then, for the fixtures that both use
                 self.config.hook.pytest_runtest_protocol(item=test, nextitem=following)
                 test = following
+            self.session._setupstate.teardown_exact(None)
             writer.send(None)
         except KeyboardInterrupt:
             self.session._setupstate.teardown_exact(None)

@@ -116,7 +116,7 @@ def copied(tmp_path: Path) -> Path:
 
 def with_the_copy(folder: Path) -> None:
     """Has a process that begins import the package, and what tests share, from there only."""
-    shared = [path.stem for path in TESTS.glob("*.py")]
+    shared = [path.stem for path in TESTS.rglob("*.py")]
     sys.path[:] = [str(folder), *(path for path in sys.path if path and not TESTS.is_relative_to(path))]
     sys.path[:] = [path for path in sys.path if not Path(path).is_relative_to(TESTS)]
     for name in [name for name in os.environ if name.startswith("PYTEST")]:
