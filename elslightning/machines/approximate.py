@@ -2,40 +2,37 @@
 
 A tile of pixels looks for its candidates together (`elslightning.machines.tiles`); these lie in cells of regions that
 look alike (`elslightning.machines.index`). From a Gaussian that stands for each cell the spread that it adds to the
-average is known beforehand, and a tile draws from cells in proportion to it (Neyman's allocation in stratified
-sampling), without replacement, all of a cell where that is most of it; a cell that would get less than a few draws gets
-them with a probability, and counts for more then (Horvitz and Thompson's estimator), so that every candidate can be
-drawn. With W = Σ_c N_c/(n_c p_c) Σ w and S likewise with values, S/W is the average of a pixel, and its variance to
-first order is that of Σ w (v - S/W) over W²; and at least (1 - f)/n of the variance of all candidates, where n is the
-number of equal ones that the weights amount to and f the share of the expected spread that was drawn: draws that have
-missed what is heaviest do not know it. As long as the root mean square error of an image's pixels is above what is
-asked, tiles that are above it draw more; and so do those with a pixel that rests on a single draw. From the third round
-on, what cells were seen to add counts, instead of what was expected of them. In the end all candidates are looked at,
-where there are not too many, or the pixel is called doubtful.
+average is known beforehand. A tile goes through the candidates of the cells that promise most, by codes of where each
+lies along the principal directions, and looks at some of them, the likelier the more its code promises, all whose
+probability comes out as 1; of some other cells it looks at one candidate each. Every candidate has its probability p,
+and counts 1/p times (Poisson sampling, and Horvitz and Thompson's estimator): with W = Σ w/p and S likewise with values,
+S/W is the average of a pixel, and its variance to first order is Σ w² (v - S/W)² (1 - p)/p² over W²; and at least
+f/n of the variance of all candidates, where n is the number of equal ones that the weights amount to and f the share of
+what is expected of those that were not looked at: draws that have missed what is heaviest do not know it. For the same
+reason the error counts for up to twice as much where single draws make most of it. As long as the root mean square error of an image's pixels is above what is asked, tiles draw more, those most that
+add most to it for each draw. In the end all candidates are looked at, where there are not too many, or the pixel is
+called doubtful.
 """
 
 import math
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
-from elslightning.machines.allotting_loops import allot, list_visits, sort_visits
-from elslightning.machines.approximate_loops import FIXED, PER_CHANNEL, add_visits
+from elslightning.machines.approximate_loops import FIXED, PER_CHANNEL, average_tiles
 from elslightning.machines.foreseeing import Expectation
 from elslightning.machines.index import BYTES, Candidates, Cells
-from elslightning.machines.lanes import PART
 from elslightning.machines.tiles import Tiles
 
-FIRST = 4096
+FIRST = 1024
 """Draws of the first round."""
 GROWTH = 16
 """A round makes at most so many times the draws of the last, and at least a quarter of that."""
-MOST = 2**20
+MOST = 2**18
 """Draws of the last round, at most."""
-EXPLORING = 1 / 16
-"""The part of the draws that goes to all cells alike, whatever is expected of them."""
+LOOKED = 32
+"""Candidates that are gone through for each draw."""
 ALL = 2**12
 """So many candidates are all looked at."""
 EXHAUSTED = 2**21
@@ -45,6 +42,8 @@ UNEVEN = 0.2
 was missed might count more than they."""
 SPREAD = 0.04
 """Candidates that were missed differ from those that were seen by at least such a variance."""
+HEAVY = 1.0
+"""How much larger the error is where a single draw has all of the spread: it is seldom drawn, and unknown when it is not."""
 STRANGE = 32.0
 """Where so many powers of two less weight is found than cells promise as Gaussians, a tile is like nothing in the bank,
 and where to look is not known: then all that was not drawn counts as missed."""
@@ -52,10 +51,10 @@ RANGE = 2.0
 """Pixels of training images lie in [-1, 1]: no two averages are further apart, so nothing is known less well."""
 TILES = 2**12
 """Tiles that are worked on at once."""
-VISITS = 2**22
-"""Visits of tiles to cells that are listed at once."""
-LOOKED = 2**22
+EXPECTED = 2**22
 """Tiles times cells whose expectations are held at once."""
+DICE = 2**14
+"""How many random numbers tell which candidates are drawn."""
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -76,23 +75,6 @@ class Average(NamedTuple):
     draws: int
 
 
-NOTHING = (np.empty(0, np.int32), np.empty(0, np.float32))
-
-
-class Known(NamedTuple):
-    """What earlier rounds tell of some tiles.
-
-    Attributes:
-        tops: (tile, pixel) the greatest log-weight that was seen.
-        weights: (tile, pixel) the whole weight, relative to it.
-        cells: of every tile, cells and what part of the spread each was seen to have.
-    """
-
-    tops: np.ndarray
-    weights: np.ndarray
-    cells: list[tuple[np.ndarray, np.ndarray]]
-
-
 class Pool:
     """The candidates of some tiles at one noise level.
 
@@ -101,20 +83,31 @@ class Pool:
         tiles: whose regions they are.
         alpha_bar: signal power in (0, 1).
         seed: of the draws.
+        across: pixels of a row of an image.
+        padded: the images as bytes, with an image more at either end, if all regions are parts of images as they are.
     """
 
-    def __init__(self, candidates: Candidates, cells: Cells, tiles: Tiles, alpha_bar: float, seed: int) -> None:
+    def __init__(
+        self,
+        candidates: Candidates,
+        cells: Cells,
+        tiles: Tiles,
+        alpha_bar: float,
+        seed: int,
+        across: int = 0,
+        padded: np.ndarray | None = None,
+    ) -> None:
         self.candidates, self.cells, self.tiles = candidates, cells, tiles
+        self.across, self.padded = across, padded
         self.signal, self.noise = math.sqrt(alpha_bar), 1 - alpha_bar
         self.rate = np.float32(0.5 / (self.noise * math.log(2)))
         random = np.random.default_rng([seed, *np.frombuffer(np.float64(alpha_bar).tobytes(), np.uint32)])
-        sizes = cells.sizes
-        # Where the draws of each cell begin: its members lie in random order, and the last is followed by the first.
-        self.offsets = (random.random(len(sizes)) * sizes).astype(np.int64)
-        self.fewest = np.minimum(sizes, PART).astype(np.float32)
+        self.offsets = (random.random(len(cells.sizes)) * cells.sizes).astype(np.int64)
         # Neighbouring cells are alike, so their numbers are far apart.
-        chances = (random.random() + GOLDEN * np.arange(len(sizes))) % 1
-        self.thresholds = np.where(sizes > 0, chances * self.fewest, np.inf).astype(np.float32)
+        self.chances = ((random.random() + GOLDEN * np.arange(len(cells.sizes))) % 1).astype(np.float32)
+        self.logs = np.log2(np.maximum(cells.sizes, 1)).astype(np.float32)
+        self.seed = random.integers(2**32, dtype=np.uint32)
+        self.dice = np.log2((random.permutation(DICE) + random.random(DICE)) / DICE).astype(np.float32)
         self.expected = Expectation(candidates, cells, alpha_bar)
 
     def average(
@@ -133,7 +126,7 @@ class Pool:
         shape = (count, pixels, self.candidates.images.shape[1])
         found = Average(np.zeros(shape), np.zeros(shape), np.zeros((count, pixels), bool), 0)
         images = -(-count // together)
-        portion = max(1, min(TILES // together, -(-images // threads))) * together
+        portion = max(1, min(TILES // together, -(-images // (4 * threads)))) * together
         with ThreadPoolExecutor(threads) as pool:
             parts = [slice(start, start + portion) for start in range(0, count, portion)]
             draws = sum(
@@ -147,71 +140,87 @@ class Pool:
         """Round after round until the averages are good enough or no better can be had; writes into `found`."""
         mean, error, doubtful = (x[part] for x in found[:3])
         count, candidates = len(regions), len(self.candidates)
-        limit = min(MOST, candidates // 2)
+        limit = float(min(MOST, candidates // 2))
         budgets = np.full(count, math.inf if candidates <= ALL else min(FIRST, limit), float)
         image, rows, total = np.arange(count) // together, np.arange(count), 0
         uneven = np.zeros_like(doubtful)
-        known = Known(np.full(own.shape, -np.inf), np.full(own.shape, np.inf), [NOTHING] * count)
+        variances = np.zeros(count)
         while len(rows):
-            for few in _portions(rows, budgets[rows], candidates):
-                mean[few], error[few], uneven[few], draws = self._round(regions[few], budgets[few], known, few)
-                total += draws
+            for some in (rows[np.isfinite(budgets[rows])], rows[np.isinf(budgets[rows])]):
+                if len(some):
+                    mean[some], error[some], uneven[some], draws = self._round(regions[some], budgets[some])
+                    total += draws
             error[rows], uneven[rows] = error[rows] * own[rows, :, None], uneven[rows] & own[rows]
-            square = np.bincount(image, (error**2).mean(axis=2).sum(axis=1)) / np.bincount(image, own.sum(axis=1))
+            variances[rows] = (error[rows] ** 2).mean(axis=2).sum(axis=1)
+            square = np.bincount(image, variances) / np.bincount(image, own.sum(axis=1))
             above = (square > accuracy**2)[image]
             doubtful[:] = uneven | ((error.max(axis=2) > accuracy) & above[:, None])
-            here = np.sqrt((error**2).mean(axis=2).sum(axis=1) / np.maximum(1, own.sum(axis=1)))
-            last, growth = budgets >= limit, np.clip((1.2 * here / accuracy) ** 2, GROWTH / 4, GROWTH)
-            more = doubtful.any(axis=1) & np.isfinite(budgets) & (~last | (candidates <= EXHAUSTED))
+            wanted = budgets.copy()
+            for one in np.unique(image[above & np.isfinite(budgets)]):
+                mine = (image == one) & np.isfinite(budgets)
+                fixed = variances[(image == one) & ~mine].sum()
+                asked = accuracy**2 * own[image == one].sum() - fixed
+                wanted[mine] = more_draws(budgets[mine], variances[mine], asked)
+            more = above & np.isfinite(budgets) & (wanted > 1.2 * budgets)
+            last = budgets >= limit
+            more &= ~last | (candidates <= EXHAUSTED)
             rows = np.flatnonzero(more)
-            budgets[rows] = np.where(last[rows], math.inf, np.minimum(limit, budgets[rows] * growth[rows]))
+            budgets[rows] = np.where(last[rows], math.inf, np.minimum(limit, wanted[rows]))
         return total
 
-    def _round(
-        self, regions: np.ndarray, budgets: np.ndarray, known: "Known", rows: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """Means, errors, whether they are uneven, of tiles with so many draws each; and how many were made.
-
-        What is `known` of these tiles, its `rows`, tells where to draw, and becomes what these draws tell.
-        """
+    def _round(self, regions: np.ndarray, budgets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+        """Means, errors, whether they are uneven, of tiles with so many draws each; and how many were made."""
         count, channels = len(regions), self.candidates.images.shape[1]
         bank, cells, tiles = self.candidates, self.cells, self.tiles
+        everything = math.isinf(budgets[0])
         sums = np.zeros((count, tiles.pixels.shape[1], FIXED + PER_CHANNEL * channels))
-        sums[:, :, 0] = known.tops[rows]
+        sums[:, :, 0] = -np.inf
         near = np.clip(regions, -np.float32(self.signal), np.float32(self.signal))
         asked = np.stack([near, 2 * regions - near], axis=1)
-        missed, logs = np.empty(count), np.full(count, -np.inf)
-        visits = self._visits(regions, budgets, [known.cells[row] for row in rows], missed, logs)
-        seen = np.empty(len(visits[0]), np.float32)
-        order, starts = np.empty(len(visits[0]), np.int64), np.empty(len(cells.starts), np.int64)
-        sort_visits(visits[0], visits[2], starts, order)
-        levels = BYTES if bank.images.dtype == np.uint8 else BYTES[:0]
-        draws = add_visits(
-            order,
-            starts,
-            *visits[1:],
-            asked,
-            bank.images,
-            bank.members,
-            bank.table,
-            tiles.valid,
-            levels,
-            cells.order,
-            cells.starts,
-            self.offsets,
-            tiles.geometry,
-            np.float32(self.signal),
-            self.rate,
-            known.weights[rows],
-            sums,
-            seen,
-        )
-        bounds = np.searchsorted(visits[1], np.arange(1, count))
-        parts = zip(*(np.split(part, bounds) for part in (visits[0], seen)), strict=True)
-        for row, part in zip(rows.tolist(), parts, strict=True):
-            # The first draws do not know what their parts are of.
-            known.cells[row] = part if np.isfinite(known.weights[row]).all() else NOTHING
-        known.tops[rows], known.weights[rows] = sums[:, :, 0], sums[:, :, 1]
+        outside, promised = np.empty(count), np.empty(count)
+        features, along = self.expected.features(regions)
+        if everything:
+            budgets = np.empty(0)
+        looked = np.minimum(budgets * LOOKED, len(bank)).astype(np.int64)
+        plain = self.padded is None
+        draws = 0
+        some = count if everything else max(1, EXPECTED // len(cells.sizes))
+        for start in range(0, count, some):
+            part = slice(start, start + some)
+            expected = np.empty((0, 0), np.float32) if everything else features[part] @ self.expected.keys
+            draws += average_tiles(
+                expected,
+                expected.view(np.int32),
+                along[part],
+                asked[part],
+                looked[part],
+                budgets[part],
+                cells.sizes,
+                self.logs,
+                self.chances,
+                cells.centres,
+                cells.steps,
+                cells.codes,
+                cells.order,
+                cells.starts,
+                self.offsets,
+                self.seed,
+                self.dice,
+                bank.images if plain else self.padded,
+                bank.members,
+                bank.table,
+                np.empty(0, np.int64) if plain else tiles.origins,
+                tiles.beyond,
+                tiles.valid,
+                BYTES if bank.images.dtype == np.uint8 else BYTES[:0],
+                tiles.geometry,
+                self.across,
+                np.float32(self.signal),
+                self.rate,
+                sums[part],
+                outside[part],
+                promised[part],
+            )
         weight = sums[:, :, 1, None]
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             first, second = sums[:, :, 4::4] / weight, sums[:, :, 5::4] / weight
@@ -219,65 +228,29 @@ class Pool:
             square = sums[:, :, 7::4] - 2 * first * sums[:, :, 6::4] + first**2 * sums[:, :, 3, None]
             beyond = ((regions - near) ** 2 @ np.tile(tiles.root**2, channels)).astype(np.float64)
             seen = (sums[:, :, 0] + np.log2(sums[:, :, 1])).mean(axis=1) - self.rate * beyond
-            missed[seen < logs - STRANGE] = 1
+            outside[seen < promised - STRANGE] = 1
             # The greatest weight is 1: the part of one candidate is 1 / weight.
-            unseen = np.maximum(posterior, SPREAD * self.signal**2) * missed[:, None, None] / np.maximum(weight, 1)
+            unseen = np.maximum(posterior, SPREAD * self.signal**2) * outside[:, None, None] / np.maximum(weight, 1)
             error = np.sqrt(np.maximum(square / weight**2, unseen))
+            rest = sums[:, :, 2, None] / np.sqrt(sums[:, :, 3, None])
+            error *= 1 + HEAVY * np.where(np.isfinite(rest), rest, 1)
         error = np.fmin(error / self.signal, RANGE)
         uneven = ~(sums[:, :, 2] <= UNEVEN * sums[:, :, 1])
         return np.nan_to_num(first / self.signal), error, uneven, draws
 
-    def _visits(
-        self,
-        regions: np.ndarray,
-        budgets: np.ndarray,
-        known: list[tuple[np.ndarray, np.ndarray]],
-        missed: np.ndarray,
-        logs: np.ndarray,
-    ) -> tuple[np.ndarray, ...]:
-        """Cell, tile, number of draws and probability of what tiles draw; `missed` and `logs` as in `allot`."""
-        cells = self.cells
-        if math.isinf(budgets[0]):
-            missed[:] = 0
-            which = np.flatnonzero(cells.sizes).astype(np.int32)
-            queries = np.repeat(np.arange(len(regions), dtype=np.int32), len(which))
-            counts = np.tile(cells.sizes[which].astype(np.int32), len(regions))
-            return np.tile(which, len(regions)), queries, counts, np.ones(len(queries), np.float32)
-        features, found = self.expected.features(regions), []
-        some = max(1, LOOKED // len(cells.sizes))
-        floors = budgets * EXPLORING / len(cells.sizes)
-        for start in range(0, len(regions), some):
-            part = slice(start, start + some)
-            expected = features[part] @ self.expected.keys
-            numbers = np.empty(len(expected), np.int64)
-            bits = expected.view(np.int32)
-            begins = np.cumsum([0, *(len(cells_) for cells_, _ in known[part])])
-            before, seen = (np.concatenate(parts) for parts in zip(*known[part], strict=True))
-            allot(
-                expected,
-                bits,
-                budgets[part],
-                floors[part],
-                cells.sizes,
-                self.fewest,
-                self.thresholds,
-                begins,
-                before,
-                seen,
-                numbers,
-                missed[part],
-                logs[part],
-            )
-            total = int(numbers.sum())
-            visits = (*(np.empty(total, np.int32) for _ in range(3)), np.empty(total, np.float32))
-            list_visits(expected, cells.sizes, self.fewest, self.thresholds, start, *visits)
-            found.append(visits)
-        return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
 
-
-def _portions(rows: np.ndarray, budgets: np.ndarray, candidates: int) -> Iterator[np.ndarray]:
-    """Rows in portions of so few visits that they fit into memory; those that look at everything by themselves."""
-    for some in (np.isfinite(budgets), np.isinf(budgets)):
-        visits = np.cumsum(np.minimum(budgets[some], candidates) * ((1 + EXPLORING) / PART))
-        if some.any():
-            yield from np.split(rows[some], np.flatnonzero(np.diff(visits // VISITS)) + 1)
+def more_draws(draws: np.ndarray, variances: np.ndarray, asked: float) -> np.ndarray:
+    """How many draws each of some tiles (tile,) should make, so that their variances, which fall as one over the draws,
+    add up to what is asked, and all draws to as few as can be (Neyman's allocation). None makes fewer than it has, or
+    more than `GROWTH` times as many."""
+    rise = np.sqrt(np.maximum(variances, 0) / draws)
+    few, many = 0.0, GROWTH / max(float(rise.min()), 1e-12)
+    wanted = draws
+    for _ in range(40):
+        factor = (few + many) / 2
+        wanted = np.clip(factor * rise * draws, draws, GROWTH * draws)
+        if (variances * draws / wanted).sum() > asked:
+            few = factor
+        else:
+            many = factor
+    return wanted

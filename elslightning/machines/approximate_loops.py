@@ -1,4 +1,4 @@
-"""The compiled loops that draw: sums over the candidates that tiles of pixels look at, with their spread. Weights are
+"""The compiled loops that average: sums over the candidates that tiles of pixels look at, with their spread. Weights are
 powers of two: their logarithms are to base 2."""
 
 from typing import Any
@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from elslightning.machines.compiling import compiled, inner
+from elslightning.machines.choosing_loops import choose_candidates, choose_cells
 from elslightning.machines.index_loops import take_patches
 from elslightning.machines.lanes import PART, exp2_part, least, load_part, splat_part, spread_part, store, total
+from elslightning.machines.region_loops import take_regions
 
 BARRED = np.float32(1e30)
 """Lowers the log-weight of what is no candidate of a pixel."""
@@ -15,9 +17,9 @@ _BARELY = np.float32(1e29)
 NOTHING = 40.0
 """What is so many powers of two below the greatest weight is not counted."""
 FIXED, PER_CHANNEL = 4, 4
-"""Columns of the sums of a pixel, over what a visit draws or over all that a tile does: the greatest log-weight, and
-relative to it the weight, the heaviest draw, and the first coefficient of a spread; then for each channel the sums of
-w v and w v², and two further coefficients. Of a visit these are the sums of w², w² v and w² v²."""
+"""Columns of the sums of a pixel: the greatest log-weight, and relative to it the weight, the heaviest draw, and the
+first coefficient of a spread, Σ w² (1 - p)/p² with the probability p of each draw; then for each channel the sums of w v
+and w v² over p, and of w² v and w² v² like the spread."""
 
 
 @inner
@@ -88,194 +90,178 @@ def _raise_top(sums: Any, top: Any) -> None:
 
 @inner
 def _add_block(
-    found: Any,
-    distances: Any,
-    block: Any,
-    barred: Any,
-    channels: int,
-    height: int,
-    width: int,
-    rows: int,
-    columns: int,
-    size: int,
-    rate: Any,
-    partly: bool,
+    sums: Any, distances: Any, block: Any, barred: Any, over: Any, shape: Any, channels: int, rate: Any
 ) -> None:
-    """Adds `PART` candidates to the sums of a visit, `found` (pixel, column); squares of weights only if `partly`."""
+    """Adds `PART` candidates to the sums of a tile's pixels (pixel, column). `over` (2, PART): of each, 1/p and
+    sqrt(1 - p)/p of its probability p."""
+    height, width, rows, columns, size = shape
     radius = size // 2
     speed = splat_part(rate)
+    once, spread = load_part(over, 0), load_part(over, 1)
     for y in range(rows):
         for x in range(columns):
             pixel = y * columns + x
-            distance = load_part(distances, pixel)
-            lowered = distance * speed + load_part(barred, pixel)
+            lowered = load_part(distances, pixel) * speed + load_part(barred, pixel)
             lowest = least(lowered)
             if lowest > _BARELY:
                 continue
-            into = found[pixel]
+            into = sums[pixel]
             if -lowest < into[0] - NOTHING:
                 continue
             if -lowest > into[0]:
                 _raise_top(into, -lowest)
             weight = exp2_part(splat_part(np.float32(-into[0])) - lowered)
+            away = weight * spread
+            weight = weight * once
             into[1] += total(weight)
-            square = weight * weight
-            if partly:
-                into[3] += total(square)
+            into[2] = max(into[2], -least(splat_part(np.float32(0.0)) - away))
+            square = away * away
+            into[3] += total(square)
             for c in range(channels):
                 at = FIXED + PER_CHANNEL * c
                 value = load_part(block, (c * height + y + radius) * width + x + radius)
                 weighed = weight * value
                 into[at] += total(weighed)
                 into[at + 1] += total(weighed * value)
-                if partly:
-                    weighed = square * value
-                    into[at + 2] += total(weighed)
-                    into[at + 3] += total(weighed * value)
-
-
-@inner
-def _conclude(found: Any, count: int, size: int, chance: Any, into: Any, tops: Any, weights: Any) -> Any:
-    """Adds a visit's sums (pixel, column), of `count` draws without replacement from a cell of `size` that is visited
-    with some probability, to those of its tile, `into`.
-
-    Its coefficients are of the variance of the sum of w (v - m), a quadratic polynomial in m: that within the cell, and
-    that of whether it is visited, after Horvitz and Thompson. Returns which part of the spread the cell has, N sqrt(E
-    w²) over the weight as it was known before, as a mean over pixels: `weights` (pixel,), relative to `tops` (pixel,).
-    """
-    part = 0.0
-    scale = size / (count * chance)
-    within = scale * scale * (1 - count / size) * count / (count - 1) if 1 < count < size else 0.0
-    both = scale * scale * (1 - chance) - within / count
-    for pixel in range(len(found)):
-        sums, mine = found[pixel], into[pixel]
-        weight, square = sums[1], sums[3]
-        if weight == 0.0:
-            continue
-        if sums[0] > mine[0]:
-            _raise_top(mine, sums[0])
-        spread = size * np.sqrt(square / count) if count < size else weight
-        rise = 2.0 ** min(mine[0] - tops[pixel], 60.0) if mine[0] > tops[pixel] else 1.0
-        part += spread * rise / weights[pixel] if weights[pixel] > 0.0 else 0.0
-        mine[1] += scale * weight
-        for at in range(FIXED, len(mine), PER_CHANNEL):
-            mine[at] += scale * sums[at]
-            mine[at + 1] += scale * sums[at + 1]
-        if count == size and chance == 1.0:
-            continue
-        mine[2] = max(mine[2], scale * (np.sqrt(square) if count < size else weight))
-        mine[3] += within * square + both * weight * weight
-        for at in range(FIXED, len(mine), PER_CHANNEL):
-            value = sums[at]
-            mine[at + 2] += within * sums[at + 2] + both * weight * value
-            mine[at + 3] += within * sums[at + 3] + both * value * value
-    return part / len(found)
+                weighed = square * value
+                into[at + 2] += total(weighed)
+                into[at + 3] += total(weighed * value)
 
 
 @compiled
-def add_visits(
-    order: Any,
-    starts: Any,
-    queries: Any,
-    counts: Any,
-    probable: Any,
+def average_tiles(
+    expected: Any,
+    bits: Any,
+    along: Any,
     asked: Any,
-    bank: Any,
-    members: Any,
-    table: Any,
-    valid: Any,
-    levels: Any,
+    looked: Any,
+    draws: Any,
+    sizes: Any,
+    logs: Any,
+    chances: Any,
+    centres: Any,
+    steps: Any,
+    codes: Any,
     numbers: Any,
     firsts: Any,
     offsets: Any,
+    seed: Any,
+    dice: Any,
+    bank: Any,
+    members: Any,
+    table: Any,
+    origins: Any,
+    beyond: Any,
+    valid: Any,
+    levels: Any,
     shape: Any,
+    across: int,
     signal: Any,
     rate: Any,
-    weights: Any,
     sums: Any,
-    seen: Any,
+    outside: Any,
+    promised: Any,
 ) -> int:
-    """Draws what all visits ask for, and adds it to the sums of their tiles, see `_conclude`. Returns how many draws.
+    """Chooses what each tile looks at, and adds it to its `sums` (tile, pixel, column). Returns how many candidates.
 
     Args:
-        order, starts: of visits, cell by cell; `queries`, `counts` and `probable` are theirs.
+        expected, bits: (tile, cell) float32 as in `choose_cells`; lost.
+        along: (tile, direction) as in `choose_candidates`.
         asked: (tile, 2, K) float32, see `_distances`.
+        looked, draws: (tile,) how many candidates to go through, and how many to look at; without entries, all.
+        sizes, logs, chances, centres, steps, codes, numbers, firsts, offsets, seed, dice: as in `choose_cells` and
+            `choose_candidates`.
         bank, members, table, levels, signal: as in `take_patches`.
+        origins: (location,) where in an image the region around a location begins, if it lies in the image as it is: the
+            bank is of bytes then, with an image more at either end; otherwise without entries.
+        beyond: as in `take_regions`.
         valid: (location, pixel) whether that pixel of the region around a location is a candidate.
-        numbers: all regions, cell by cell, from `firsts` (cell + 1,); the draws of each begin at `offsets` (cell,).
         shape: height and width of a region, rows and columns of its tile, patch size.
+        across: pixels of a row of an image.
         rate: by which a squared distance lowers the logarithm of a weight.
-        weights: (tile, pixel) the whole weight as it was known before, relative to the log-weight that `sums` begin
-            with.
-        seen: (visit,) becomes which part of it each visit's cell has, see `_conclude`.
+        outside, promised: (tile,) become the part of what is expected that is in candidates which were not looked at, and
+            the logarithm of all of it.
     """
     channels = bank.shape[1]
     height, width, rows, columns, size = shape
-    dim, pixels = asked.shape[2], rows * columns
-    drawn = np.empty(PART, np.int64)
-    block = np.empty((dim, PART), np.float32)
+    dim, pixels, locations = channels * height * width, rows * columns, len(table)
+    block = np.empty((dim + PART, PART), np.float32)
     barred = np.empty((pixels, PART), np.float32)
     squares = np.empty((width, PART), np.float32)
     lines = np.empty((height * columns, PART), np.float32)
     distances = np.empty((pixels, PART), np.float32)
-    found = np.empty((0, pixels, sums.shape[2]))
-    tops = sums[:, :, 0].copy()
-    draws = 0
-    for cell in range(len(starts) - 1):
-        visits = order[starts[cell] : starts[cell + 1]]
-        if len(visits) == 0:
-            continue
-        if len(visits) > len(found):
-            found = np.empty((2 * len(visits), pixels, sums.shape[2]))
-        for v in range(len(visits)):
-            found[v] = 0.0
-            found[v, :, 0] = sums[queries[visits[v]], :, 0]
-        population = firsts[cell + 1] - firsts[cell]
-        for start in range(0, counts[visits[0]], PART):
-            here = min(PART, population - start)
+    over = np.empty((2, PART), np.float32)
+    places, drawn = np.empty(PART, np.int64), np.empty(PART, np.int64)
+    near, far, counts = np.empty(len(sizes), np.int64), np.empty(len(sizes), np.int64), np.empty(len(sizes), np.int64)
+    probable = np.empty(len(sizes), np.float32)
+    everything = len(draws) == 0
+    most = len(numbers) if everything else int(looked.max()) + len(sizes) + int(draws.max())
+    scores = np.empty(0 if everything else most + PART, np.float32)
+    chosen, likely = np.empty(0 if everything else most, np.int32), np.empty(0 if everything else most, np.float32)
+    memory = bank.reshape(-1)
+    factor = signal / np.float32(127.5)
+    done = 0
+    for tile in range(len(asked)):
+        found = len(numbers)
+        outside[tile], promised[tile] = 0.0, -np.inf
+        if not everything:
+            close, apart, left, outside[tile], promised[tile] = choose_cells(
+                expected[tile],
+                bits[tile],
+                sizes,
+                logs,
+                looked[tile],
+                np.float32(draws[tile]),
+                chances,
+                near,
+                far,
+                counts,
+                probable,
+            )
+            found, missed = choose_candidates(
+                near[:close],
+                far[:apart],
+                counts,
+                probable,
+                along[tile],
+                centres,
+                steps,
+                rate,
+                signal,
+                codes,
+                numbers,
+                firsts,
+                offsets,
+                left,
+                seed,
+                dice,
+                scores,
+                chosen,
+                likely,
+            )
+            outside[tile] += (1 - outside[tile]) * missed
+        done += found
+        for start in range(0, found, PART):
+            here = min(PART, found - start)
             for j in range(PART):
-                drawn[j] = numbers[firsts[cell] + (offsets[cell] + start + min(j, here - 1)) % population]
-            take_patches(bank, members, table, drawn, levels, signal, block.T)
-            for j in range(PART):
-                location = drawn[j] % len(table)
+                at = start + min(j, here - 1)
+                number = at if everything else chosen[at]
+                chance = np.float32(1.0) if everything else likely[at]
+                drawn[j] = number
+                location = number % locations
+                over[0, j] = np.float32(1.0) / chance
+                over[1, j] = np.sqrt(np.float32(1.0) - chance) / chance
                 for pixel in range(pixels):
                     barred[pixel, j] = np.float32(0.0) if valid[location, pixel] and j < here else BARRED
-            for v in range(len(visits)):
-                count = counts[visits[v]]
-                if count <= start:
-                    break
-                _distances(
-                    asked[queries[visits[v]]],
-                    block,
-                    channels,
-                    height,
-                    width,
-                    rows,
-                    columns,
-                    size,
-                    squares,
-                    lines,
-                    distances,
-                )
-                _add_block(
-                    found[v],
-                    distances,
-                    block,
-                    barred,
-                    channels,
-                    height,
-                    width,
-                    rows,
-                    columns,
-                    size,
-                    rate,
-                    count < population,
-                )
-                draws += here
-        for v in range(len(visits)):
-            visit = visits[v]
-            query, chance = queries[visit], np.float64(probable[visit])
-            seen[visit] = _conclude(
-                found[v], counts[visit], population, chance, sums[query], tops[query], weights[query]
+                if len(origins):
+                    places[j] = (members[number // locations] + 1) * (memory.size // len(bank)) + origins[location]
+            if len(origins):
+                plane = bank.shape[2]
+                take_regions(memory, places, across, plane, (channels, height, width), beyond, factor, -signal, block)
+            else:
+                take_patches(bank, members, table, drawn, levels, signal, block[:dim].T)
+            _distances(
+                asked[tile], block, channels, height, width, rows, columns, size, squares, lines, distances
             )
-    return draws
+            _add_block(sums[tile], distances, block, barred, over, shape, channels, rate)
+    return done

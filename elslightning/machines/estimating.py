@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from elslightning.diffusion.pixels import to_floats
 from elslightning.diffusion.shapes import AlphaBar, Images
 from elslightning.machines.approximate import Pool
 from elslightning.machines.index import MEMBERS, Candidates, Cells, build
@@ -22,6 +23,10 @@ AUTO_ACCURACY = 0.02
 AUTO_FROM = 2**24
 """Candidates of a pixel from which on `auto` takes draws. Below, compiled loops over all are quicker
 (`benchmarks/full_size.py`)."""
+
+
+COPIED = 2**12
+"""Images that are copied at once."""
 
 
 class Estimate(NamedTuple):
@@ -56,8 +61,12 @@ class Estimator:
 
     def __init__(self, machine: PatchMachine) -> None:
         images = machine.images.detach().cpu()
-        images = images if images.dtype == torch.uint8 else images.float()
-        self.images = images.flatten(2).numpy()
+        self.across = images.shape[3]
+        images = images.flatten(2)
+        self.padded = _padded(images)
+        self.images = (images.float() if images.dtype != torch.uint8 else images).numpy()
+        if self.padded is not None:
+            self.images = self.padded[1:-1]
         self.labels = None if machine.labels is None else machine.labels.cpu().numpy()
         self.cells: dict[tuple[int, int, int], Cells] = {}
         self.evaluated = self.doubted = 0
@@ -79,12 +88,25 @@ class Estimator:
                 threads=torch.get_num_threads(),
                 each=max(MEMBERS, len(candidates) // tiles.most_cells),
             )
-        return Pool(candidates, self.cells[key], tiles, alpha_bar, seed)
+        padded = self.padded if len(tiles.origins) else None
+        return Pool(candidates, self.cells[key], tiles, alpha_bar, seed, self.across, padded)
 
     @property
     def nbytes(self) -> int:
         """Memory that the indices take."""
         return sum(cells.nbytes for cells in self.cells.values())
+
+
+def _padded(images: Tensor) -> np.ndarray | None:
+    """Images (N, channel, pixel) as bytes, with an image more at either end; None where they are not made of bytes."""
+    padded = np.zeros((len(images) + 2, *images.shape[1:]), np.uint8)
+    for start in range(0, len(images), COPIED):
+        some = images[start : start + COPIED]
+        bytes_ = some if some.dtype == torch.uint8 else ((some + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        if some.dtype != torch.uint8 and not torch.allclose(to_floats(bytes_), some.float(), rtol=0, atol=1e-6):
+            return None
+        padded[1 + start : 1 + start + len(some)] = bytes_.numpy()
+    return padded
 
 
 def estimate(

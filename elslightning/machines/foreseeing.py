@@ -37,10 +37,10 @@ class Expectation:
         self.keys[:, cells.sizes == 0] = 0
         self.keys[-1, cells.sizes == 0] = -1e30
 
-    def features(self, regions: np.ndarray) -> np.ndarray:
-        """(tile, feature) of regions (tile, dim)."""
+    def features(self, regions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(tile, feature) of regions (tile, dim), and where they lie along the principal directions."""
         cells = self.cells
         away = self.candidates.weighed(regions) - np.float32(self.signal) * cells.centre
         along = away @ cells.basis
         left = np.maximum(np.einsum("nd,nd->n", away, away) - np.einsum("nd,nd->n", along, along), 0)
-        return np.concatenate([along**2, left[:, None], along, np.ones_like(along[:, :1])], axis=1)
+        return np.concatenate([along**2, left[:, None], along, np.ones_like(along[:, :1])], axis=1), along

@@ -1,6 +1,6 @@
 """Cells of patches that look alike: where the weight of a noisy patch lies is known without going through all.
 
-Patches lie in cells of about a hundred, each described as a Gaussian.
+Patches lie in cells of a few hundred, each described as a Gaussian.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from elslightning.machines.index_loops import assign, describe, sort_cells, take_patches
+from elslightning.machines.index_loops import arrange, assign, describe, encode, sort_cells, take_patches
+from elslightning.machines.lanes import PART
 
 DIRECTIONS = 24
 """Principal directions in which cells are told apart and described."""
@@ -17,12 +18,14 @@ TRAINED_ON = 40_000
 """Patches that directions and cells are learned from."""
 BLOCK = 2**14
 """Patches that are held at once."""
-MEMBERS = 128
+MEMBERS = 512
 """Candidates of a cell, about, if nothing else is asked."""
 PICKED = 4
 """Patches that centres of cells are picked from, for each."""
 CELLS = 64
 """Cells that a cell of the level above is divided into, at most: on three levels."""
+STEP = 0.35
+"""The step of codes, as a part of how far patches lie from the centres of their cells."""
 BYTES = (np.arange(256, dtype=np.float32) / np.float32(127.5) - 1).astype(np.float32)
 
 
@@ -83,6 +86,9 @@ class Cells:
         basis: (dim, direction) orthonormal.
         means, variances: (cell, direction) along them, relative to the centre.
         rest: (cell,) mean square along each direction that is left out.
+        centres: (cell, direction) around which its candidates lie, along the directions.
+        steps: (direction,) by which codes go.
+        codes: (byte,) uint8 where each candidate lies along the directions: see `elslightning.machines.index_loops`.
     """
 
     order: np.ndarray
@@ -92,6 +98,9 @@ class Cells:
     means: np.ndarray
     variances: np.ndarray
     rest: np.ndarray
+    centres: np.ndarray
+    steps: np.ndarray
+    codes: np.ndarray
 
     @property
     def sizes(self) -> np.ndarray:
@@ -117,7 +126,7 @@ def build(candidates: Candidates, seed: int, threads: int, each: int = MEMBERS) 
     """Cells by k-means in principal directions, learned from some of the candidates; those of the lowest level lie
     around patches taken at random; so many that each holds about `each`.
 
-    Memory: 8 bytes per candidate while it works, 4 afterwards, and 200 per cell.
+    Memory: 32 bytes per candidate while it works, 16 afterwards, and 300 per cell.
     """
     count, dim = len(candidates), candidates.dim
     random = np.random.default_rng(seed)
@@ -139,8 +148,12 @@ def build(candidates: Candidates, seed: int, threads: int, each: int = MEMBERS) 
     near = near * second + _within(points, near, middle)
     bottom = np.stack([_repeated(points[near == k], third) for k in range(first * second)])
     centres = (np.ascontiguousarray(top.T), *(np.ascontiguousarray(x.transpose(0, 2, 1)) for x in (middle, bottom)))
+    lowest = bottom.reshape(-1, bottom.shape[2])
+    near = near * third + _within(points, near, bottom)
+    steps = np.maximum((points - lowest[near]).std(axis=0), 1e-6).astype(np.float32) * np.float32(STEP)
 
     cells = np.empty(count, np.int32)
+    codes = np.empty((count, -(-len(steps) // 2)), np.uint8)
     total = first * second * third
     starts = np.arange(0, count, BLOCK)
 
@@ -150,6 +163,7 @@ def build(candidates: Candidates, seed: int, threads: int, each: int = MEMBERS) 
             numbers = np.arange(start, min(start + BLOCK, count))
             inside, left = along(numbers)
             assign(inside, *centres, cells[start : start + BLOCK])
+            encode(inside, cells[start : start + BLOCK], lowest, steps, codes[start : start + BLOCK])
             describe(inside, left, cells[start : start + BLOCK], *found)
         return found
 
@@ -160,11 +174,14 @@ def build(candidates: Candidates, seed: int, threads: int, each: int = MEMBERS) 
     bounds = np.concatenate([[0], np.cumsum(counts)])
     order = np.empty(count, np.int32)
     sort_cells(cells, bounds, seed, order)
+    arranged = np.zeros(codes.size + PART, np.uint8)
+    arrange(codes, order, bounds, arranged)
     full = np.maximum(counts, 1)
     means = sums / full[:, None]
     variances = np.maximum(squares / full[:, None] - means**2, 0)
     rest = rests / full / max(1, dim - basis.shape[1])
-    return Cells(order, bounds, centre, basis, *(part.astype(np.float32) for part in (means, variances, rest)))
+    described = (part.astype(np.float32) for part in (means, variances, rest))
+    return Cells(order, bounds, centre, basis, *described, lowest, steps, arranged)
 
 
 def _directions(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -62,6 +62,32 @@ def assign(points: Any, top: Any, middle: Any, bottom: Any, cells: Any) -> None:
 
 
 @compiled
+def encode(points: Any, cells: Any, centres: Any, steps: Any, codes: Any) -> None:
+    """Half a byte for each number of the points (n, d), as steps (d,) away from the centre (cell, d) of the cell of each:
+    0 is 7.5 steps below it, 15 as many above. `codes` (n, bytes) uint8 has two numbers in a byte, the first below."""
+    for n in range(len(points)):
+        centre = centres[cells[n]]
+        for b in range(codes.shape[1]):
+            value = 0
+            for i in range(min(2, points.shape[1] - 2 * b)):
+                away = (points[n, 2 * b + i] - centre[2 * b + i]) / steps[2 * b + i] + np.float32(8)
+                value += int(min(np.float32(15), max(np.float32(0), away))) << (4 * i)
+            codes[n, b] = value
+
+
+@compiled
+def arrange(codes: Any, order: Any, starts: Any, out: Any) -> None:
+    """`out` (byte,): codes (n, bytes) of the patches of one cell after the other; of a cell all first bytes, then all
+    second ones."""
+    width = codes.shape[1]
+    for cell in range(len(starts) - 1):
+        first, size = starts[cell], starts[cell + 1] - starts[cell]
+        for k in range(size):
+            for b in range(width):
+                out[width * first + b * size + k] = codes[order[first + k], b]
+
+
+@compiled
 def describe(points: Any, rest: Any, cells: Any, counts: Any, sums: Any, squares: Any, rests: Any) -> None:
     """Adds, per cell, the number of points (n, d), their sum, the sum of squares and of `rest`, the squared length (n,)
     of what the points leave out of their patches."""

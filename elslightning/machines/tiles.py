@@ -8,7 +8,9 @@ import numpy as np
 from elslightning.machines.patches import PatchMachine
 
 MOST = 8
-"""The longest side of a tile."""
+"""The longest side of a tile whose pixels share no candidates along it."""
+LONGEST = 7
+"""The longest side of one whose pixels do."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,9 @@ class Tiles:
         pixels: (tile, pixel) int64: the tile's own; -1 where it goes beyond those that share these candidates.
         table: (location, region) int64: the pixels of each candidate's region.
         valid: (location, pixel) whether that pixel of a candidate is one that its pixel of a tile may copy.
+        origins: (location,) int64 where in an image each of those begins, if they are parts of it as it is; otherwise
+            without entries.
+        beyond: (n,) int64 the places of a region that are beyond the border for every candidate.
         root: (region,) float32: square roots of the share of windows that a pixel of the region lies in.
     """
 
@@ -34,12 +39,14 @@ class Tiles:
     pixels: np.ndarray
     table: np.ndarray
     valid: np.ndarray
+    origins: np.ndarray
+    beyond: np.ndarray
     root: np.ndarray
 
     @property
     def most_cells(self) -> int:
         """Into how many cells candidates may go: small tiles are many, and each looks at all cells."""
-        return 2**14 * self.pixels.shape[1]
+        return 2**12 * self.pixels.shape[1]
 
     @property
     def geometry(self) -> tuple[int, int, int, int, int]:
@@ -60,8 +67,8 @@ class _Axis:
 
 
 def tile_length(patch_size: int) -> int:
-    """How many pixels lie side by side in a tile, at most: so few that their windows are nearly the same."""
-    return 1 if patch_size < 7 else 2 if patch_size < 9 else 4
+    """How many pixels lie side by side in a tile, at most: so few that their windows are much the same."""
+    return 1 if patch_size < 5 else 2 if patch_size < 7 else min(LONGEST, (patch_size + 1) // 2)
 
 
 def tilings(machine: PatchMachine, patch_size: int) -> Iterator[Tiles]:
@@ -83,7 +90,7 @@ def _axes(machine: PatchMachine, extent: int, patch_size: int) -> list[_Axis]:
         for run in np.split(indices, np.flatnonzero(np.diff(indices) != 1) + 1):
             low, high = int(run[0]), int(run[-1]) + 1
             if pooled and len(run) > 1:
-                length = min(most, len(run))
+                length = -(-len(run) // -(-len(run) // most))
                 begins = np.arange(low - length + 1, high)
                 if machine.padding_mode == "circular":
                     begins = run
@@ -128,12 +135,16 @@ def _tiles(rows: _Axis, columns: _Axis, extent: tuple[int, int], patch_size: int
             covered[place : place + patch_size] += 1 / axis.length
         shares.append(covered)
     root = np.sqrt(np.outer(*shares)).astype(np.float32).ravel()
+    table = regions(rows.candidates, columns.candidates)
+    origins = (rows.candidates[:, None] - radius) * extent[1] + columns.candidates - radius
     return Tiles(
         patch_size,
         (rows.length, columns.length),
         regions(rows.tiles, columns.tiles),
         pixels,
-        regions(rows.candidates, columns.candidates),
+        table,
         valid,
+        np.empty(0, np.int64) if circular else origins.ravel(),
+        np.flatnonzero((table < 0).all(axis=0)),
         root,
     )
