@@ -10,6 +10,7 @@ import signal
 import socket
 import tempfile
 import time
+import traceback
 import weakref
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -38,6 +39,8 @@ def begin(*, first: Callable[[], Any]) -> None:
     try:
         os.close(kept)
         _serve(listener, ended, first)
+    except BaseException:
+        traceback.print_exc()  # whoever asks finds nobody
     finally:
         shutil.rmtree(_address.parent, ignore_errors=True)
         os._exit(0)
