@@ -28,18 +28,16 @@ from elslightning.machines.tiles import Tiles
 FIRST = 1024
 """Draws of the first round."""
 GROWTH = 16
-"""A round makes at most so many times the draws of the last, and at least a quarter of that."""
-MOST = 2**18
-"""Draws of the last round, at most."""
+"""A round makes at most so many times the draws of the last, and at least an eighth of that."""
+MOST = 2**15
+"""Draws of the last round, at most, and of a tile of few pixels so many times fewer as it has fewer than `SHARING`."""
+SHARING = 8
 LOOKED = 32
 """Candidates that are gone through for each draw."""
 ALL = 2**12
 """So many candidates are all looked at."""
-EXHAUSTED = 2**21
+EXHAUSTED = 2**17
 """Of so many candidates all are looked at where draws do not do."""
-UNEVEN = 0.2
-"""The share of the weight that a single draw may stand for: where few candidates are all that counts, one that
-was missed might count more than they."""
 SPREAD = 0.04
 """Candidates that were missed differ from those that were seen by at least such a variance."""
 HEAVY = 1.0
@@ -64,8 +62,7 @@ class Average(NamedTuple):
     Attributes:
         mean: (tile, pixel, channel) float64.
         error: of the same shape, its standard error.
-        doubtful: (tile, pixel) whether the error is above what was asked, and with it that of the image; or cannot be
-            trusted: too much rests on single draws.
+        doubtful: (tile, pixel) whether the error is above what was asked, and with it that of the image.
         draws: how many candidates all tiles have looked at.
     """
 
@@ -139,22 +136,21 @@ class Pool:
     ) -> int:
         """Round after round until the averages are good enough or no better can be had; writes into `found`."""
         mean, error, doubtful = (x[part] for x in found[:3])
-        count, candidates = len(regions), len(self.candidates)
-        limit = float(min(MOST, candidates // 2))
+        (count, pixels), candidates = own.shape, len(self.candidates)
+        limit = float(min(MOST * min(1, pixels / SHARING), candidates // 2))
         budgets = np.full(count, math.inf if candidates <= ALL else min(FIRST, limit), float)
         image, rows, total = np.arange(count) // together, np.arange(count), 0
-        uneven = np.zeros_like(doubtful)
         variances = np.zeros(count)
         while len(rows):
             for some in (rows[np.isfinite(budgets[rows])], rows[np.isinf(budgets[rows])]):
                 if len(some):
-                    mean[some], error[some], uneven[some], draws = self._round(regions[some], budgets[some])
+                    mean[some], error[some], draws = self._round(regions[some], budgets[some])
                     total += draws
-            error[rows], uneven[rows] = error[rows] * own[rows, :, None], uneven[rows] & own[rows]
+            error[rows] *= own[rows, :, None]
             variances[rows] = (error[rows] ** 2).mean(axis=2).sum(axis=1)
             square = np.bincount(image, variances) / np.bincount(image, own.sum(axis=1))
             above = (square > accuracy**2)[image]
-            doubtful[:] = uneven | ((error.max(axis=2) > accuracy) & above[:, None])
+            doubtful[:] = (error.max(axis=2) > accuracy) & above[:, None]
             wanted = budgets.copy()
             for one in np.unique(image[above & np.isfinite(budgets)]):
                 mine = (image == one) & np.isfinite(budgets)
@@ -165,11 +161,12 @@ class Pool:
             last = budgets >= limit
             more &= ~last | (candidates <= EXHAUSTED)
             rows = np.flatnonzero(more)
-            budgets[rows] = np.where(last[rows], math.inf, np.minimum(limit, wanted[rows]))
+            least = GROWTH / 8 * budgets[rows]
+            budgets[rows] = np.where(last[rows], math.inf, np.minimum(limit, np.maximum(wanted[rows], least)))
         return total
 
-    def _round(self, regions: np.ndarray, budgets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """Means, errors, whether they are uneven, of tiles with so many draws each; and how many were made."""
+    def _round(self, regions: np.ndarray, budgets: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+        """Means and errors of tiles with so many draws each; and how many were made."""
         count, channels = len(regions), self.candidates.images.shape[1]
         bank, cells, tiles = self.candidates, self.cells, self.tiles
         everything = math.isinf(budgets[0])
@@ -235,8 +232,7 @@ class Pool:
             rest = sums[:, :, 2, None] / np.sqrt(sums[:, :, 3, None])
             error *= 1 + HEAVY * np.where(np.isfinite(rest), rest, 1)
         error = np.fmin(error / self.signal, RANGE)
-        uneven = ~(sums[:, :, 2] <= UNEVEN * sums[:, :, 1])
-        return np.nan_to_num(first / self.signal), error, uneven, draws
+        return np.nan_to_num(first / self.signal), error, draws
 
 
 def more_draws(draws: np.ndarray, variances: np.ndarray, asked: float) -> np.ndarray:

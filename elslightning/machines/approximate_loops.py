@@ -260,8 +260,6 @@ def average_tiles(
                 take_regions(memory, places, across, plane, (channels, height, width), beyond, factor, -signal, block)
             else:
                 take_patches(bank, members, table, drawn, levels, signal, block[:dim].T)
-            _distances(
-                asked[tile], block, channels, height, width, rows, columns, size, squares, lines, distances
-            )
+            _distances(asked[tile], block, channels, height, width, rows, columns, size, squares, lines, distances)
             _add_block(sums[tile], distances, block, barred, over, shape, channels, rate)
     return done

@@ -129,7 +129,16 @@ def choose_cells(
 
 @inner
 def _score(
-    along: Any, centre: Any, steps: Any, rate: Any, signal: Any, codes: Any, first: int, count: int, pair: Any, into: Any
+    along: Any,
+    centre: Any,
+    steps: Any,
+    rate: Any,
+    signal: Any,
+    codes: Any,
+    first: int,
+    count: int,
+    pair: Any,
+    into: Any,
 ) -> None:
     """The log-weights that codes promise the candidates of a cell: `into` (candidate,), of which `PART` more are lost.
 

@@ -16,7 +16,7 @@ DIRECTIONS = 24
 """Principal directions in which cells are told apart and described."""
 TRAINED_ON = 40_000
 """Patches that directions and cells are learned from."""
-BLOCK = 2**14
+BLOCK = 2**12
 """Patches that are held at once."""
 MEMBERS = 512
 """Candidates of a cell, about, if nothing else is asked."""
@@ -133,11 +133,17 @@ def build(candidates: Candidates, seed: int, threads: int, each: int = MEMBERS) 
     first, second, third = branches(count, each)
     centre, basis = _directions(candidates.weighed(candidates.of(_some(count, TRAINED_ON, random))))
 
+    # Weighed patches less their centre, along the basis, without making them.
+    roots = candidates.roots if candidates.root is not None else np.ones(dim, np.float32)
+    keys = np.ascontiguousarray(roots[:, None] * np.column_stack([basis, centre]))
+    shift, squares = centre @ basis, roots**2
+
     def along(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        patches = candidates.weighed(candidates.of(numbers)) - centre
-        inside = patches @ basis
-        left = np.einsum("nd,nd->n", patches, patches) - np.einsum("nd,nd->n", inside, inside)
-        return inside, np.maximum(left, 0)
+        patches = candidates.of(numbers)
+        found = patches @ keys
+        inside = found[:, :-1] - shift
+        left = (patches * patches) @ squares - 2 * found[:, -1] + centre @ centre
+        return inside, np.maximum(left - np.einsum("nd,nd->n", inside, inside), 0)
 
     some = _some(count, max(TRAINED_ON, PICKED * first * second * third), random)
     points = np.concatenate([along(part)[0] for part in np.array_split(some, -(-len(some) // BLOCK))])

@@ -98,7 +98,7 @@ class ScoreMachine(Denoiser):
 
     @property
     def doubtful(self) -> float | None:
-        """The share of pixels, of all that it has evaluated, whose error is above what was asked or cannot be trusted;
+        """The share of pixels, of all that it has evaluated, whose error is above what was asked;
         None of a machine without errors."""
         return None
 

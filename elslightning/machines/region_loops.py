@@ -50,7 +50,9 @@ def _turned(builder: Any, rows: list[Any]) -> list[Any]:
 
 
 @intrinsic
-def _take_square(context: Any, memory: Any, places: Any, offset: Any, scale: Any, shift: Any, out: Any, row: Any) -> Any:
+def _take_square(
+    context: Any, memory: Any, places: Any, offset: Any, scale: Any, shift: Any, out: Any, row: Any
+) -> Any:
     """Bytes `offset + column` beyond each of `PART` places of memory (byte,), for `PART` columns: times a number and
     plus another into rows `row + column` of `out` (n, PART) float32."""
 

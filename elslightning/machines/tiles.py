@@ -68,7 +68,7 @@ class _Axis:
 
 def tile_length(patch_size: int) -> int:
     """How many pixels lie side by side in a tile, at most: so few that their windows are much the same."""
-    return 1 if patch_size < 5 else 2 if patch_size < 7 else min(LONGEST, (patch_size + 1) // 2)
+    return 1 if patch_size < 5 else min(LONGEST, (patch_size - 1) // 2)
 
 
 def tilings(machine: PatchMachine, patch_size: int) -> Iterator[Tiles]:

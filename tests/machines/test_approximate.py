@@ -8,8 +8,13 @@ from torch.testing import assert_close
 
 from elslightning.diffusion.schedule import CosineSchedule, add_noise
 from elslightning.machines import MACHINES, approximate, foreseeing
+from elslightning.machines.choosing_loops import choose_candidates, choose_cells
+from elslightning.machines.compiling import compiled
 from elslightning.machines.foreseeing import Expectation
-from elslightning.machines.index import Candidates, build
+from elslightning.machines.index import BYTES, Candidates, build
+from elslightning.machines.index_loops import take_patches
+from elslightning.machines.lanes import PART
+from elslightning.machines.region_loops import take_regions
 from elslightning.machines.tiles import tilings
 from elslightning.system.errors import InputError
 from elslightning.testing import levels, random_images
@@ -207,6 +212,94 @@ def test_auto_draws_from_a_large_bank_on_a_cpu_only(bank, monkeypatch):
 def test_an_accuracy_is_exact_auto_or_a_standard_error(accuracy, bank):
     with pytest.raises(InputError, match="accuracy must be exact, auto, or a standard error"):
         MACHINES["bbels"](bank, scales=3, accuracy=accuracy)
+
+
+def test_candidates_are_drawn_as_often_as_their_probability_says(bank):
+    """Those of cells that are gone through by their codes, the others by their cell; over many seeds."""
+    alpha_bar, budget = LEVELS[1], 300.0
+    machine = MACHINES["els"](bank, scales=3, accuracy=0.02)
+    (tiles,) = tilings(machine, 3)
+    clean = Candidates(bank.flatten(2).numpy(), np.arange(len(bank)), tiles.table)
+    cells = build(clean, seed=1, threads=1, each=200)
+    region = noisy(bank[:1], alpha_bar[None]).flatten(2).numpy()[:, :, tiles.asked[9]].reshape(1, -1)
+    drawn, counts = np.zeros(len(clean)), []
+    for seed in range(300):
+        pool = approximate.Pool(clean, cells, tiles, float(alpha_bar), seed)
+        features, along = pool.expected.features(region)
+        near, far, each, chosen = (np.empty(len(clean), np.int64) for _ in range(4))
+        apart, likely, scores = (np.empty(len(clean) + PART, np.float32) for _ in range(3))
+        expected = (features @ pool.expected.keys)[0]
+        cells_ = (expected, expected.view(np.int32), cells.sizes, pool.logs, 3000, np.float32(budget), pool.chances)
+        close, away, left, outside, _ = choose_cells(*cells_, near, far, each, apart)
+        codes = (cells.centres, cells.steps, pool.rate, np.float32(pool.signal), cells.codes)
+        where = (near[:close], far[:away], each, apart, along[0], *codes, cells.order, cells.starts, pool.offsets)
+        count, missed = choose_candidates(*where, left, pool.seed, pool.dice, scores, chosen, likely)
+        assert 0 < outside < 1
+        assert 0 <= missed < 1
+        assert len(np.unique(chosen[:count])) == count
+        assert bool(((likely[:count] > 0) & (likely[:count] <= 1)).all())
+        drawn[chosen[:count]] += 1 / likely[:count]
+        counts.append(count)
+    assert abs(np.mean(counts) / budget - 1) < 0.1
+    # Horvitz and Thompson: every candidate counts once, in the mean.
+    assert abs(drawn.sum() / 300 / len(clean) - 1) < 0.02
+    often = drawn[drawn > 0] / 300
+    assert abs(np.median(often) - 1) < 0.5
+
+
+def test_codes_promise_about_the_log_weight_that_a_candidate_has(bank):
+    images = bank.flatten(2).numpy()
+    candidates = Candidates(images, np.arange(len(images)), np.arange(64)[None])
+    cells = build(candidates, seed=0, threads=1, each=50)
+    half = cells.codes[: 12 * len(candidates)]
+    found = np.empty((len(candidates), 24))
+    for cell, (first, last) in enumerate(zip(cells.starts[:-1], cells.starts[1:], strict=True)):
+        mine = half[12 * first : 12 * last].reshape(12, last - first)
+        steps = np.stack([mine & 15, mine >> 4], axis=1).reshape(24, -1).T - 7.5
+        found[cells.order[first:last]] = cells.centres[cell] + steps * cells.steps
+    along = (images[:, 0].astype(np.float64) - cells.centre) @ cells.basis
+    left = (found - along).std(axis=0) / (along - cells.means[cells.starts.searchsorted(0, "right") - 1]).std(axis=0)
+    assert float(np.abs(found - along).mean(axis=0).max()) < float(cells.steps.max())
+    assert float(left.mean()) < 0.3
+
+
+@pytest.mark.parametrize("patch_size", [3, 11, 17])
+def test_regions_of_bytes_are_those_that_are_taken_one_by_one(patch_size):
+    bank = (random_images(6, 3, 20, 21) * 127.5 + 127.5).round().to(torch.uint8)
+    machine = MACHINES["bbels"](bank, scales=patch_size, accuracy=0.02)
+    padded = np.zeros((8, 3, 420), np.uint8)
+    padded[1:-1] = bank.flatten(2).numpy()
+    for tiles in tilings(machine, patch_size):
+        numbers = np.random.default_rng(0).integers(0, 6 * len(tiles.table), PART)
+        height, width = tiles.geometry[:2]
+        brute, out = np.empty((PART, 3 * height * width), np.float32), np.empty((3 * height * width + PART, PART))
+        signal, out = np.float32(0.7), out.astype(np.float32)
+        take_patches(padded[1:-1], np.arange(6), tiles.table, numbers, BYTES, signal, brute)
+        places = (numbers // len(tiles.table) + 1) * 1260 + tiles.origins[numbers % len(tiles.table)]
+        factor = signal / np.float32(127.5)
+        shape = (3, height, width)
+        _take(padded.reshape(-1), places, 21, 420, shape, tiles.beyond, factor, -signal, out)
+        inside = np.tile(tiles.table[numbers % len(tiles.table)] >= 0, (1, 3))
+        beyond = np.tile(np.isin(np.arange(height * width), tiles.beyond), 3)
+        assert bool((inside | beyond).any(axis=0).all())
+        assert_close(torch.tensor(out[:-PART].T[inside]), torch.tensor(brute[inside]), rtol=0, atol=1e-6)
+        assert float(np.abs(out[:-PART][beyond]).sum()) == 0.0
+
+
+@compiled
+def _take(memory, places, across, plane, shape, beyond, scale, shift, out):
+    take_regions(memory, places, across, plane, shape, beyond, scale, shift, out)
+
+
+def test_more_draws_go_where_they_bring_most():
+    """A tile of four times the variance for as many draws gets twice as many of them (Neyman)."""
+    draws, variances = np.array([100.0, 100.0, 100.0]), np.array([4.0, 1.0, 0.0])
+    wanted = approximate.more_draws(draws, variances, 1.0)
+    assert abs((variances * draws / wanted).sum() - 1.0) < 1e-6
+    assert abs(wanted[0] / wanted[1] - 2) < 1e-6
+    assert wanted[2] == 100
+    assert (approximate.more_draws(draws, variances, 1e-9)[:2] == approximate.GROWTH * 100).all()
+    assert (approximate.more_draws(draws, variances, 100.0) == draws).all()
 
 
 def test_what_a_gaussian_cell_is_expected_to_add_is_what_it_adds(monkeypatch):
