@@ -4,14 +4,15 @@ A tile of pixels looks for its candidates together (`elslightning.machines.tiles
 look alike (`elslightning.machines.index`). From a Gaussian that stands for each cell the spread that it adds to the
 average is known beforehand. A tile goes through the candidates of the cells that promise most, by codes of where each
 lies along the principal directions, and looks at some of them, the likelier the more its code promises, all whose
-probability comes out as 1; of some other cells it looks at one candidate each. Every candidate has its probability p,
-and counts 1/p times (Poisson sampling, and Horvitz and Thompson's estimator): with W = Σ w/p and S likewise with values,
-S/W is the average of a pixel, and its variance to first order is Σ w² (v - S/W)² (1 - p)/p² over W²; and at least
-f/n of the variance of all candidates, where n is the number of equal ones that the weights amount to and f the share of
-what is expected of those that were not looked at: draws that have missed what is heaviest do not know it. For the same
-reason the error counts for up to twice as much where single draws make most of it. As long as the root mean square error of an image's pixels is above what is asked, tiles draw more, those most that
-add most to it for each draw. In the end all candidates are looked at, where there are not too many, or the pixel is
-called doubtful.
+probability comes out as 1; of other cells it looks at a few candidates each. Every candidate has its probability p,
+and counts 1/p times (Poisson sampling, and Horvitz and Thompson's estimator): with W = Σ w/p and S likewise with
+values, S/W is the average of a pixel, and its variance to first order is Σ w² (v - S/W)² (1 - p)/p² over W²; and at
+least f/n of the variance of all candidates, where n is the number of equal ones that the weights amount to and f the
+share of what is expected of those that were not looked at: draws that have missed what is heaviest do not know it. For
+the same reason the error counts for up to twice as much where single draws make most of it. As long as the root mean
+square error of an image's pixels is above what is asked, tiles draw more, in such numbers that all draws are fewest
+(Neyman's allocation). In the end all candidates are looked at, where there are not too many, or the pixel is called
+doubtful.
 """
 
 import math
@@ -30,8 +31,9 @@ FIRST = 1024
 GROWTH = 16
 """A round makes at most so many times the draws of the last, and at least an eighth of that."""
 MOST = 2**15
-"""Draws of the last round, at most, and of a tile of few pixels so many times fewer as it has fewer than `SHARING`."""
+"""Draws of the last round, at most; of tiles of few pixels fewer, so that each has as many."""
 SHARING = 8
+"""Pixels of the smallest tile that may make so many."""
 LOOKED = 32
 """Candidates that are gone through for each draw."""
 ALL = 2**12
@@ -41,7 +43,7 @@ EXHAUSTED = 2**17
 SPREAD = 0.04
 """Candidates that were missed differ from those that were seen by at least such a variance."""
 HEAVY = 1.0
-"""How much larger the error is where a single draw has all of the spread: it is seldom drawn, and unknown when it is not."""
+"""How much larger the error is where a single draw has all of the spread: others like it may have been missed."""
 STRANGE = 32.0
 """Where so many powers of two less weight is found than cells promise as Gaussians, a tile is like nothing in the bank,
 and where to look is not known: then all that was not drawn counts as missed."""

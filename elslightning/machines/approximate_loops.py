@@ -1,12 +1,12 @@
-"""The compiled loops that average: sums over the candidates that tiles of pixels look at, with their spread. Weights are
-powers of two: their logarithms are to base 2."""
+"""The compiled loops that average: sums over the candidates that tiles of pixels look at, with their spread. Weights
+are powers of two: their logarithms are to base 2."""
 
 from typing import Any
 
 import numpy as np
 
-from elslightning.machines.compiling import compiled, inner
 from elslightning.machines.choosing_loops import choose_candidates, choose_cells
+from elslightning.machines.compiling import compiled, inner
 from elslightning.machines.index_loops import take_patches
 from elslightning.machines.lanes import PART, exp2_part, least, load_part, splat_part, spread_part, store, total
 from elslightning.machines.region_loops import take_regions
@@ -18,8 +18,8 @@ NOTHING = 40.0
 """What is so many powers of two below the greatest weight is not counted."""
 FIXED, PER_CHANNEL = 4, 4
 """Columns of the sums of a pixel: the greatest log-weight, and relative to it the weight, the heaviest draw, and the
-first coefficient of a spread, Σ w² (1 - p)/p² with the probability p of each draw; then for each channel the sums of w v
-and w v² over p, and of w² v and w² v² like the spread."""
+first coefficient of a spread, Σ w² (1 - p)/p² with the probability p of each draw; then for each channel the sums of
+w v and w v² over p, and of w² v and w² v² like the spread."""
 
 
 @inner
@@ -172,15 +172,15 @@ def average_tiles(
         sizes, logs, chances, centres, steps, codes, numbers, firsts, offsets, seed, dice: as in `choose_cells` and
             `choose_candidates`.
         bank, members, table, levels, signal: as in `take_patches`.
-        origins: (location,) where in an image the region around a location begins, if it lies in the image as it is: the
-            bank is of bytes then, with an image more at either end; otherwise without entries.
+        origins: (location,) where in an image the region around a location begins, if it lies in the image as it is:
+            the bank is of bytes then, with an image more at either end; otherwise without entries.
         beyond: as in `take_regions`.
         valid: (location, pixel) whether that pixel of the region around a location is a candidate.
         shape: height and width of a region, rows and columns of its tile, patch size.
         across: pixels of a row of an image.
         rate: by which a squared distance lowers the logarithm of a weight.
-        outside, promised: (tile,) become the part of what is expected that is in candidates which were not looked at, and
-            the logarithm of all of it.
+        outside, promised: (tile,) become the part of what is expected that is in candidates which were not looked at,
+            and the logarithm of all of it.
     """
     channels = bank.shape[1]
     height, width, rows, columns, size = shape

@@ -1,11 +1,11 @@
-"""The compiled loops that choose: which cells a tile of pixels goes through, which of the others it looks into, and which
-candidates it looks at. Logarithms are to base 2."""
+"""The compiled loops that choose: which cells a tile of pixels goes through, which of the others it looks into, and
+which candidates it looks at. Logarithms are to base 2."""
 
 from typing import Any
 
 import numpy as np
 
-from elslightning.machines.compiling import compiled, inner
+from elslightning.machines.compiling import inner
 from elslightning.machines.lanes import COEFFICIENTS, PART, any_below, load_part, splat_part, spread_part, store
 from elslightning.machines.region_loops import high_codes, low_codes
 
@@ -18,7 +18,7 @@ EXPLORING = np.float32(1 / 16)
 LEAST = np.float32(1 / 8)
 """The part of the draws that goes to near cells, and the part to far ones, at least."""
 TEMPER = np.float32(0.5)
-"""Draws are in proportion to this power of what codes promise: what a promise leaves out is as often more as it is less."""
+"""Draws are in proportion to this power of what codes promise, for they leave much out."""
 SAMPLED = 2**13
 """Scores of which it is told how they spread."""
 _0, _1, _2, _3, _4, _5 = (np.float32(c) for c in COEFFICIENTS)
@@ -65,12 +65,14 @@ def choose_cells(
     Of the others some, with some draws from each, in proportion to what is expected of them.
 
     Args:
-        expected, bits: (cell,) float32 logarithms of what a cell adds to the spread, and the same memory as int32; lost.
+        expected, bits: (cell,) float32 logarithms of what a cell adds to the spread, and the same memory as int32;
+            lost.
         sizes, logs: (cell,) candidates, and their logarithms, float32.
         draws: of both together.
-        chances: (cell,) numbers in [0, 1): from a cell there is a draw more if the fraction of a draw is more than that.
+        chances: (cell,) numbers in [0, 1): a fraction of a draw that is more than that counts as one.
         near: (cell,) becomes the cells to go through.
-        far, counts, likely: (cell,) become the cells to look into, the draws from each, and how likely each candidate is.
+        far, counts, likely: (cell,) become the cells to look into, the draws from each, and how likely each of its
+            candidates is.
 
     Returns:
         How many near, how many far, how many draws are left for the near ones, which part of the spread is expected
@@ -168,9 +170,9 @@ def _score(
 
 @inner
 def _scale(scores: Any, count: int, highest: Any, draws: Any) -> tuple[Any, Any]:
-    """The logarithm of what 2^(TEMPER · (score - highest)) is multiplied with, so that probabilities of at most 1 amount
-    to about so many draws, infinite where all are drawn; and which part of the weight that scores promise is not drawn.
-    Of many scores some tell."""
+    """The logarithm of what 2^(TEMPER · (score - highest)) is multiplied with, so that probabilities of at most 1
+    amount to about so many draws, infinite where all are drawn; and which part of the weight that scores promise is not
+    drawn. Of many scores some tell."""
     step = 1 + count // SAMPLED
     filled, drawn = np.zeros(BINS, np.int64), np.empty(BINS)
     for k in range(0, count, step):
@@ -218,9 +220,9 @@ def choose_candidates(
     chosen: Any,
     likely: Any,
 ) -> tuple[int, Any]:
-    """Candidates of the near cells, about so many `draws`, in proportion to a power of what their codes promise, and those
-    of the far cells: their numbers into `chosen`, how likely each was into `likely`. Returns how
-    many, and which part of the weight that near ones promise is in those that were not chosen.
+    """Candidates of the near cells, about so many `draws`, in proportion to a power of what their codes promise, and
+    those of the far cells: their numbers into `chosen`, how likely each was into `likely`. Returns how many, and which
+    part of the weight that near ones promise is in those that were not chosen.
 
     Args:
         near, far, counts, apart: as `choose_cells` finds them, the last as `likely`.

@@ -35,8 +35,8 @@ class Estimate(NamedTuple):
     Attributes:
         x0: (batch, channel, height, width), the posterior mean.
         error: of the same shape, its standard error; 0 where it is exact.
-        doubtful: (batch, height, width), where the error is above what was asked after all draws that are worthwhile, and
-            so is that of the image.
+        doubtful: (batch, height, width), where the error is above what was asked after all draws that are worthwhile,
+            and so is that of the image.
     """
 
     x0: Tensor

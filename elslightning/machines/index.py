@@ -176,7 +176,7 @@ def build(candidates: Candidates, seed: int, threads: int, each: int = MEMBERS) 
     with ThreadPoolExecutor(threads) as pool:
         # As many parts for any number of threads: sums are the same.
         parts = list(pool.map(work, np.array_split(starts, min(4, len(starts)))))
-    counts, sums, squares, rests = (sum(arrays) for arrays in zip(*parts, strict=True))
+    counts, sums, squares, rests = (np.sum(arrays, axis=0) for arrays in zip(*parts, strict=True))
     bounds = np.concatenate([[0], np.cumsum(counts)])
     order = np.empty(count, np.int32)
     sort_cells(cells, bounds, seed, order)
@@ -186,8 +186,8 @@ def build(candidates: Candidates, seed: int, threads: int, each: int = MEMBERS) 
     means = sums / full[:, None]
     variances = np.maximum(squares / full[:, None] - means**2, 0)
     rest = rests / full / max(1, dim - basis.shape[1])
-    described = (part.astype(np.float32) for part in (means, variances, rest))
-    return Cells(order, bounds, centre, basis, *described, lowest, steps, arranged)
+    means, variances, rest = (part.astype(np.float32) for part in (means, variances, rest))
+    return Cells(order, bounds, centre, basis, means, variances, rest, lowest, steps, arranged)
 
 
 def _directions(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -63,8 +63,9 @@ def assign(points: Any, top: Any, middle: Any, bottom: Any, cells: Any) -> None:
 
 @compiled
 def encode(points: Any, cells: Any, centres: Any, steps: Any, codes: Any) -> None:
-    """Half a byte for each number of the points (n, d), as steps (d,) away from the centre (cell, d) of the cell of each:
-    0 is 7.5 steps below it, 15 as many above. `codes` (n, bytes) uint8 has two numbers in a byte, the first below."""
+    """Half a byte for each number of the points (n, d), as steps (d,) away from the centre (cell, d) of the cell of
+    each: 0 is 7.5 steps below it, 15 as many above. `codes` (n, bytes) uint8 has two numbers in a byte, the first
+    below."""
     for n in range(len(points)):
         centre = centres[cells[n]]
         for b in range(codes.shape[1]):
