@@ -25,6 +25,8 @@ AUTO_FROM = 2**24
 (`benchmarks/full_size.py`)."""
 
 
+SMALLEST = 8
+"""The side of the smallest images whose regions are read row by row."""
 COPIED = 2**12
 """Images that are copied at once."""
 
@@ -61,7 +63,7 @@ class Estimator:
 
     def __init__(self, machine: PatchMachine) -> None:
         images = machine.images.detach().cpu()
-        self.across = images.shape[3]
+        self.shape = images.shape[2:]
         images = images.flatten(2)
         self.padded = _padded(images)
         self.images = (images.float() if images.dtype != torch.uint8 else images).numpy()
@@ -88,8 +90,10 @@ class Estimator:
                 threads=torch.get_num_threads(),
                 each=max(MEMBERS, len(candidates) // tiles.most_cells),
             )
-        padded = self.padded if len(tiles.origins) else None
-        return Pool(candidates, self.cells[key], tiles, alpha_bar, seed, self.across, padded)
+        # A region reaches at most half an image beyond the border, and 16 pixels.
+        least = max(SMALLEST, tiles.patch_size)
+        padded = self.padded if len(tiles.origins) and min(self.shape) >= least else None
+        return Pool(candidates, self.cells[key], tiles, alpha_bar, seed, self.shape[1], padded)
 
     @property
     def nbytes(self) -> int:
