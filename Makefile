@@ -15,7 +15,7 @@ demo: $(VENV)/installed
 	@echo "look first at outputs/demo/report.html"
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest --workers $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

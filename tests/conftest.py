@@ -1,8 +1,6 @@
 """What every test runs under: checked signatures, a thread per core, no network; and what several rooms share."""
 
-import functools
 import gc
-import importlib
 import importlib.util
 import logging
 import os
@@ -15,12 +13,10 @@ from typing import Any
 # Read when torch is loaded: threads that wait by spinning take the cores from each other on a busy machine.
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["WANDB_MODE"] = "offline"
-import pristine
-import pytest
-from workers import Workers
+# Two workers share the two cores: one thread for each of them, and for what they start.
+os.environ["OMP_NUM_THREADS"] = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
 
-HOOK = pytest.StashKey[Any]()
-"""What has signatures checked of modules as they are imported."""
+import pytest
 
 # What is imported stays, and looking through it again and again for what could go takes a sixth of the time.
 gc.disable()
@@ -56,38 +52,42 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--workers", type=int, default=1, help="How many processes run the tests, one file each at a time."
-    )
-
-
 def pytest_configure(config: pytest.Config) -> None:
-    # Two workers share the two cores: one thread for each of them, and for what they start.
-    threads = 2 if config.getoption("workers") == 1 else 1
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return  # a process that only hands out tests to others loads nothing
     import jaxtyping
     import signatures
-    import threadpoolctl
     import torch
 
-    # NumPy has been loaded by then, and its threads wait by spinning: on busy cores that takes ten times as long.
-    threadpoolctl.threadpool_limits(threads)
-
     jaxtyping.jaxtyped = signatures.checked
-    modules = [name for name in _modules() if name not in UNHOOKED]
-    config.stash[HOOK] = jaxtyping.install_import_hook(modules, "beartype.beartype")
-    torch.set_num_threads(threads)
+    jaxtyping.install_import_hook([name for name in _modules() if name not in UNHOOKED], "beartype.beartype")
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
+# Their processes are forked from one that has imported everything, see victims.py: one worker starts it for them all.
+FORKED = (
+    *("test_interruptions", "test_sweeps", "test_ddp", "test_stopping", "test_offline", "test_sharding"),
+    "test_adding_a_machine",
+)
 # With whole files given out in this order, no worker is left alone with a long one at the end.
 LONGEST = (
-    *("test_interruptions", "test_sweeps", "test_ddp", "test_stopping", "test_main", "test_report", "test_compiling"),
-    *("test_disk", "test_every_schedule", "test_machines", "test_brought_networks", "test_conf", "test_offline"),
-    *("test_report_browser", "test_resuming", "test_compatibility", "test_loggers", "test_same_training", "test_tour"),
-    *("test_denoisers", "test_figures", "test_fuzz", "test_attribution", "test_approximate", "test_first_evening"),
-    *("test_docs", "test_paper"),
+    *(*FORKED, "test_main", "test_report", "test_compiling", "test_disk", "test_every_schedule", "test_machines"),
+    *("test_brought_networks", "test_conf", "test_report_browser", "test_resuming", "test_compatibility"),
+    *("test_loggers", "test_same_training", "test_tour", "test_denoisers", "test_figures"),
+    *("test_fuzz", "test_attribution", "test_approximate", "test_first_evening", "test_docs", "test_paper"),
 )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "forked" if Path(file).stem in FORKED else file
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -102,31 +102,6 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-def _unchecked_and_warm(hook: Any) -> None:
-    """Processes that tests start are as those of users, without checks of signatures."""
-    import jaxtyping
-
-    jaxtyping.config.update("jaxtyping_disable", True)
-    hook.uninstall()
-    importlib.import_module("warmed")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    config = session.config
-    if session.testsfailed or config.option.collectonly:
-        return None
-    pristine.begin(first=functools.partial(_unchecked_and_warm, config.stash[HOOK]))
-    if (count := config.getoption("workers")) == 1:
-        return None
-
-    files: dict[Path, list[pytest.Item]] = {}
-    for item in session.items:
-        files.setdefault(item.path, []).append(item)
-    Workers(session, count, list(files.values())).report()
-    return True
-
-
 def pytest_sessionfinish() -> None:
     gc.freeze()  # or else all that is left is looked through five times more
 
@@ -134,7 +109,7 @@ def pytest_sessionfinish() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _once() -> Iterator[None]:
     """What every command does again is done once."""
-    from once import once
+    from once import once  # the process that only hands out tests to others need not load the package
 
     with pytest.MonkeyPatch.context() as patch:
         once(patch)
@@ -144,7 +119,7 @@ def _once() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def no_drawing() -> Iterator[None]:
     """Empty files in place of pictures: drawing takes longer than all else, and has tests of its own."""
-    from tiny import undrawn
+    from tiny import undrawn  # the process that only hands out tests to others need not load the package
 
     with pytest.MonkeyPatch.context() as patch:
         undrawn(patch)
@@ -152,19 +127,9 @@ def no_drawing() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def no_layout() -> Iterator[None]:
-    """Pictures whose parts lie anywhere, where nobody looks at them."""
-    from tiny import unlaid
-
-    with pytest.MonkeyPatch.context() as patch:
-        unlaid(patch)
-        yield
-
-
-@pytest.fixture(scope="module")
 def little_training() -> Iterator[None]:
     """A classifier of a few steps in place of the one that tells whether a sample is an image, which has tests."""
-    from elslightning.measurement import fidelity
+    from elslightning.measurement import fidelity  # the process that only hands out tests need not load the package
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fidelity, "STEPS", 20)

@@ -43,21 +43,14 @@ def checked(function: Any = None, *, typechecker: Any = None) -> Any:
         if jaxtyping.config.jaxtyping_disable:
             return function(*arguments, **options)
         if check is None:
+            check = _with_check(function)
             scoped = any(_has_dimensions(_meant(hint, function)) for hint in function.__annotations__.values())
-            check = _with_check(function) if scoped or not _is_inner(function) else function
         if not scoped:
             return check(*arguments, **options)
         with _scope:
             return check(*arguments, **options)
 
     return call
-
-
-def _is_inner(function: types.FunctionType) -> bool:
-    """Whether a function is a method of a class that only its own module calls, the machine that reads pickles most of
-    all, millions of times: types without dimensions are for mypy there."""
-    parts = function.__qualname__.split(".")
-    return len(parts) == 2 and parts[0].startswith("_")
 
 
 def _with_check(function: types.FunctionType) -> Callable[..., Any]:

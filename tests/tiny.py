@@ -17,7 +17,6 @@ from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from markupsafe import escape
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 from omegaconf import DictConfig
 
@@ -110,9 +109,7 @@ def cli(*arguments: str) -> Done:
 
 
 def undrawn(patch: pytest.MonkeyPatch) -> None:
-    """Has runs draw no figures, and leave empty files in their place: only reports, papers and sweeps draw, whatever
-    way that lies."""
-    unlaid(patch)
+    """Has runs draw no figures, and leave empty files in their place: only reports, papers and sweeps draw."""
 
     def save(figure: Figure, path: Path) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -135,11 +132,6 @@ def undrawn(patch: pytest.MonkeyPatch) -> None:
         if callable(draw) and "style" in inspect.signature(draw).parameters:
             patch.setattr(figures, name, blank(draw))
     patch.setattr(creating, "creativity_map", blank(creating.creativity_map))
-
-
-def unlaid(patch: pytest.MonkeyPatch) -> None:
-    """Has the parts of figures lie anywhere: to find room for each takes half as long as all drawing."""
-    patch.setattr(ConstrainedLayoutEngine, "execute", lambda engine, figure: None)
 
 
 def unrendered(patch: pytest.MonkeyPatch) -> None:

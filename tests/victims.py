@@ -1,6 +1,8 @@
 """Commands in processes of their own: forked from one that has imported everything already, and easily killed."""
 
 import atexit
+import multiprocessing
+import multiprocessing.context
 import os
 import runpy
 import sys
@@ -9,12 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import torch
-from pristine import Process
 from tiny import Done, undrawn
 
 import elslightning.cli.verbs  # noqa: F401  what takes long is imported before the fork
 from elslightning.cli.main import main
+
+THREADS = "1"
 
 
 class Setting(NamedTuple):
@@ -22,7 +24,7 @@ class Setting(NamedTuple):
 
     Attributes:
         output, errors: the files that what it prints is appended to.
-        environment: variables beside those that the tests began with.
+        environment: variables beside those of the first test that started a process.
         directory: the working directory.
         before: called first.
         program: a script, or a module as of `python -m`; by default that of the console.
@@ -41,10 +43,7 @@ def nothing() -> None:
 
 
 def _run(arguments: tuple[str, ...], setting: Setting) -> None:
-    # Python is told what to import by what it starts, but not where from.
-    path = os.pathsep.join(dict.fromkeys(path for path in sys.path if path))
-    os.environ |= {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **setting.environment}
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    os.environ |= {"WANDB_MODE": "disabled", **setting.environment}
     if setting.directory is not None:
         os.chdir(setting.directory)
     with setting.output.open("a", buffering=1) as output, setting.errors.open("a", buffering=1) as errors:
@@ -66,6 +65,16 @@ def _run(arguments: tuple[str, ...], setting: Setting) -> None:
                 atexit._run_exitfuncs()  # which the processes of multiprocessing leave out
 
 
+def context() -> multiprocessing.context.ForkServerContext:
+    """That of the process which has imported everything."""
+    os.environ |= {"OMP_NUM_THREADS": THREADS}
+    context = multiprocessing.get_context("forkserver")
+    # The server is told what to import, but not where from.
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in sys.path if path))
+    context.set_forkserver_preload(["victims", "warmed"])
+    return context
+
+
 def start(
     *arguments: str,
     output: Path,
@@ -74,10 +83,12 @@ def start(
     directory: Path | None = None,
     before: Callable[[], Any] = nothing,
     program: Path | str | None = None,
-) -> Process:
+) -> multiprocessing.context.ForkServerProcess:
     """`elslightning ARGUMENTS`, with what it prints appended to a file, or to two: see `Setting`."""
     setting = Setting(output, errors or output, environment or {}, directory, before, program)
-    return Process(_run, arguments, setting)
+    process = context().Process(target=_run, args=(arguments, setting))
+    process.start()
+    return process
 
 
 def finish(*arguments: str, output: Path, seconds: float = 300, **options: Any) -> int:

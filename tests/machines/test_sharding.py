@@ -4,10 +4,11 @@ import os
 import sys
 from pathlib import Path
 
-import pristine
 import pytest
 import torch
 import torch.distributed as dist
+import torch.multiprocessing as mp
+import victims
 from torch import Tensor
 
 from elslightning.machines import (
@@ -87,7 +88,8 @@ def evaluate(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
     folder = tmp_path_factory.mktemp("shards")
-    pristine.together(evaluate, str(folder))
+    victims.context()
+    mp.start_processes(evaluate, args=(str(folder),), nprocs=2, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 

@@ -116,7 +116,7 @@ def copied(tmp_path: Path) -> Path:
 
 def with_the_copy(folder: Path) -> None:
     """Has a process that begins import the package, and what tests share, from there only."""
-    shared = [path.stem for path in TESTS.rglob("*.py")]
+    shared = [path.stem for path in TESTS.glob("*.py")]
     sys.path[:] = [str(folder), *(path for path in sys.path if path and not TESTS.is_relative_to(path))]
     sys.path[:] = [path for path in sys.path if not Path(path).is_relative_to(TESTS)]
     for name in [name for name in os.environ if name.startswith("PYTEST")]:
@@ -126,7 +126,7 @@ def with_the_copy(folder: Path) -> None:
 
 def test_a_file_a_yaml_and_an_entry_are_all_it_takes(copied):
     done = victims.run(
-        *("-v", "--noconftest", "-p", "no:cacheprovider", f"--basetemp={copied / 'temporary'}"),
+        *("-v", "--noconftest", "-p", "no:cacheprovider", "-p", "no:xdist"),
         *("-k", "mirrored and not refuses_images or test_the_configuration or their_labels or of_one_machine_each"),
         "tests",
         program="pytest",

@@ -16,11 +16,11 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
-import pristine
 import psutil
 import pytest
 import torch
 import torch.distributed as dist
+import torch.multiprocessing as mp
 import victims
 from afresh import forks
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
@@ -248,7 +248,8 @@ def work(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("processes")
-    pristine.together(work, str(folder))
+    victims.context()
+    mp.start_processes(work, args=(str(folder),), nprocs=2, start_method="forkserver")
     return folder
 
 

@@ -165,12 +165,13 @@ def test_a_training_that_slurm_preempts_is_asked_for_again_and_ends_the_same(who
 
 
 @pytest.mark.parametrize("verb", ["calibrate", "compare"])
-def test_a_measurement_that_is_killed_keeps_what_it_had(whole, tmp_path, verb):
+def test_a_measurement_that_is_killed_keeps_what_it_had(whole, tmp_path, verb, monkeypatch):
     more = [word for word in MEASUREMENT if "steps" not in word]
     options = [f"checkpoint={whole}", *more, "calibration.steps=6", "comparison.steps=6", "comparison.network_steps=6"]
     options += ["calibration.num_samples=3"]
     reference, run, output = tmp_path / "reference", tmp_path / "run", tmp_path / "log"
     command = [verb, *options, f"hydra.run.dir={run}"]
+    monkeypatch.setattr(victims, "THREADS", "1")
     assert victims.finish(verb, *options, f"hydra.run.dir={reference}", output=output) == 0
     assert not (reference / KEPT).exists()
     process = victims.start(*command, output=output)
