@@ -57,8 +57,11 @@ def pytest_configure(config: pytest.Config) -> None:
         return  # a process that only hands out tests to others loads nothing
     import jaxtyping
     import signatures
+    import threadpoolctl
     import torch
 
+    # A plugin has loaded NumPy before, and its threads wait by spinning: on busy cores that takes ten times as long.
+    threadpoolctl.threadpool_limits(int(os.environ["OMP_NUM_THREADS"]))
     jaxtyping.jaxtyped = signatures.checked
     jaxtyping.install_import_hook([name for name in _modules() if name not in UNHOOKED], "beartype.beartype")
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -123,6 +126,16 @@ def no_drawing() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         undrawn(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def no_layout() -> Iterator[None]:
+    """Pictures whose parts lie anywhere, where nobody looks at them."""
+    from tiny import unlaid
+
+    with pytest.MonkeyPatch.context() as patch:
+        unlaid(patch)
         yield
 
 

@@ -17,6 +17,7 @@ from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from markupsafe import escape
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 from omegaconf import DictConfig
 
@@ -109,7 +110,9 @@ def cli(*arguments: str) -> Done:
 
 
 def undrawn(patch: pytest.MonkeyPatch) -> None:
-    """Has runs draw no figures, and leave empty files in their place: only reports, papers and sweeps draw."""
+    """Has runs draw no figures, and leave empty files in their place: only reports, papers and sweeps draw, whatever
+    way that lies."""
+    unlaid(patch)
 
     def save(figure: Figure, path: Path) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -132,6 +135,11 @@ def undrawn(patch: pytest.MonkeyPatch) -> None:
         if callable(draw) and "style" in inspect.signature(draw).parameters:
             patch.setattr(figures, name, blank(draw))
     patch.setattr(creating, "creativity_map", blank(creating.creativity_map))
+
+
+def unlaid(patch: pytest.MonkeyPatch) -> None:
+    """Has the parts of figures lie anywhere: to find room for each takes half as long as all drawing."""
+    patch.setattr(ConstrainedLayoutEngine, "execute", lambda engine, figure: None)
 
 
 def unrendered(patch: pytest.MonkeyPatch) -> None:

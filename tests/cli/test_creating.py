@@ -13,7 +13,7 @@ from elslightning.data.module import ImageDataModule
 from elslightning.machines.scales import load_scales
 from elslightning.system.files import read_csv
 
-pytestmark = pytest.mark.usefixtures("little_training")
+pytestmark = pytest.mark.usefixtures("little_training", "no_layout")
 
 TINY = [
     "data.train_size=40",

@@ -32,6 +32,8 @@ from elslightning.system.errors import InputError
 from elslightning.system.keeping import Kept
 from elslightning.testing import levels, random_noise
 
+pytestmark = pytest.mark.usefixtures("no_layout")
+
 SCHEDULE = CosineSchedule()
 MACHINES = {"bbels": BoundaryBrokenScoreMachine, "ls": LocalScoreMachine, "is": IdealScoreMachine}
 TABLE = ScaleTable([0.5], [3])

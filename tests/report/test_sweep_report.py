@@ -15,6 +15,8 @@ from elslightning.runs.jobs import Job
 from elslightning.system.errors import InputError
 from elslightning.system.files import write_csv
 
+pytestmark = pytest.mark.usefixtures("no_layout")
+
 
 @pytest.fixture
 def drawn(monkeypatch):

@@ -12,6 +12,8 @@ from elslightning.runs.experiment import formal_receptive_field, parameter_count
 from elslightning.runs.run import read_run
 from elslightning.system.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("no_layout")
+
 RUN = Path(__file__).resolve().parents[1] / "fixtures" / "version_0_1" / "run"
 
 

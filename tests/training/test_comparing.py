@@ -29,6 +29,8 @@ from elslightning.system.errors import InputError
 from elslightning.training.loggers import log_figure
 from elslightning.training.task import DenoisingTask
 
+pytestmark = pytest.mark.usefixtures("no_layout")
+
 MEDIAN = "val/bbels/pearson_r_median"
 VALUES = (0.2, 0.9, 0.4, 0.3, 0.1, 0.05)
 

@@ -23,6 +23,8 @@ from elslightning.measurement.agreement import MEASURES
 from elslightning.runs.metrics import CHECK
 from elslightning.training.loggers import build_loggers, log_config, log_file, log_lines, log_table, mode_problems
 
+pytestmark = pytest.mark.usefixtures("no_layout")
+
 WANDB = ["logger=wandb", "machines=[bbels,is]"]
 SHORT = [*TRAIN, "compare=false", "logger=wandb"]
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import time
 from pathlib import Path
 
 import offline
@@ -68,7 +69,11 @@ def left(directory: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def before(interrupted):
-    """What it left."""
+    """What it left, W&B's own process too, which on a busy machine ends later."""
+    logs = list(interrupted.glob("wandb/*/logs/debug-internal.log"))
+    until = time.monotonic() + 20
+    while time.monotonic() < until and not all("all finished" in path.read_text() for path in logs):
+        time.sleep(0.05)
     return left(interrupted)
 
 

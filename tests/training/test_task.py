@@ -25,6 +25,8 @@ from elslightning.training.comparing import ELSComparison
 from elslightning.training.layout import laid_as_loaded, lay_side_by_side
 from elslightning.training.task import DenoisingTask, one_cycle
 
+pytestmark = pytest.mark.usefixtures("no_layout")
+
 LEVELS = 20
 
 

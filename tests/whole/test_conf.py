@@ -28,6 +28,8 @@ from elslightning.machines.scales import load_scales
 from elslightning.runs.checkpoints import open_network
 from elslightning.runs.targets import build
 
+pytestmark = pytest.mark.usefixtures("no_layout")
+
 MEASURES = ["pearson_r", "pearson_r2", "r2_score", "cosine", "mse"]
 FURTHER = ["beyond_trivial", "nearest_ratio", "network_nearest_ratio", "network_outside"]
 COLUMNS = ["pair", "label", "machine", "steps", "network_steps", *MEASURES, *FURTHER]

@@ -32,6 +32,8 @@ from elslightning.system.errors import InputError
 from elslightning.system.files import write_json
 from elslightning.system.locking import NAME
 
+pytestmark = pytest.mark.usefixtures("no_layout")
+
 register()
 
 HYDRA = {path.stem: OmegaConf.load(path) for path in sorted((sweeps_dir() / "hydra" / "sweep").glob("*.yaml"))}
