@@ -18,13 +18,11 @@ from elslightning.system.errors import InputError
 
 EXACT = "exact"
 AUTO = "auto"
-AUTO_ACCURACY = 0.02
-"""The standard error that is as good as none for the agreement of samples."""
-AUTO_FROM = 2**24
-"""Candidates of a pixel from which on `auto` takes draws. Below, compiled loops over all are quicker
-(`benchmarks/full_size.py`)."""
-
-
+AUTO_ACCURACY = 0.05
+"""The standard error that is as good as none for the agreement of samples (`benchmarks/full_size.py --samples`)."""
+AUTO_FROM = 2**22
+"""Candidates of a pixel from which on `auto` takes draws: those of 5,350 images of 28×28. Compiled loops over all take
+several times as long there (`benchmarks/full_size.py`)."""
 SMALLEST = 8
 """The side of the smallest images whose regions are read row by row."""
 COPIED = 2**12
