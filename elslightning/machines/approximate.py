@@ -242,9 +242,9 @@ def more_draws(draws: np.ndarray, variances: np.ndarray, asked: float) -> np.nda
     add up to what is asked, and all draws to as few as can be (Neyman's allocation). None makes fewer than it has, or
     more than `GROWTH` times as many."""
     rise = np.sqrt(np.maximum(variances, 0) / draws)
-    few, many = 0.0, GROWTH / max(float(rise.min()), 1e-12)
+    few, many = 0.0, GROWTH / rise[rise > 0].min(initial=math.inf)
     wanted = draws
-    for _ in range(40):
+    for _ in range(60):
         factor = (few + many) / 2
         wanted = np.clip(factor * rise * draws, draws, GROWTH * draws)
         if (variances * draws / wanted).sum() > asked:
