@@ -198,7 +198,7 @@ def average_tiles(
     most = len(numbers) if everything else int(looked.max()) + len(sizes) + int(draws.max())
     scores = np.empty(0 if everything else most + PART, np.float32)
     chosen, likely = np.empty(0 if everything else most, np.int32), np.empty(0 if everything else most, np.float32)
-    memory = bank.reshape(-1)
+    memory, plane = bank.reshape(-1), bank.shape[2]
     factor = signal / np.float32(127.5)
     done = 0
     for tile in range(len(asked)):
@@ -254,9 +254,8 @@ def average_tiles(
                 for pixel in range(pixels):
                     barred[pixel, j] = np.float32(0.0) if valid[location, pixel] and j < here else BARRED
                 if len(origins):
-                    places[j] = (members[number // locations] + 1) * (memory.size // len(bank)) + origins[location]
+                    places[j] = (members[number // locations] + 1) * channels * plane + origins[location]
             if len(origins):
-                plane = bank.shape[2]
                 take_regions(memory, places, across, plane, (channels, height, width), beyond, factor, -signal, block)
             else:
                 take_patches(bank, members, table, drawn, levels, signal, block[:dim].T)

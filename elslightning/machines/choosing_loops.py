@@ -6,8 +6,17 @@ from typing import Any
 import numpy as np
 
 from elslightning.machines.compiling import inner
-from elslightning.machines.lanes import COEFFICIENTS, PART, any_below, load_part, splat_part, spread_part, store
-from elslightning.machines.region_loops import high_codes, low_codes
+from elslightning.machines.lanes import (
+    COEFFICIENTS,
+    PART,
+    any_below,
+    high_codes,
+    load_part,
+    low_codes,
+    splat_part,
+    spread_part,
+    store,
+)
 
 BINS = 512
 """Bins of logarithms: what is further below the greatest goes into the last."""
@@ -94,13 +103,11 @@ def choose_cells(
         left -= filled[last]
         last += 1
     # The cells of the last bin that are taken at all are taken in their order.
-    bound = densest - np.float32(last + 1) / np.float32(FINE)
-    sure = densest - np.float32(last) / np.float32(FINE)
     close = 0
     for c in range(count):
-        density = expected[c] - logs[c]
-        if density > bound and sizes[c] > 0 and (density > sure or sizes[c] <= left):
-            left -= 0 if density > sure else sizes[c]
+        place = _bin(expected[c] - logs[c], densest)
+        if sizes[c] > 0 and (place < last or (place == last and sizes[c] <= left)):
+            left -= 0 if place < last else sizes[c]
             near[close] = c
             close += 1
         expected[c] -= highest

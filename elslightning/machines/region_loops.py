@@ -13,30 +13,6 @@ from elslightning.machines.lanes import PART, part
 _SINGLE = ("contract",)
 
 
-def _decoding(high: bool) -> Any:
-    @intrinsic
-    def codes(context: Any, memory: Any, place: Any) -> Any:
-        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            data = context.make_array(signature.args[0])(context, builder, value=arguments[0]).data
-            bytes_ = ir.VectorType(ir.IntType(8), PART)
-            values = builder.load(builder.bitcast(builder.gep(data, [arguments[1]]), bytes_.as_pointer()), align=1)
-            if high:
-                values = builder.lshr(values, ir.Constant(bytes_, [4] * PART))
-            else:
-                values = builder.and_(values, ir.Constant(bytes_, [15] * PART))
-            return builder.uitofp(values, part.vector)
-
-        return part(memory, types.intp), build
-
-    return codes
-
-
-low_codes = _decoding(False)
-"""The lower halves of `PART` bytes from a place of memory (byte,) on, as a part."""
-high_codes = _decoding(True)
-"""The upper halves."""
-
-
 def _turned(builder: Any, rows: list[Any]) -> list[Any]:
     """The columns of a square of bytes, in log2(PART) rounds of interleaving rows that are half of them apart."""
     index = ir.VectorType(ir.IntType(32), PART)
@@ -62,24 +38,18 @@ def _take_square(
             context.make_array(kind)(context, builder, value=value).data
             for kind, value in ((signature.args[0], memory), (signature.args[1], places), (signature.args[5], out))
         )
-        bytes_, floats = ir.VectorType(ir.IntType(8), PART), ir.VectorType(ir.FloatType(), PART)
-
-        def splat(scalar: Any) -> Any:
-            vector = builder.insert_element(ir.Constant(floats, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
-            zeros = ir.Constant(ir.VectorType(ir.IntType(32), PART), [0] * PART)
-            return builder.shuffle_vector(vector, vector, zeros)
-
+        bytes_ = ir.VectorType(ir.IntType(8), PART)
         rows = []
         for k in range(PART):
             place = builder.load(builder.gep(first, [ir.Constant(row.type, k)]))
             start = builder.gep(data, [builder.add(place, offset)])
             rows.append(builder.load(builder.bitcast(start, bytes_.as_pointer()), align=1))
-        times, plus = splat(scale), splat(shift)
+        times, plus = part.splat(builder, scale), part.splat(builder, shift)
         for column, numbers in enumerate(_turned(builder, rows)):
-            values = builder.uitofp(numbers, floats)
+            values = builder.uitofp(numbers, part.vector)
             values = builder.fadd(builder.fmul(values, times, flags=_SINGLE), plus, flags=_SINGLE)
             start = builder.mul(builder.add(row, ir.Constant(row.type, column)), ir.Constant(row.type, PART))
-            builder.store(values, builder.bitcast(builder.gep(into, [start]), floats.as_pointer()), align=4)
+            builder.store(values, builder.bitcast(builder.gep(into, [start]), part.vector.as_pointer()), align=4)
         return context.get_dummy_value()
 
     signature = types.void(memory, places, types.intp, types.float32, types.float32, out, types.intp)
