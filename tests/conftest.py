@@ -29,6 +29,7 @@ UNHOOKED = {
     "elslightning.machines.loops",
     "elslightning.machines.ranking_loops",
     "elslightning.machines.region_loops",
+    "elslightning.machines.scanning_loops",
     "elslightning.machines.soft_loops",
     "elslightning.testing",
 }

@@ -21,9 +21,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from elslightning.machines.approximate_loops import FIXED, PER_CHANNEL, average_tiles
+from elslightning.machines.approximate_loops import BARRED, FIXED, PER_CHANNEL, average_tiles
 from elslightning.machines.foreseeing import Expectation
-from elslightning.machines.index import BYTES, Candidates, Cells
+from elslightning.machines.index import Candidates, Cells
+from elslightning.machines.scanning_loops import FALL, WORST
 from elslightning.machines.tiles import Tiles
 
 FIRST = 1024
@@ -106,7 +107,7 @@ class Pool:
         self.chances = ((random.random() + GOLDEN * np.arange(len(cells.sizes))) % 1).astype(np.float32)
         self.logs = np.log2(np.maximum(cells.sizes, 1)).astype(np.float32)
         self.seed = random.integers(2**32, dtype=np.uint32)
-        self.dice = np.log2((random.permutation(DICE) + random.random(DICE)) / DICE).astype(np.float32)
+        self.dice = thrown((random.permutation(DICE) + random.random(DICE)) / DICE)
         self.expected = Expectation(candidates, cells, alpha_bar)
 
     def average(
@@ -173,7 +174,6 @@ class Pool:
         bank, cells, tiles = self.candidates, self.cells, self.tiles
         everything = math.isinf(budgets[0])
         sums = np.zeros((count, tiles.pixels.shape[1], FIXED + PER_CHANNEL * channels))
-        sums[:, :, 0] = -np.inf
         near = np.clip(regions, -np.float32(self.signal), np.float32(self.signal))
         asked = np.stack([near, 2 * regions - near], axis=1)
         outside, promised = np.empty(count), np.empty(count)
@@ -199,6 +199,7 @@ class Pool:
                 self.chances,
                 cells.centres,
                 cells.steps,
+                cells.places,
                 cells.codes,
                 cells.order,
                 cells.starts,
@@ -210,8 +211,9 @@ class Pool:
                 bank.table,
                 np.empty(0, np.int64) if plain else tiles.origins,
                 tiles.beyond,
-                tiles.valid,
-                BYTES if bank.images.dtype == np.uint8 else BYTES[:0],
+                barred(tiles.below),
+                barred(tiles.beside),
+                bank.levels,
                 tiles.geometry,
                 self.across,
                 np.float32(self.signal),
@@ -235,6 +237,16 @@ class Pool:
             error *= 1 + HEAVY * np.where(np.isfinite(rest), rest, 1)
         error = np.fmin(error / self.signal, RANGE)
         return np.nan_to_num(first / self.signal), error, draws
+
+
+def barred(allowed: np.ndarray) -> np.ndarray:
+    """By what is added to log-weights, negated: 0 for what is allowed."""
+    return np.where(allowed, np.float32(0), BARRED)
+
+
+def thrown(even: np.ndarray) -> np.ndarray:
+    """Dice of `elslightning.machines.scanning_loops`, from numbers in (0, 1]."""
+    return np.minimum(np.floor(-np.log2(even) / FALL) + 1, WORST).astype(np.uint8)
 
 
 def more_draws(draws: np.ndarray, variances: np.ndarray, asked: float) -> np.ndarray:

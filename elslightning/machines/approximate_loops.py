@@ -8,13 +8,16 @@ import numpy as np
 from elslightning.machines.choosing_loops import choose_candidates, choose_cells
 from elslightning.machines.compiling import compiled, inner
 from elslightning.machines.index_loops import take_patches
-from elslightning.machines.lanes import PART, exp2_part, least, load_part, splat_part, spread_part, store, total
-from elslightning.machines.region_loops import take_regions
+from elslightning.machines.lanes import PART, exp2_part, greater_part, least, load_part, splat_part, spread_part, store
+from elslightning.machines.region_loops import prefetch, take_regions
+from elslightning.machines.scanning_loops import SCANNED
 
 BARRED = np.float32(1e30)
 """Lowers the log-weight of what is no candidate of a pixel."""
 _BARELY = np.float32(1e29)
-NOTHING = 40.0
+LINE = 64
+"""Bytes of a line of the cache."""
+NOTHING = np.float32(40.0)
 """What is so many powers of two below the greatest weight is not counted."""
 FIXED, PER_CHANNEL = 4, 4
 """Columns of the sums of a pixel: the greatest log-weight, and relative to it the weight, the heaviest draw, and the
@@ -40,6 +43,16 @@ def _slide(values: Any, first: int, step: int, count: int, size: int, sums: Any,
 
 
 @inner
+def _square(asked: Any, block: Any, place: int, plane: int, channels: int, added: Any) -> Any:
+    """Adds the squared differences of a pixel, over its channels."""
+    dim = asked.shape[1]
+    for k in range(place, place + channels * plane, plane):
+        p = load_part(block, k)
+        added = added + (spread_part(asked, k) - p) * (spread_part(asked, dim + k) - p)
+    return added
+
+
+@inner
 def _distances(
     asked: Any,
     block: Any,
@@ -49,7 +62,6 @@ def _distances(
     rows: int,
     columns: int,
     size: int,
-    squares: Any,
     lines: Any,
     distances: Any,
 ) -> None:
@@ -57,75 +69,99 @@ def _distances(
     `distances` (pixel, PART).
 
     `asked` (2, K): (c, 2 q - c) for each number q of the region, see `elslightning.machines.loops`; `block` (K, PART).
-    `squares` (width, PART) and `lines` (height · columns, PART) are for work.
+    `lines` (height · columns, PART) is for work.
     """
-    dim = asked.shape[1]
+    plane = height * width
     for y in range(height):
-        for x in range(width):
-            square = splat_part(np.float32(0.0))
-            for c in range(channels):
-                k = (c * height + y) * width + x
-                p = load_part(block, k)
-                square = square + (spread_part(asked, k) - p) * (spread_part(asked, dim + k) - p)
-            store(squares, x, square)
-        _slide(squares, 0, 1, columns, size, lines, y * columns, 1)
+        # As `_slide`, of squares that are made on the way.
+        first, into = y * width, y * columns
+        common = splat_part(np.float32(0.0))
+        for x in range(columns - 1, size):
+            common = _square(asked, block, first + x, plane, channels, common)
+        store(lines, into + columns - 1, common)
+        for x in range(columns - 2, -1, -1):
+            common = _square(asked, block, first + x, plane, channels, common)
+            store(lines, into + x, common)
+        after = splat_part(np.float32(0.0))
+        for x in range(1, columns):
+            after = _square(asked, block, first + size + x - 1, plane, channels, after)
+            store(lines, into + x, load_part(lines, into + x) + after)
     for x in range(columns):
         _slide(lines, x, columns, rows, size, distances, x, columns)
 
 
 @inner
-def _raise_top(sums: Any, top: Any) -> None:
-    """Makes the sums of a pixel relative to another log-weight, a greater one."""
-    scale = 2.0 ** max(sums[0] - top, -1000.0) if sums[1] > 0.0 else 0.0
-    sums[0] = top
-    sums[1] *= scale
-    sums[2] *= scale
-    sums[3] *= scale * scale
-    for at in range(FIXED, len(sums), PER_CHANNEL):
-        sums[at] *= scale
-        sums[at + 1] *= scale
-        sums[at + 2] *= scale * scale
-        sums[at + 3] *= scale * scale
+def _raise_top(sums: Any, first: int, columns: int, scale: Any) -> None:
+    """Makes the sums of a pixel relative to a greater log-weight."""
+    once, twice = splat_part(scale), splat_part(scale * scale)
+    for column in range(1, columns):
+        squared = column == 3 or (column >= FIXED and (column - FIXED) % PER_CHANNEL >= 2)
+        if squared:
+            store(sums, first + column, load_part(sums, first + column) * twice)
+        else:
+            store(sums, first + column, load_part(sums, first + column) * once)
+
+
+@inner
+def _add(sums: Any, row: int, values: Any) -> None:
+    store(sums, row, load_part(sums, row) + values)
 
 
 @inner
 def _add_block(
-    sums: Any, distances: Any, block: Any, barred: Any, over: Any, shape: Any, channels: int, rate: Any
+    tops: Any, sums: Any, distances: Any, block: Any, barred: Any, over: Any, shape: Any, channels: int, rate: Any
 ) -> None:
-    """Adds `PART` candidates to the sums of a tile's pixels (pixel, column). `over` (2, PART): of each, 1/p and
-    sqrt(1 - p)/p of its probability p."""
+    """Adds `PART` candidates to the sums of a tile's pixels: `sums` (pixel · column, PART), relative to the greatest
+    log-weights `tops` (pixel,). `barred` (rows + columns, PART) is above 0 for what is no candidate of a row of the
+    tile, or of a column; `over` (2, PART): of each, 1/p and sqrt(1 - p)/p of its probability p."""
     height, width, rows, columns, size = shape
-    radius = size // 2
+    radius, wide = size // 2, FIXED + PER_CHANNEL * channels
     speed = splat_part(rate)
     once, spread = load_part(over, 0), load_part(over, 1)
     for y in range(rows):
         for x in range(columns):
             pixel = y * columns + x
-            lowered = load_part(distances, pixel) * speed + load_part(barred, pixel)
+            lowered = load_part(distances, pixel) * speed + load_part(barred, y) + load_part(barred, rows + x)
             lowest = least(lowered)
             if lowest > _BARELY:
                 continue
-            into = sums[pixel]
-            if -lowest < into[0] - NOTHING:
+            top = tops[pixel]
+            if -lowest < top - NOTHING:
                 continue
-            if -lowest > into[0]:
-                _raise_top(into, -lowest)
-            weight = exp2_part(splat_part(np.float32(-into[0])) - lowered)
+            first = pixel * wide
+            if -lowest > top:
+                scale = np.float32(2.0) ** max(top + lowest, np.float32(-120.0))
+                _raise_top(sums, first, wide, scale)
+                tops[pixel] = top = -lowest
+            weight = exp2_part(splat_part(-top) - lowered)
             away = weight * spread
             weight = weight * once
-            into[1] += total(weight)
-            into[2] = max(into[2], -least(splat_part(np.float32(0.0)) - away))
             square = away * away
-            into[3] += total(square)
+            _add(sums, first + 1, weight)
+            store(sums, first + 2, greater_part(load_part(sums, first + 2), away))
+            _add(sums, first + 3, square)
             for c in range(channels):
-                at = FIXED + PER_CHANNEL * c
+                into = first + FIXED + PER_CHANNEL * c
                 value = load_part(block, (c * height + y + radius) * width + x + radius)
                 weighed = weight * value
-                into[at] += total(weighed)
-                into[at + 1] += total(weighed * value)
+                _add(sums, into, weighed)
+                _add(sums, into + 1, weighed * value)
                 weighed = square * value
-                into[at + 2] += total(weighed)
-                into[at + 3] += total(weighed * value)
+                _add(sums, into + 2, weighed)
+                _add(sums, into + 3, weighed * value)
+
+
+@inner
+def _gather(tops: Any, sums: Any, into: Any) -> None:
+    """The sums over all lanes, into (pixel, column) float64."""
+    pixels, columns = into.shape
+    for pixel in range(pixels):
+        into[pixel, 0] = tops[pixel]
+        for column in range(1, columns):
+            into[pixel, column] = 0.0
+            for k in range(PART):
+                value = np.float64(sums[pixel * columns + column, k])
+                into[pixel, column] = max(into[pixel, column], value) if column == 2 else into[pixel, column] + value
 
 
 @compiled
@@ -141,6 +177,7 @@ def average_tiles(
     chances: Any,
     centres: Any,
     steps: Any,
+    begins: Any,
     codes: Any,
     numbers: Any,
     firsts: Any,
@@ -152,7 +189,8 @@ def average_tiles(
     table: Any,
     origins: Any,
     beyond: Any,
-    valid: Any,
+    below: Any,
+    beside: Any,
     levels: Any,
     shape: Any,
     across: int,
@@ -169,13 +207,14 @@ def average_tiles(
         along: (tile, direction) as in `choose_candidates`.
         asked: (tile, 2, K) float32, see `_distances`.
         looked, draws: (tile,) how many candidates to go through, and how many to look at; without entries, all.
-        sizes, logs, chances, centres, steps, codes, numbers, firsts, offsets, seed, dice: as in `choose_cells` and
-            `choose_candidates`.
+        sizes, logs, chances, centres, steps, begins, codes, numbers, firsts, offsets, seed, dice: as in `choose_cells`
+            and `choose_candidates`, `begins` as `places`.
         bank, members, table, levels, signal: as in `take_patches`.
         origins: (location,) where in an image the region around a location begins, if it lies in the image as it is:
             the bank is of bytes then, with an image more at either end; otherwise without entries.
         beyond: as in `take_regions`.
-        valid: (location, pixel) whether that pixel of the region around a location is a candidate.
+        below, beside: (row of locations, row of a tile) and (column of locations, column of a tile) 0 where that row or
+            column of a region is made of candidates, and otherwise `BARRED`, float32.
         shape: height and width of a region, rows and columns of its tile, patch size.
         across: pixels of a row of an image.
         rate: by which a squared distance lowers the logarithm of a weight.
@@ -186,18 +225,21 @@ def average_tiles(
     height, width, rows, columns, size = shape
     dim, pixels, locations = channels * height * width, rows * columns, len(table)
     block = np.empty((dim + PART, PART), np.float32)
-    barred = np.empty((pixels, PART), np.float32)
-    squares = np.empty((width, PART), np.float32)
+    barred = np.empty((rows + columns, PART), np.float32)
+    tops = np.empty(pixels, np.float32)
+    parts = np.empty((pixels * sums.shape[2], PART), np.float32)
     lines = np.empty((height * columns, PART), np.float32)
     distances = np.empty((pixels, PART), np.float32)
     over = np.empty((2, PART), np.float32)
     places, drawn = np.empty(PART, np.int64), np.empty(PART, np.int64)
+    reach = (height - 1) * across + width
     near, far, counts = np.empty(len(sizes), np.int64), np.empty(len(sizes), np.int64), np.empty(len(sizes), np.int64)
     probable = np.empty(len(sizes), np.float32)
     everything = len(draws) == 0
     most = len(numbers) if everything else int(looked.max()) + len(sizes) + int(draws.max())
-    scores = np.empty(0 if everything else most + PART, np.float32)
+    scores = np.empty(0 if everything else most + SCANNED, np.uint8)
     chosen, likely = np.empty(0 if everything else most, np.int32), np.empty(0 if everything else most, np.float32)
+    spots = np.empty(most if len(origins) else 0, np.int64)
     memory, plane = bank.reshape(-1), bank.shape[2]
     factor = signal / np.float32(127.5)
     done = 0
@@ -228,6 +270,7 @@ def average_tiles(
                 steps,
                 rate,
                 signal,
+                begins,
                 codes,
                 numbers,
                 firsts,
@@ -241,6 +284,12 @@ def average_tiles(
             )
             outside[tile] += (1 - outside[tile]) * missed
         done += found
+        tops[:] = -BARRED
+        parts[:] = np.float32(0.0)
+        if len(origins):
+            for k in range(found):
+                number = k if everything else chosen[k]
+                spots[k] = (members[number // locations] + 1) * channels * plane + origins[number % locations]
         for start in range(0, found, PART):
             here = min(PART, found - start)
             for j in range(PART):
@@ -251,14 +300,22 @@ def average_tiles(
                 location = number % locations
                 over[0, j] = np.float32(1.0) / chance
                 over[1, j] = np.sqrt(np.float32(1.0) - chance) / chance
-                for pixel in range(pixels):
-                    barred[pixel, j] = np.float32(0.0) if valid[location, pixel] and j < here else BARRED
-                if len(origins):
-                    places[j] = (members[number // locations] + 1) * channels * plane + origins[location]
+                for y in range(rows):
+                    barred[y, j] = below[location // len(beside), y] if j < here else BARRED
+                for x in range(columns):
+                    barred[rows + x, j] = beside[location % len(beside), x]
+            if len(origins):
+                for j in range(PART):
+                    places[j] = spots[start + min(j, here - 1)]
+                for k in range(start + PART, min(start + 2 * PART, found)):
+                    for c in range(channels):
+                        for line in range(0, reach, LINE):
+                            prefetch(memory, spots[k] + c * plane + line)
             if len(origins):
                 take_regions(memory, places, across, plane, (channels, height, width), beyond, factor, -signal, block)
             else:
                 take_patches(bank, members, table, drawn, levels, signal, block[:dim].T)
-            _distances(asked[tile], block, channels, height, width, rows, columns, size, squares, lines, distances)
-            _add_block(sums[tile], distances, block, barred, over, shape, channels, rate)
+            _distances(asked[tile], block, channels, height, width, rows, columns, size, lines, distances)
+            _add_block(tops, parts, distances, block, barred, over, shape, channels, rate)
+        _gather(tops, parts, sums[tile])
     return done

@@ -6,16 +6,18 @@ from typing import Any
 import numpy as np
 
 from elslightning.machines.compiling import inner
-from elslightning.machines.lanes import (
-    COEFFICIENTS,
-    PART,
-    any_below,
-    high_codes,
-    load_part,
-    low_codes,
-    splat_part,
-    spread_part,
-    store,
+from elslightning.machines.lanes import COEFFICIENTS
+from elslightning.machines.scanning_loops import (
+    COARSEST,
+    ENTRIES,
+    REACHED,
+    SCANNED,
+    UNIT,
+    WORST,
+    draw,
+    nearness,
+    scan,
+    threshold,
 )
 
 BINS = 512
@@ -26,8 +28,6 @@ EXPLORING = np.float32(1 / 16)
 """The part of the draws that goes to all candidates alike, whatever is expected of them."""
 LEAST = np.float32(1 / 8)
 """The part of the draws that goes to near cells, and the part to far ones, at least."""
-TEMPER = np.float32(0.5)
-"""Draws are in proportion to this power of what codes promise, for they leave much out."""
 SAMPLED = 2**13
 """Scores of which it is told how they spread."""
 _0, _1, _2, _3, _4, _5 = (np.float32(c) for c in COEFFICIENTS)
@@ -137,75 +137,6 @@ def choose_cells(
 
 
 @inner
-def _score(
-    along: Any,
-    centre: Any,
-    steps: Any,
-    rate: Any,
-    signal: Any,
-    codes: Any,
-    first: int,
-    count: int,
-    pair: Any,
-    into: Any,
-) -> None:
-    """The log-weights that codes promise the candidates of a cell: `into` (candidate,), of which `PART` more are lost.
-
-    Args:
-        along, centre: (direction,) what is asked, and the cell's centre, along principal directions.
-        steps: (direction,) by which codes go.
-        codes: (byte,) those of the cell begin at `first`: for each two directions a byte of each of `count` candidates.
-        pair: (2, direction) float32, for work.
-    """
-    constant = np.float32(0.0)
-    directions = len(along)
-    for d in range(directions):
-        away = along[d] - signal * (centre[d] - np.float32(7.5) * steps[d])
-        step = signal * steps[d]
-        constant -= rate * away * away
-        pair[0, d], pair[1, d] = np.float32(2.0) * rate * away * step, -rate * step * step
-    for start in range(0, count, PART):
-        score = splat_part(constant)
-        for k in range((directions + 1) // 2):
-            place = first + k * count + start
-            low = low_codes(codes, place)
-            score = score + low * (spread_part(pair, 2 * k) + low * spread_part(pair, pair.shape[1] + 2 * k))
-            high = high_codes(codes, place)
-            score = score + high * (spread_part(pair, 2 * k + 1) + high * spread_part(pair, pair.shape[1] + 2 * k + 1))
-        store(into[start : start + PART], 0, score)
-
-
-@inner
-def _scale(scores: Any, count: int, highest: Any, draws: Any) -> tuple[Any, Any]:
-    """The logarithm of what 2^(TEMPER · (score - highest)) is multiplied with, so that probabilities of at most 1
-    amount to about so many draws, infinite where all are drawn; and which part of the weight that scores promise is not
-    drawn. Of many scores some tell."""
-    step = 1 + count // SAMPLED
-    filled, drawn = np.zeros(BINS, np.int64), np.empty(BINS)
-    for k in range(0, count, step):
-        filled[_bin(scores[k], highest)] += step
-    tail = 0.0
-    for b in range(BINS):
-        drawn[b] = 2.0 ** (-TEMPER * (b + 0.5) / FINE)
-        tail += filled[b] * drawn[b]
-    left, factor = np.float64(draws), np.inf
-    for b in range(BINS):
-        if left <= 0.0 or tail <= 0.0:
-            break
-        if left * drawn[b] <= tail:
-            factor = left / tail
-            break
-        left -= filled[b]
-        tail -= filled[b] * drawn[b]
-    whole, missed = 0.0, 0.0
-    for b in range(BINS):
-        weight = filled[b] * 2.0 ** (-(b + 0.5) / FINE)
-        whole += weight
-        missed += weight * max(0.0, 1.0 - factor * drawn[b])
-    return np.float32(np.log2(factor)), missed / whole
-
-
-@inner
 def choose_candidates(
     near: Any,
     far: Any,
@@ -216,6 +147,7 @@ def choose_candidates(
     steps: Any,
     rate: Any,
     signal: Any,
+    places: Any,
     codes: Any,
     numbers: Any,
     firsts: Any,
@@ -233,53 +165,43 @@ def choose_candidates(
 
     Args:
         near, far, counts, apart: as `choose_cells` finds them, the last as `likely`.
-        along, centres, steps, rate, signal, codes: as in `_score`.
+        along, centres, steps, rate, signal, codes: as in `scan`; those of a cell begin at `places` (cell,).
         numbers: all candidates, cell by cell, from `firsts` (cell + 1,).
         offsets: (cell,) which candidate of a far cell is drawn first.
-        seed, dice: logarithms of many numbers that are spread evenly in (0, 1), in random order: of the candidates of a
-            cell from one on that the seed tells.
-        scores: (candidate,) float32 for work, as many as there are near, and `PART` more.
+        seed, dice: (byte,) as `draw` throws them, for the candidates of a cell from one on that the seed tells.
+        scores: (byte,) for work, as many as there are near, and `SCANNED` more.
     """
-    directions = len(along)
-    half = (directions + 1) // 2
-    pair = np.zeros((2, 2 * half), np.float32)
-    count = 0
-    for cell in near:
-        size = firsts[cell + 1] - firsts[cell]
-        first = half * firsts[cell]
-        _score(along, centres[cell], steps, rate, signal, codes, first, size, pair, scores[count:])
-        count += size
-    found = 0
-    highest = np.float32(-np.inf)
-    for k in range(count):
-        highest = scores[k] if scores[k] > highest else highest
-    scale, missed = np.float32(np.inf), 0.0
+    pairs = (len(along) + 1) // 2
+    tables = np.zeros((2 * pairs, ENTRIES), np.uint8)
+    closest = np.float32(np.inf)
+    away = np.empty(len(near), np.float32)
+    for n in range(len(near)):
+        away[n] = nearness(along, centres[near[n]], steps, rate, signal)
+        closest = min(closest, away[n])
+    unit = UNIT
+    while True:
+        count, least = 0, WORST
+        for n in range(len(near)):
+            cell = near[n]
+            size = firsts[cell + 1] - firsts[cell]
+            base = int(min(np.float32(WORST), (away[n] - closest) / unit))
+            scan(
+                along, centres[cell], steps, rate, signal, base, unit, codes, places[cell], size, tables, scores, count
+            )
+            count += size
+        for k in range(count):
+            least = min(least, scores[k])
+        if least < REACHED or unit >= COARSEST:
+            break
+        unit *= np.float32(4.0)
+    found, missed = 0, 0.0
     if count:
-        scale, missed = _scale(scores, count, highest, draws)
-    if scale == np.float32(np.inf):
-        for cell in near:
-            for position in range(firsts[cell], firsts[cell + 1]):
-                chosen[found], likely[found] = numbers[position], np.float32(1.0)
-                found += 1
-    else:
-        shift = scale - TEMPER * highest
-        slope, above = splat_part(TEMPER), splat_part(shift)
-        alike = np.float32(np.log2(EXPLORING * draws / count))
+        low, most, missed = threshold(scores, count, unit, draws, EXPLORING, SAMPLED)
         at = 0
         for cell in near:
             first, size = firsts[cell], firsts[cell + 1] - firsts[cell]
-            turn = np.int64(np.uint32(np.uint32(cell) * GOLDEN + seed)) % (len(dice) - 2 * PART)
-            for start in range(0, size, PART):
-                throw = (turn + start) % (len(dice) - 2 * PART)
-                rolled = load_part(dice[throw:], 0)
-                beyond = rolled - (load_part(scores[at + start :], 0) * slope + above)
-                if any_below(beyond, np.float32(0.0)) or any_below(rolled, alike):
-                    for k in range(min(PART, size - start)):
-                        log = max(alike, scores[at + start + k] * TEMPER + shift)
-                        if dice[throw + k] < log:
-                            chosen[found] = numbers[first + start + k]
-                            likely[found] = np.float32(2.0) ** min(log, np.float32(0.0))
-                            found += 1
+            turn = np.int64(np.uint32(np.uint32(cell) * GOLDEN + seed)) % (len(dice) - SCANNED)
+            found = draw(scores, at, size, dice, turn, (low, most), numbers, first, chosen, likely, found)
             at += size
     for k in range(len(far)):
         cell = far[k]

@@ -1,17 +1,19 @@
 """Estimating: the pooled patch machines with an error bar, in a time that hardly grows with the bank."""
 
+import itertools
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from elslightning.diffusion.pixels import to_floats
 from elslightning.diffusion.shapes import AlphaBar, Images
 from elslightning.machines.approximate import Pool
 from elslightning.machines.index import MEMBERS, Candidates, Cells, build
-from elslightning.machines.local import LocalScoreMachine
 from elslightning.machines.patches import PatchMachine
 from elslightning.machines.tiles import Tiles, tilings
 from elslightning.system.errors import InputError
@@ -99,6 +101,12 @@ class Estimator:
         return sum(cells.nbytes for cells in self.cells.values())
 
 
+@cache
+def _numpy() -> ThreadpoolController:
+    """What tells NumPy how many threads to use; to find its library takes a while."""
+    return ThreadpoolController()
+
+
 def _padded(images: Tensor) -> np.ndarray | None:
     """Images (N, channel, pixel) as bytes, with an image more at either end; None where they are not made of bytes."""
     padded = np.zeros((len(images) + 2, *images.shape[1:]), np.uint8)
@@ -122,40 +130,31 @@ def estimate(
     seed: int,
     tick: Callable[[float], None],
 ) -> Estimate:
-    """The posterior means of images of one label and patch size.
-
-    Pixels that have their own location only are exact; so are border classes of few candidates.
-    """
+    """The posterior means of images of one label and patch size; border classes of few candidates are exact."""
     batch, channels, height, width = x_t.shape
     images = x_t.detach().cpu().float().flatten(2).numpy()
     groups = list(tilings(machine, patch_size))
     x0 = np.empty((batch, channels, height * width))
-    shared = sum(int((tiles.pixels >= 0).sum()) for tiles in groups)
-    if shared < height * width:
-        labels = None if label is None else torch.full((batch,), label, device=x_t.device)
-        local = LocalScoreMachine(
-            machine.images, machine.labels, scales=patch_size, memory_budget=machine.memory_budget
-        )
-        x0[:] = local(x_t, alpha_bar, labels).flatten(2).double().cpu().numpy()
     error, doubtful = np.zeros_like(x0), np.zeros((batch, height * width), bool)
     levels = alpha_bar.cpu()
     done = 0
-    for level in levels.unique():
+    for level, tiles in itertools.product(levels.unique(), groups):
         rows = (levels == level).nonzero()[:, 0].numpy()
-        for tiles in groups:
+        regions = Candidates(images, rows, tiles.asked)
+        pixels = np.tile(tiles.pixels, (len(rows), 1))
+        own = pixels >= 0
+        # Threads of ours call NumPy, whose own would only wait for each other.
+        with _numpy().limit(limits=1, user_api="blas"):
             pool = estimator.pool(label, tiles, float(level), seed)
-            regions = Candidates(images, rows, tiles.asked)
-            pixels = np.tile(tiles.pixels, (len(rows), 1))
-            own = pixels >= 0
             found = pool.average(
                 regions.of(np.arange(len(regions))), own, accuracy, torch.get_num_threads(), len(tiles.asked)
             )
-            image, pixel = np.repeat(rows, len(tiles.asked))[own.nonzero()[0]], pixels[own]
-            for into, part in ((x0, found.mean), (error, found.error)):
-                into[image, :, pixel] = part[own]
-            doubtful[image, pixel] = found.doubtful[own]
-            done += len(pixel)
-            tick(done / (batch * height * width))
+        image, pixel = np.repeat(rows, len(tiles.asked))[own.nonzero()[0]], pixels[own]
+        for into, part in ((x0, found.mean), (error, found.error)):
+            into[image, :, pixel] = part[own]
+        doubtful[image, pixel] = found.doubtful[own]
+        done += len(pixel)
+        tick(done / (batch * height * width))
 
     def shaped(values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(x_t.device, x_t.dtype).reshape(x_t.shape)

@@ -9,16 +9,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from elslightning.machines.index_loops import arrange, assign, describe, encode, sort_cells, take_patches
+from elslightning.machines.index_loops import arrange, assign, describe, encode, project, sort_cells, take_patches
 from elslightning.machines.lanes import PART
+from elslightning.machines.scanning_loops import SCANNED
 
 DIRECTIONS = 24
 """Principal directions in which cells are told apart and described."""
+SAMPLED = 2**13
+"""Patches that directions are learned from."""
 TRAINED_ON = 40_000
-"""Patches that directions and cells are learned from."""
+"""Patches that cells are learned from."""
 BLOCK = 2**12
 """Patches that are held at once."""
-MEMBERS = 512
+MEMBERS = 2048
 """Candidates of a cell, about, if nothing else is asked."""
 PICKED = 4
 """Patches that centres of cells are picked from, for each."""
@@ -26,6 +29,8 @@ CELLS = 64
 """Cells that a cell of the level above is divided into, at most: on three levels."""
 STEP = 0.35
 """The step of codes, as a part of how far patches lie from the centres of their cells."""
+PORTIONS = 16
+"""Into how many parts all patches are divided among threads."""
 BYTES = (np.arange(256, dtype=np.float32) / np.float32(127.5) - 1).astype(np.float32)
 
 
@@ -54,9 +59,13 @@ class Candidates(NamedTuple):
     def of(self, numbers: np.ndarray) -> np.ndarray:
         """These patches, (n, channel · P²) float32."""
         out = np.empty((len(numbers), self.dim), np.float32)
-        levels = BYTES if self.images.dtype == np.uint8 else BYTES[:0]
-        take_patches(self.images, self.members, self.table, numbers, levels, np.float32(1), out)
+        take_patches(self.images, self.members, self.table, numbers, self.levels, np.float32(1), out)
         return out
+
+    @property
+    def levels(self) -> np.ndarray:
+        """What bytes stand for; without entries where images are not bytes."""
+        return BYTES if self.images.dtype == np.uint8 else BYTES[:0]
 
     @property
     def roots(self) -> np.ndarray:
@@ -88,6 +97,7 @@ class Cells:
         rest: (cell,) mean square along each direction that is left out.
         centres: (cell, direction) around which its candidates lie, along the directions.
         steps: (direction,) by which codes go.
+        places: (cell,) where its codes begin.
         codes: (byte,) uint8 where each candidate lies along the directions: see `elslightning.machines.index_loops`.
     """
 
@@ -100,6 +110,7 @@ class Cells:
     rest: np.ndarray
     centres: np.ndarray
     steps: np.ndarray
+    places: np.ndarray
     codes: np.ndarray
 
     @property
@@ -131,22 +142,33 @@ def build(candidates: Candidates, seed: int, threads: int, each: int = MEMBERS) 
     count, dim = len(candidates), candidates.dim
     random = np.random.default_rng(seed)
     first, second, third = branches(count, each)
-    centre, basis = _directions(candidates.weighed(candidates.of(_some(count, TRAINED_ON, random))))
+    centre, basis = _directions(candidates.weighed(candidates.of(_some(count, SAMPLED, random))))
 
     # Weighed patches less their centre, along the basis, without making them.
     roots = candidates.roots if candidates.root is not None else np.ones(dim, np.float32)
-    keys = np.ascontiguousarray(roots[:, None] * np.column_stack([basis, centre]))
-    shift, squares = centre @ basis, roots**2
+    keys = np.zeros((dim, 2 * PART), np.float32)
+    keys[:, : basis.shape[1]], keys[:, -1] = roots[:, None] * basis, roots * centre
+    shift, squares, beyond = centre @ basis, roots**2, np.float32(centre @ centre)
 
-    def along(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        patches = candidates.of(numbers)
-        found = patches @ keys
-        inside = found[:, :-1] - shift
-        left = (patches * patches) @ squares - 2 * found[:, -1] + centre @ centre
+    def along(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        found, left = np.empty((last - first, 2 * PART), np.float32), np.empty(last - first, np.float32)
+        project(
+            candidates.images,
+            candidates.members,
+            candidates.table,
+            first,
+            candidates.levels,
+            keys,
+            squares,
+            found,
+            left,
+        )
+        inside = found[:, : basis.shape[1]] - shift
+        left += beyond - 2 * found[:, -1]
         return inside, np.maximum(left - np.einsum("nd,nd->n", inside, inside), 0)
 
     some = _some(count, max(TRAINED_ON, PICKED * first * second * third), random)
-    points = np.concatenate([along(part)[0] for part in np.array_split(some, -(-len(some) // BLOCK))])
+    points = (candidates.weighed(candidates.of(some)) - centre) @ basis
     points = random.permutation(np.unique(points, axis=0))
     top = _means(points[:TRAINED_ON], first, seed)
     near = _nearest(points, top)
@@ -161,33 +183,33 @@ def build(candidates: Candidates, seed: int, threads: int, each: int = MEMBERS) 
     cells = np.empty(count, np.int32)
     codes = np.empty((count, -(-len(steps) // 2)), np.uint8)
     total = first * second * third
-    starts = np.arange(0, count, BLOCK)
+    starts = range(0, count, BLOCK)
 
-    def work(part: np.ndarray) -> list[np.ndarray]:
+    def work(part: range) -> list[np.ndarray]:
         found = [np.zeros(total, np.int64), *(np.zeros((total, basis.shape[1])) for _ in range(2)), np.zeros(total)]
         for start in part:
-            numbers = np.arange(start, min(start + BLOCK, count))
-            inside, left = along(numbers)
+            inside, left = along(start, min(start + BLOCK, count))
             assign(inside, *centres, cells[start : start + BLOCK])
             encode(inside, cells[start : start + BLOCK], lowest, steps, codes[start : start + BLOCK])
             describe(inside, left, cells[start : start + BLOCK], *found)
         return found
 
     with ThreadPoolExecutor(threads) as pool:
-        # As many parts for any number of threads: sums are the same.
-        parts = list(pool.map(work, np.array_split(starts, min(4, len(starts)))))
+        # As many for any number of threads: sums are the same.
+        parts = list(pool.map(work, [starts[k::PORTIONS] for k in range(min(PORTIONS, len(starts)))]))
     counts, sums, squares, rests = (np.sum(arrays, axis=0) for arrays in zip(*parts, strict=True))
     bounds = np.concatenate([[0], np.cumsum(counts)])
     order = np.empty(count, np.int32)
     sort_cells(cells, bounds, seed, order)
-    arranged = np.zeros(codes.size + PART, np.uint8)
-    arrange(codes, order, bounds, arranged)
+    groups = np.concatenate([[0], np.cumsum(-(-counts // SCANNED))]) * SCANNED * codes.shape[1]
+    arranged = np.zeros(groups[-1], np.uint8)
+    arrange(codes, order, bounds, groups[:-1], arranged)
     full = np.maximum(counts, 1)
     means = sums / full[:, None]
     variances = np.maximum(squares / full[:, None] - means**2, 0)
     rest = rests / full / max(1, dim - basis.shape[1])
     means, variances, rest = (part.astype(np.float32) for part in (means, variances, rest))
-    return Cells(order, bounds, centre, basis, means, variances, rest, lowest, steps, arranged)
+    return Cells(order, bounds, centre, basis, means, variances, rest, lowest, steps, groups[:-1], arranged)
 
 
 def _directions(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 
 from elslightning.machines.compiling import compiled
+from elslightning.machines.lanes import load_part, splat_part, store
+from elslightning.machines.scanning_loops import SCANNED
 
 
 @compiled
@@ -29,6 +31,41 @@ def take_patches(images: Any, members: Any, table: Any, numbers: Any, levels: An
                     out[n, first + k] = scaled[np.uint8(plane[pixel])]
                 else:
                     out[n, first + k] = signal * plane[pixel]
+
+
+@compiled
+def project(
+    images: Any,
+    members: Any,
+    table: Any,
+    first: int,
+    levels: Any,
+    keys: Any,
+    squares: Any,
+    out: Any,
+    lengths: Any,
+) -> None:
+    """Patches from number `first` on, as in `take_patches`, without making them: their products with `keys` (dim, 2 ·
+    PART) into `out` (n, 2 · PART), and the sums of `squares` (dim,) times their squares into `lengths` (n,)."""
+    locations, size = table.shape
+    for n in range(len(out)):
+        image, location = images[members[(first + n) // locations]], table[(first + n) % locations]
+        low, high = splat_part(np.float32(0.0)), splat_part(np.float32(0.0))
+        length = np.float32(0.0)
+        for channel in range(len(image)):
+            plane = image[channel]
+            for k in range(size):
+                pixel = location[k]
+                if pixel >= 0:
+                    value = levels[np.uint8(plane[pixel])] if len(levels) else np.float32(plane[pixel])
+                    row = channel * size + k
+                    wide = splat_part(value)
+                    low = low + wide * load_part(keys, 2 * row)
+                    high = high + wide * load_part(keys, 2 * row + 1)
+                    length += squares[row] * value * value
+        store(out, 2 * n, low)
+        store(out, 2 * n + 1, high)
+        lengths[n] = length
 
 
 @compiled
@@ -77,15 +114,16 @@ def encode(points: Any, cells: Any, centres: Any, steps: Any, codes: Any) -> Non
 
 
 @compiled
-def arrange(codes: Any, order: Any, starts: Any, out: Any) -> None:
-    """`out` (byte,): codes (n, bytes) of the patches of one cell after the other; of a cell all first bytes, then all
-    second ones."""
+def arrange(codes: Any, order: Any, starts: Any, places: Any, out: Any) -> None:
+    """`out` (byte,): codes (n, bytes) of the patches of one cell after the other, from `places` (cell,) on: of each
+    `SCANNED` of a cell all first bytes, then all second ones."""
     width = codes.shape[1]
     for cell in range(len(starts) - 1):
         first, size = starts[cell], starts[cell + 1] - starts[cell]
         for k in range(size):
+            into = places[cell] + (k // SCANNED) * SCANNED * width + k % SCANNED
             for b in range(width):
-                out[width * first + b * size + k] = codes[order[first + k], b]
+                out[into + b * SCANNED] = codes[order[first + k], b]
 
 
 @compiled

@@ -201,28 +201,15 @@ def spread_part(context: Any, array: Any, position: Any) -> Any:
     return part(array, types.intp), build
 
 
-def _decoding(high: bool) -> Any:
-    @intrinsic
-    def codes(context: Any, memory: Any, place: Any) -> Any:
-        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            data = context.make_array(signature.args[0])(context, builder, value=arguments[0]).data
-            bytes_ = ir.VectorType(ir.IntType(8), PART)
-            values = builder.load(builder.bitcast(builder.gep(data, [arguments[1]]), bytes_.as_pointer()), align=1)
-            if high:
-                values = builder.lshr(values, ir.Constant(bytes_, [4] * PART))
-            else:
-                values = builder.and_(values, ir.Constant(bytes_, [15] * PART))
-            return builder.uitofp(values, part.vector)
+@intrinsic
+def greater_part(context: Any, a: Any, b: Any) -> Any:
+    """Of each lane of two parts the greater."""
 
-        return part(memory, types.intp), build
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        a, b = arguments
+        return builder.select(builder.fcmp_ordered(">", a, b, flags=_FAST), a, b)
 
-    return codes
-
-
-low_codes = _decoding(False)
-"""The lower halves of `PART` bytes from a place of memory (byte,) on, as a part."""
-high_codes = _decoding(True)
-"""The upper halves."""
+    return part(part, part), build
 
 
 def _raising(lanes: Lanes) -> Any:

@@ -26,7 +26,8 @@ class Tiles:
         asked: (tile, region) int64: the pixels of each tile's region; -1 beyond the border.
         pixels: (tile, pixel) int64: the tile's own; -1 where it goes beyond those that share these candidates.
         table: (location, region) int64: the pixels of each candidate's region.
-        valid: (location, pixel) whether that pixel of a candidate is one that its pixel of a tile may copy.
+        below, beside: (row of locations, row) and (column of locations, column) whether that row or column of a
+            candidate is one that its pixels of a tile may copy.
         origins: (location,) int64 where in an image each of those begins, if they are parts of it as it is; otherwise
             without entries.
         beyond: (n,) int64 the places of a region that are beyond the border for every candidate.
@@ -38,7 +39,8 @@ class Tiles:
     asked: np.ndarray
     pixels: np.ndarray
     table: np.ndarray
-    valid: np.ndarray
+    below: np.ndarray
+    beside: np.ndarray
     origins: np.ndarray
     beyond: np.ndarray
     root: np.ndarray
@@ -72,13 +74,11 @@ def tile_length(patch_size: int) -> int:
 
 
 def tilings(machine: PatchMachine, patch_size: int) -> Iterator[Tiles]:
-    """The tiles of all pixels of a machine that share candidates at several locations."""
+    """The tiles of all pixels of a machine; those that copy from one location only have one candidate in an image."""
     height, width = machine.images.shape[2:]
     circular = machine.padding_mode == "circular"
     for rows in _axes(machine, height, patch_size):
         for columns in _axes(machine, width, patch_size):
-            if len(rows.candidates) == 1 and len(columns.candidates) == 1:
-                continue
             yield _tiles(rows, columns, (height, width), patch_size, circular)
 
 
@@ -125,9 +125,9 @@ def _tiles(rows: _Axis, columns: _Axis, extent: tuple[int, int], patch_size: int
     x = (columns.tiles[:, None] + np.arange(columns.length))[None, :, None, :]
     own = both(inside(rows, rows.tiles), inside(columns, columns.tiles))
     pixels = np.where(own, (y * extent[1] + x).reshape(own.shape), -1)
-    valid = both(inside(rows, rows.candidates), inside(columns, columns.candidates))
+    below, beside = inside(rows, rows.candidates), inside(columns, columns.candidates)
     if circular:
-        valid[:] = True
+        below[:] = beside[:] = True
     shares = []
     for axis in (rows, columns):
         covered = np.zeros(axis.length + patch_size - 1)
@@ -143,7 +143,8 @@ def _tiles(rows: _Axis, columns: _Axis, extent: tuple[int, int], patch_size: int
         regions(rows.tiles, columns.tiles),
         pixels,
         table,
-        valid,
+        below,
+        beside,
         np.empty(0, np.int64) if circular else origins.ravel(),
         np.flatnonzero((table < 0).all(axis=0)),
         root,

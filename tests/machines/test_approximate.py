@@ -17,6 +17,7 @@ from elslightning.machines.index import BYTES, Candidates, build
 from elslightning.machines.index_loops import take_patches
 from elslightning.machines.lanes import PART
 from elslightning.machines.region_loops import take_regions
+from elslightning.machines.scanning_loops import SCANNED
 from elslightning.machines.tiles import tilings
 from elslightning.system.errors import InputError
 from elslightning.testing import levels, random_images
@@ -229,11 +230,12 @@ def test_candidates_are_drawn_as_often_as_their_probability_says(bank):
         pool = approximate.Pool(clean, cells, tiles, float(alpha_bar), seed)
         features, along = pool.expected.features(region)
         near, far, each, chosen = (np.empty(len(clean), np.int64) for _ in range(4))
-        apart, likely, scores = (np.empty(len(clean) + PART, np.float32) for _ in range(3))
+        apart, likely = (np.empty(len(clean), np.float32) for _ in range(2))
+        scores = np.empty(len(clean) + SCANNED, np.uint8)
         expected = (features @ pool.expected.keys)[0]
         cells_ = (expected, expected.view(np.int32), cells.sizes, pool.logs, 3000, np.float32(budget), pool.chances)
         close, away, left, outside, _ = _cells(*cells_, near, far, each, apart)
-        codes = (cells.centres, cells.steps, pool.rate, np.float32(pool.signal), cells.codes)
+        codes = (cells.centres, cells.steps, pool.rate, np.float32(pool.signal), cells.places, cells.codes)
         where = (near[:close], far[:away], each, apart, along[0], *codes, cells.order, cells.starts, pool.offsets)
         count, missed = _chosen(*where, left, pool.seed, pool.dice, scores, chosen, likely)
         assert 0 < outside < 1
@@ -255,10 +257,11 @@ def test_codes_promise_about_the_log_weight_that_a_candidate_has(bank):
     images = bank.flatten(2).numpy()
     candidates = Candidates(images, np.arange(len(images)), np.arange(64)[None])
     cells = build(candidates, seed=0, threads=1, each=50)
-    half = cells.codes[: 12 * len(candidates)]
     found = np.empty((len(candidates), 24))
     for cell, (first, last) in enumerate(zip(cells.starts[:-1], cells.starts[1:], strict=True)):
-        mine = half[12 * first : 12 * last].reshape(12, last - first)
+        groups = -(-(last - first) // SCANNED)
+        mine = cells.codes[cells.places[cell] :][: groups * 12 * SCANNED].reshape(groups, 12, SCANNED)
+        mine = mine.transpose(1, 0, 2).reshape(12, -1)[:, : last - first]
         steps = np.stack([mine & 15, mine >> 4], axis=1).reshape(24, -1).T - 7.5
         found[cells.order[first:last]] = cells.centres[cell] + steps * cells.steps
     along = (images[:, 0].astype(np.float64) - cells.centre) @ cells.basis
