@@ -78,8 +78,8 @@ def _load(context: Any, builder: Any, kind: Any, array: Any, place: Any, vector:
 @intrinsic
 def _add_up(context: Any, codes: Any, first: Any, tables: Any, pairs: Any, base: Any, scores: Any, place: Any) -> Any:
     """Scores of `SCANNED` candidates into `scores` (byte,) from `place` on: a base, and for each of the pairs of
-    directions the entries of two tables that the halves of a byte name. All bytes of a pair, then those of the next, lie
-    from `first` on."""
+    directions the entries of two tables that the halves of a byte name. From `first` on lie the bytes of one pair, then
+    those of the next."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         codes, first, tables, pairs, base, scores, place = arguments

@@ -17,7 +17,7 @@ from elslightning.machines.index import BYTES, Candidates, build
 from elslightning.machines.index_loops import take_patches
 from elslightning.machines.lanes import PART
 from elslightning.machines.region_loops import take_regions
-from elslightning.machines.scanning_loops import SCANNED
+from elslightning.machines.scanning_loops import FALL, SCANNED, draw, nearness, scan, threshold
 from elslightning.machines.tiles import tilings
 from elslightning.system.errors import InputError
 from elslightning.testing import levels, random_images
@@ -270,6 +270,52 @@ def test_codes_promise_about_the_log_weight_that_a_candidate_has(bank):
     assert float(left.mean()) < 0.3
 
 
+def test_scores_are_what_codes_promise_in_steps(bank):
+    """For each direction the squared distance of a code, less what all codes of the cell have in common."""
+    images = bank.flatten(2).numpy()
+    candidates = Candidates(images, np.arange(len(images)), np.arange(25)[None])
+    cells = build(candidates, seed=0, threads=1, each=100)
+    region = noisy(bank[:1], levels(0.8)).flatten(2).numpy()[:, 0, :25]
+    pool = Expectation(candidates, cells, 0.8)
+    (along,), rate, signal, unit = pool.features(region)[1], np.float32(3), np.float32(pool.signal), np.float32(0.5)
+    for cell, size in enumerate(cells.sizes):
+        groups, steps, centre = -(-size // SCANNED), cells.steps.astype(float), cells.centres[cell].astype(float)
+        codes = cells.codes[cells.places[cell] :][: groups * 12 * SCANNED].reshape(groups, 12, SCANNED)
+        codes = np.stack([codes & 15, codes >> 4], axis=2).transpose(0, 3, 1, 2).reshape(-1, 24)[:size]
+        least = rate * np.maximum(np.abs(along - signal * centre) - 7.5 * signal * steps, 0) ** 2
+        parts = rate * (along - signal * (centre + (codes - 7.5) * steps)) ** 2
+        brute = np.floor(np.minimum((parts - least) / unit + 0.5, 255)).sum(axis=1) + 7
+        scores, tables = np.empty(size + SCANNED, np.uint8), np.zeros((24, 16), np.uint8)
+        options = (along, cells.centres[cell], cells.steps, rate, signal, 7, unit, cells.codes)
+        _scanned(*options, cells.places[cell], size, tables, scores)
+        # Rounding may go either way at a half.
+        assert np.abs(scores[:size] - np.minimum(brute, 255)).max() <= 1
+        assert (scores[:size] == np.minimum(brute, 255)).mean() > 0.95
+        assert abs(_least(*options[:5]) - least.sum()) < 1e-4 * (1 + least.sum())
+
+
+def test_a_die_is_above_a_score_as_often_as_its_probability_says():
+    """P(D > t) = 2^(-FALL t) for every whole t: dice are geometric."""
+    dice = approximate.thrown((np.arange(2**16) + 0.5) / 2**16)
+    for t in range(64):
+        assert abs((dice > t).mean() - 2 ** (-FALL * t)) < 2**-15
+    scores = np.repeat(np.arange(0, 240, 8, dtype=np.uint8), 1000)
+    numbers, chosen = np.arange(len(scores), dtype=np.int32), np.empty(len(scores), np.int32)
+    likely = np.empty(len(scores), np.float32)
+    low, most, missed = _threshold(np.concatenate([scores, scores[:SCANNED]]), len(scores), 2000.0)
+    shuffled = np.random.default_rng(0).permutation(dice)
+    found = _draw(
+        np.concatenate([scores, scores[:SCANNED]]), len(scores), shuffled, (low, most), numbers, chosen, likely
+    )
+    probable = 2.0 ** (-FALL * np.minimum(most, np.maximum(0, scores.astype(int) - low)))
+    assert 0.8 < probable.sum() / 2000 < 1.2
+    assert abs(found - probable.sum()) < 4 * math.sqrt((probable * (1 - probable)).sum())
+    assert_close(torch.tensor(likely[:found]), torch.tensor(probable[chosen[:found]]).float())
+    assert set(np.flatnonzero(probable == 1)) <= set(chosen[:found])
+    weights = 2.0 ** (-0.25 * scores.astype(float))
+    assert abs(missed - (weights * (1 - probable)).sum() / weights.sum()) < 1e-3
+
+
 @pytest.mark.parametrize("patch_size", [3, 11, 17])
 def test_regions_of_bytes_are_those_that_are_taken_one_by_one(patch_size):
     bank = (random_images(6, 3, 20, 21) * 127.5 + 127.5).round().to(torch.uint8)
@@ -279,8 +325,9 @@ def test_regions_of_bytes_are_those_that_are_taken_one_by_one(patch_size):
     for tiles in tilings(machine, patch_size):
         numbers = np.random.default_rng(0).integers(0, 6 * len(tiles.table), PART)
         height, width = tiles.geometry[:2]
-        brute, out = np.empty((PART, 3 * height * width), np.float32), np.empty((3 * height * width + PART, PART))
-        signal, out = np.float32(0.7), out.astype(np.float32)
+        brute = np.empty((PART, 3 * height * width), np.float32)
+        out = np.zeros((3 * height * width + PART, PART), np.float32)
+        signal = np.float32(0.7)
         take_patches(padded[1:-1], np.arange(6), tiles.table, numbers, BYTES, signal, brute)
         places = (numbers // len(tiles.table) + 1) * 1260 + tiles.origins[numbers % len(tiles.table)]
         factor = signal / np.float32(127.5)
@@ -301,6 +348,26 @@ def _cells(*arguments):
 @compiled
 def _chosen(*arguments):
     return choose_candidates(*arguments)
+
+
+@compiled
+def _scanned(along, centre, steps, rate, signal, base, unit, codes, first, count, tables, scores):
+    scan(along, centre, steps, rate, signal, base, unit, codes, first, count, tables, scores, 0)
+
+
+@compiled
+def _least(along, centre, steps, rate, signal):
+    return nearness(along, centre, steps, rate, signal)
+
+
+@compiled
+def _threshold(scores, count, draws):
+    return threshold(scores, count, np.float32(0.25), draws, 0.1, 2**20)
+
+
+@compiled
+def _draw(scores, count, dice, limits, numbers, chosen, likely):
+    return draw(scores, 0, count, dice, 77, limits, numbers, 0, chosen, likely, 0)
 
 
 @compiled
