@@ -27,7 +27,7 @@ from elslightning.machines.index import Candidates, Cells
 from elslightning.machines.scanning_loops import FALL, WORST
 from elslightning.machines.tiles import Tiles
 
-FIRST = 1024
+FIRST = 256
 """Draws of the first round."""
 GROWTH = 16
 """A round makes at most so many times the draws of the last, and at least an eighth of that."""
@@ -35,7 +35,7 @@ MOST = 2**15
 """Draws of the last round, at most; of tiles of few pixels fewer, so that each has as many."""
 SHARING = 8
 """Pixels of the smallest tile that may make so many."""
-LOOKED = 32
+LOOKED = 16
 """Candidates that are gone through for each draw."""
 ALL = 2**12
 """So many candidates are all looked at."""

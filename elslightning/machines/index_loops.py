@@ -42,15 +42,17 @@ def project(
     levels: Any,
     keys: Any,
     squares: Any,
+    products: Any,
     out: Any,
     lengths: Any,
 ) -> None:
-    """Patches from number `first` on, as in `take_patches`, without making them: their products with `keys` (dim, 2 ·
-    PART) into `out` (n, 2 · PART), and the sums of `squares` (dim,) times their squares into `lengths` (n,)."""
+    """Patches from number `first` on, as in `take_patches`, without making them: their products with `keys` (dim, PART)
+    into `out` (n, PART); and the sums over their numbers v of `squares` (dim,) times v², plus `products` (dim,) times
+    v, into `lengths` (n,)."""
     locations, size = table.shape
     for n in range(len(out)):
         image, location = images[members[(first + n) // locations]], table[(first + n) % locations]
-        low, high = splat_part(np.float32(0.0)), splat_part(np.float32(0.0))
+        along = splat_part(np.float32(0.0))
         length = np.float32(0.0)
         for channel in range(len(image)):
             plane = image[channel]
@@ -59,12 +61,9 @@ def project(
                 if pixel >= 0:
                     value = levels[np.uint8(plane[pixel])] if len(levels) else np.float32(plane[pixel])
                     row = channel * size + k
-                    wide = splat_part(value)
-                    low = low + wide * load_part(keys, 2 * row)
-                    high = high + wide * load_part(keys, 2 * row + 1)
-                    length += squares[row] * value * value
-        store(out, 2 * n, low)
-        store(out, 2 * n + 1, high)
+                    along = along + splat_part(value) * load_part(keys, row)
+                    length += value * (squares[row] * value + products[row])
+        store(out, n, along)
         lengths[n] = length
 
 

@@ -127,33 +127,31 @@ def _fill(context: Any, away: Any, step: Any, rate: Any, more: Any, tables: Any,
 
 
 @intrinsic
-def _drawn(context: Any, scores: Any, place: Any, dice: Any, throw: Any, threshold: Any, most: Any) -> Any:
-    """A bit for each of `SCANNED` candidates: whether its die is above its score less the threshold, `most` at most."""
+def _drawn(context: Any, scores: Any, place: Any, dice: Any, throw: Any, more: Any, less: Any, most: Any) -> Any:
+    """A bit for each of `SCANNED` candidates: whether its die is above its score plus `more` less `less`, between 0 and
+    `most`."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         scores, place, dice, throw, *bounds = arguments
         undefined, index = ir.Constant(_BYTES, ir.Undefined), ir.VectorType(ir.IntType(32), SCANNED)
         first = ir.Constant(ir.IntType(32), 0)
-        threshold, most = (
+        more, less, most = (
             builder.shuffle_vector(
                 builder.insert_element(undefined, bound, first), undefined, ir.Constant(index, [0] * SCANNED)
             )
             for bound in bounds
         )
-        away = _call(
-            builder,
-            "llvm.usub.sat.v32i8",
-            _BYTES,
-            _load(context, builder, signature.args[0], scores, place, _BYTES),
-            threshold,
-        )
+        away = _load(context, builder, signature.args[0], scores, place, _BYTES)
+        away = _call(builder, "llvm.uadd.sat.v32i8", _BYTES, away, more)
+        away = _call(builder, "llvm.usub.sat.v32i8", _BYTES, away, less)
         away = builder.select(builder.icmp_unsigned("<", away, most), away, most)
         thrown = _load(context, builder, signature.args[2], dice, throw, _BYTES)
         return builder.zext(
             builder.bitcast(builder.icmp_unsigned(">", thrown, away), ir.IntType(SCANNED)), ir.IntType(64)
         )
 
-    return types.int64(scores, types.intp, dice, types.intp, types.uint8, types.uint8), build
+    single = types.uint8
+    return types.int64(scores, types.intp, dice, types.intp, single, single, single), build
 
 
 @intrinsic
@@ -224,8 +222,8 @@ def scan(
 
 @inner
 def threshold(scores: Any, count: int, unit: Any, draws: Any, exploring: Any, sampled: int) -> tuple[int, int, Any]:
-    """Such a threshold that about so many candidates are drawn; how far above it none is less likely than `exploring`
-    of the draws spread evenly; and which part of the weight that scores promise is not drawn.
+    """Such a threshold, perhaps below 0, that about so many candidates are drawn; how far above it none is less likely
+    than `exploring` of the draws spread evenly; and which part of the weight that scores promise is not drawn.
 
     `sampled` of `count` scores (byte,), about, tell; `unit` as in `scan`.
     """
@@ -237,12 +235,12 @@ def threshold(scores: Any, count: int, unit: Any, draws: Any, exploring: Any, sa
     for k in range(WORST + 1):
         falling[k] = 2.0 ** (-FALL * k)
     most = int(min(254.0, max(0.0, -np.log2(max(1e-30, exploring * draws / count)) / FALL)))
-    low, high = 0, WORST
+    low, high = -WORST, WORST
     while low < high:
         middle = (low + high) // 2
         wanted = 0.0
         for k in range(WORST + 1):
-            wanted += filled[k] * falling[min(most, max(0, k - middle))]
+            wanted += filled[k] * falling[min(most, max(0, min(WORST, k + max(0, -middle)) - max(0, middle)))]
         if wanted < draws:
             low = middle + 1
         else:
@@ -251,7 +249,7 @@ def threshold(scores: Any, count: int, unit: Any, draws: Any, exploring: Any, sa
     for k in range(WORST + 1):
         weight = filled[k] * 2.0 ** (-unit * k)
         whole += weight
-        missed += weight * (1 - falling[min(most, max(0, k - low))])
+        missed += weight * (1 - falling[min(most, max(0, min(WORST, k + max(0, -low)) - max(0, low)))])
     return low, most, missed / whole
 
 
@@ -280,14 +278,15 @@ def draw(
     """
     low, most = limits
     round_ = len(dice) - SCANNED
+    more, less = np.uint8(max(0, -low)), np.uint8(max(0, low))
     for start in range(0, count, SCANNED):
-        bits = _drawn(scores, place + start, dice, (turn + start) % round_, np.uint8(low), np.uint8(most))
+        bits = _drawn(scores, place + start, dice, (turn + start) % round_, more, less, np.uint8(most))
         if count - start < SCANNED:
             bits &= (1 << (count - start)) - 1
         while bits != 0:
             k = start + _lowest_bit(bits)
             bits &= bits - 1
             chosen[found] = numbers[first + k]
-            likely[found] = 2.0 ** (-FALL * min(most, max(0, np.int64(scores[place + k]) - low)))
+            likely[found] = 2.0 ** (-FALL * min(most, max(0, min(WORST, np.int64(scores[place + k]) + more) - less)))
             found += 1
     return found

@@ -257,12 +257,12 @@ def test_codes_promise_about_the_log_weight_that_a_candidate_has(bank):
     images = bank.flatten(2).numpy()
     candidates = Candidates(images, np.arange(len(images)), np.arange(64)[None])
     cells = build(candidates, seed=0, threads=1, each=50)
-    found = np.empty((len(candidates), 24))
+    found = np.empty((len(candidates), 16))
     for cell, (first, last) in enumerate(zip(cells.starts[:-1], cells.starts[1:], strict=True)):
         groups = -(-(last - first) // SCANNED)
-        mine = cells.codes[cells.places[cell] :][: groups * 12 * SCANNED].reshape(groups, 12, SCANNED)
-        mine = mine.transpose(1, 0, 2).reshape(12, -1)[:, : last - first]
-        steps = np.stack([mine & 15, mine >> 4], axis=1).reshape(24, -1).T - 7.5
+        mine = cells.codes[cells.places[cell] :][: groups * 8 * SCANNED].reshape(groups, 8, SCANNED)
+        mine = mine.transpose(1, 0, 2).reshape(8, -1)[:, : last - first]
+        steps = np.stack([mine & 15, mine >> 4], axis=1).reshape(16, -1).T - 7.5
         found[cells.order[first:last]] = cells.centres[cell] + steps * cells.steps
     along = (images[:, 0].astype(np.float64) - cells.centre) @ cells.basis
     left = (found - along).std(axis=0) / along.std(axis=0)
@@ -280,12 +280,12 @@ def test_scores_are_what_codes_promise_in_steps(bank):
     (along,), rate, signal, unit = pool.features(region)[1], np.float32(3), np.float32(pool.signal), np.float32(0.5)
     for cell, size in enumerate(cells.sizes):
         groups, steps, centre = -(-size // SCANNED), cells.steps.astype(float), cells.centres[cell].astype(float)
-        codes = cells.codes[cells.places[cell] :][: groups * 12 * SCANNED].reshape(groups, 12, SCANNED)
-        codes = np.stack([codes & 15, codes >> 4], axis=2).transpose(0, 3, 1, 2).reshape(-1, 24)[:size]
+        codes = cells.codes[cells.places[cell] :][: groups * 8 * SCANNED].reshape(groups, 8, SCANNED)
+        codes = np.stack([codes & 15, codes >> 4], axis=2).transpose(0, 3, 1, 2).reshape(-1, 16)[:size]
         least = rate * np.maximum(np.abs(along - signal * centre) - 7.5 * signal * steps, 0) ** 2
         parts = rate * (along - signal * (centre + (codes - 7.5) * steps)) ** 2
         brute = np.floor(np.minimum((parts - least) / unit + 0.5, 255)).sum(axis=1) + 7
-        scores, tables = np.empty(size + SCANNED, np.uint8), np.zeros((24, 16), np.uint8)
+        scores, tables = np.empty(size + SCANNED, np.uint8), np.zeros((16, 16), np.uint8)
         options = (along, cells.centres[cell], cells.steps, rate, signal, 7, unit, cells.codes)
         _scanned(*options, cells.places[cell], size, tables, scores)
         # Rounding may go either way at a half.
