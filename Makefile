@@ -14,8 +14,9 @@ demo: $(VENV)/installed
 	$(BIN)/elslightning train experiment=digits hydra.run.dir=outputs/demo
 	@echo "look first at outputs/demo/report.html"
 
+# What Python compiles is kept, whatever the environment says: dozens of processes import the same.
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -6,12 +6,14 @@ import multiprocessing.context
 import os
 import runpy
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from tiny import Done, undrawn
+from tqdm import tqdm
 
 import elslightning.cli.verbs  # noqa: F401  what takes long is imported before the fork
 from elslightning.cli.main import main
@@ -50,6 +52,8 @@ def _run(arguments: tuple[str, ...], setting: Setting) -> None:
         os.dup2(output.fileno(), 1)
         os.dup2(errors.fileno(), 2)
         sys.argv = [str(setting.program or "elslightning"), *arguments]
+        # That of tqdm is shared by all forks: one that is killed while it holds it would keep the others waiting.
+        tqdm.set_lock(threading.RLock())
         setting.before()
         with pytest.MonkeyPatch.context() as patch:
             undrawn(patch)

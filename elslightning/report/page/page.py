@@ -1,6 +1,7 @@
 """The report of one run: its sections, and the files they are written to."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +68,7 @@ def render(title: str, summary: str, content: Sequence[Section], explorer: Explo
         content: the sections.
         explorer: what the section with the explorer needs.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("elslightning.report.page"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = _templates()
 
     def own(name: str) -> Markup:
         assert environment.loader is not None
@@ -90,6 +85,18 @@ def render(title: str, summary: str, content: Sequence[Section], explorer: Explo
         css=own("report.css"),
         javascript=own("explorer.js"),
         version=elslightning.__version__,
+    )
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    """Those of pages, which are compiled once."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("elslightning.report.page"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 
