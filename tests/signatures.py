@@ -31,7 +31,7 @@ def checked(function: Any = None, *, typechecker: Any = None) -> Any:
         return function
     if not isinstance(function, types.FunctionType) or inspect.isgeneratorfunction(function):
         return _jaxtyped(function, typechecker=_beartype)
-    if not function.__annotations__ or _is_inner(function):
+    if not function.__annotations__:
         return function
     check: Callable[..., Any] | None = None
     scoped = True
@@ -51,17 +51,6 @@ def checked(function: Any = None, *, typechecker: Any = None) -> Any:
             return check(*arguments, **options)
 
     return call
-
-
-def _is_inner(function: types.FunctionType) -> bool:
-    """Whether a function is a method without dimensions of a class that its own module alone calls, as of the machine
-    that reads pickles, millions of times: those are held by mypy, and what is given to the module by its checks."""
-    parts = function.__qualname__.split(".")
-    return (
-        len(parts) == 2
-        and parts[0].startswith("_")
-        and not any(map(_has_dimensions, function.__annotations__.values()))
-    )
 
 
 def _with_check(function: types.FunctionType) -> Callable[..., Any]:
