@@ -80,8 +80,9 @@ def main() -> None:
         took = time.perf_counter() - start
         away = found.x0 - x0
         covered = (away.abs() <= 1.96 * found.error + 1e-4).float().mean()
+        size, each = int(drawn.patch_size_at(level[None])[0]), 1e3 * took / x_t[:, 0].numel()
         print(
-            f"{1 - step / STEPS:>10.2f}{int(drawn.patch_size_at(level[None])[0]):>10}{1e3 * took / x_t[:, 0].numel():>10.3f}"
+            f"{1 - step / STEPS:>10.2f}{size:>10}{each:>10.3f}"
             f"{found.error.square().mean().sqrt():>10.4f}{away.square().mean().sqrt():>10.4f}"
             f"{covered:>10.3f}{found.doubtful.float().mean():>10.3f}",
             flush=True,

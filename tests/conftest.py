@@ -23,8 +23,9 @@ gc.disable()
 
 # Modules whose signatures cannot be checked: numba reads these functions itself, and pytest rewrites those assertions.
 UNHOOKED = {
-    "elslightning.machines.choosing_loops",
     "elslightning.machines.approximate_loops",
+    "elslightning.machines.choosing_loops",
+    "elslightning.machines.distance_loops",
     "elslightning.machines.index_loops",
     "elslightning.machines.loops",
     "elslightning.machines.ranking_loops",

@@ -7,8 +7,9 @@ import numpy as np
 
 from elslightning.machines.choosing_loops import choose_candidates, choose_cells
 from elslightning.machines.compiling import compiled, inner
+from elslightning.machines.distance_loops import tile_distances
 from elslightning.machines.index_loops import take_patches
-from elslightning.machines.lanes import PART, exp2_part, greater_part, least, load_part, splat_part, spread_part, store
+from elslightning.machines.lanes import PART, exp2_part, greater_part, least, load_part, splat_part, store
 from elslightning.machines.region_loops import prefetch, take_regions
 from elslightning.machines.scanning_loops import SCANNED
 
@@ -23,71 +24,6 @@ FIXED, PER_CHANNEL = 4, 4
 """Columns of the sums of a pixel: the greatest log-weight, and relative to it the weight, the heaviest draw, and the
 first coefficient of a spread, Σ w² (1 - p)/p² with the probability p of each draw; then for each channel the sums of
 w v and w v² over p, and of w² v and w² v² like the spread."""
-
-
-@inner
-def _slide(values: Any, first: int, step: int, count: int, size: int, sums: Any, to: int, apart: int) -> None:
-    """Sums of `size` rows, `step` apart, that begin at each of `count` <= `size` rows one after the other, into rows
-    `apart` of `sums`. What all have in common is added once, and nothing is ever subtracted."""
-    common = splat_part(np.float32(0.0))
-    for k in range(count - 1, size):
-        common = common + load_part(values, first + k * step)
-    store(sums, to + (count - 1) * apart, common)
-    for k in range(count - 2, -1, -1):
-        common = common + load_part(values, first + k * step)
-        store(sums, to + k * apart, common)
-    after = splat_part(np.float32(0.0))
-    for k in range(1, count):
-        after = after + load_part(values, first + (size + k - 1) * step)
-        store(sums, to + k * apart, load_part(sums, to + k * apart) + after)
-
-
-@inner
-def _square(asked: Any, block: Any, place: int, plane: int, channels: int, added: Any) -> Any:
-    """Adds the squared differences of a pixel, over its channels."""
-    dim = asked.shape[1]
-    for k in range(place, place + channels * plane, plane):
-        p = load_part(block, k)
-        added = added + (spread_part(asked, k) - p) * (spread_part(asked, dim + k) - p)
-    return added
-
-
-@inner
-def _distances(
-    asked: Any,
-    block: Any,
-    channels: int,
-    height: int,
-    width: int,
-    rows: int,
-    columns: int,
-    size: int,
-    lines: Any,
-    distances: Any,
-) -> None:
-    """Squared distances between a region and `PART` others, of `rows` times `columns` windows side by side: into
-    `distances` (pixel, PART).
-
-    `asked` (2, K): (c, 2 q - c) for each number q of the region, see `elslightning.machines.loops`; `block` (K, PART).
-    `lines` (height · columns, PART) is for work.
-    """
-    plane = height * width
-    for y in range(height):
-        # As `_slide`, of squares that are made on the way.
-        first, into = y * width, y * columns
-        common = splat_part(np.float32(0.0))
-        for x in range(columns - 1, size):
-            common = _square(asked, block, first + x, plane, channels, common)
-        store(lines, into + columns - 1, common)
-        for x in range(columns - 2, -1, -1):
-            common = _square(asked, block, first + x, plane, channels, common)
-            store(lines, into + x, common)
-        after = splat_part(np.float32(0.0))
-        for x in range(1, columns):
-            after = _square(asked, block, first + size + x - 1, plane, channels, after)
-            store(lines, into + x, load_part(lines, into + x) + after)
-    for x in range(columns):
-        _slide(lines, x, columns, rows, size, distances, x, columns)
 
 
 @inner
@@ -205,7 +141,7 @@ def average_tiles(
     Args:
         expected, bits: (tile, cell) float32 as in `choose_cells`; lost.
         along: (tile, direction) as in `choose_candidates`.
-        asked: (tile, 2, K) float32, see `_distances`.
+        asked: (tile, 2, K) float32, see `tile_distances`.
         looked, draws: (tile,) how many candidates to go through, and how many to look at; without entries, all.
         sizes, logs, chances, centres, steps, begins, codes, numbers, firsts, offsets, seed, dice: as in `choose_cells`
             and `choose_candidates`, `begins` as `places`.
@@ -315,7 +251,7 @@ def average_tiles(
                 take_regions(memory, places, across, plane, (channels, height, width), beyond, factor, -signal, block)
             else:
                 take_patches(bank, members, table, drawn, levels, signal, block[:dim].T)
-            _distances(asked[tile], block, channels, height, width, rows, columns, size, lines, distances)
+            tile_distances(asked[tile], block, channels, height, width, rows, columns, size, lines, distances)
             _add_block(tops, parts, distances, block, barred, over, shape, channels, rate)
         _gather(tops, parts, sums[tile])
     return done
