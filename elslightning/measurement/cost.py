@@ -12,6 +12,7 @@ from torch import Tensor
 from elslightning.diffusion.denoiser import Denoiser
 from elslightning.machines.moments import MomentMachine
 from elslightning.machines.registry import TRIVIAL, the_theory
+from elslightning.machines.scales import ScaleTable
 from elslightning.machines.soft import RESPONSE
 from elslightning.measurement.calibration import sweep
 from elslightning.measurement.candidates import candidates_of, grid
@@ -20,6 +21,11 @@ from elslightning.measurement.measurement import Measurement
 PROBED = 32
 """So many training images of 32×32 pixels in colour, and more if they are smaller, a machine has while it is measured:
 its cost grows in proportion to them."""
+DRAWN = 1000
+"""So many training images a machine that draws its candidates has, or those of a class, while it is measured."""
+POWER = 0.5
+"""The power of the number of images with which draws take longer, at most (`benchmarks/full_size.py`); what they are
+drawn from is built in a time in proportion to it."""
 FEW = 4
 """So many noisy images at once it is measured with, unless that is too quick to be told from what a call costs."""
 QUICK = 0.05
@@ -48,8 +54,8 @@ def cost(measurement: Measurement, network: Denoiser | None, images: Tensor, lab
     """What a sample of the calibration and a pair of the comparison will cost.
 
     An evaluation of a machine takes time in proportion to the training images that it may use, those of its class if it
-    is conditional; so it is measured over a few of them. That of the network, and of machines that know moments only,
-    is measured as it is.
+    is conditional; so it is measured over a few of them, or over more if it draws them. That of the network, and of
+    machines that know moments only, is measured as it is.
 
     Args:
         measurement: has the machines and how often each is evaluated.
@@ -75,11 +81,30 @@ def cost(measurement: Measurement, network: Denoiser | None, images: Tensor, lab
         known = kinds if denoiser.learned and denoiser.conditional else None
         return _seconds(lambda n: denoiser(x_t[:n], alpha_bar[:n], None if known is None else known[:n]), most)
 
+    def measured(factory: Callable[..., Any], **arguments: Any) -> tuple[Any, float]:
+        """A machine over some images, and by what its time is multiplied for all."""
+        machine = factory(part, None, **arguments)
+        if not _draws(machine):
+            return machine, times
+        few = images[: min(each, DRAWN)]
+        return factory(few, None, **arguments), (each / len(few)) ** POWER
+
+    def indexed(factory: Callable[..., Any], sizes: int, **arguments: Any) -> float:
+        """Seconds until all indices are built, for so many patch sizes; after other evaluations, so all is compiled."""
+        machine, _ = measured(factory, **arguments)
+        if not _draws(machine):
+            return 0.0
+        start = time.perf_counter()
+        with torch.no_grad():
+            machine(x_t[:1], alpha_bar[:1])
+        return classes * sizes * (time.perf_counter() - start) * each / len(machine.images)
+
     of_network = 0.0 if network is None else evaluated(network)
     calibration: dict[str, float] = {}
     comparison = {f"network, {count} steps": count * of_network for count in counts}
     once: dict[str, float] = {}
     first: dict[str, float] = {}
+    replicas: set[str] = set()
     for name, factory in measurement.machines.items():
         if name not in measurement.calibrated:
             machine: Any = factory(part, None)
@@ -97,27 +122,35 @@ def cost(measurement: Measurement, network: Denoiser | None, images: Tensor, lab
             continue
         given = None if measurement.scales is None else measurement.scales.get(name)
         if given is not None:
-            once[name] = evaluated(factory(part, None, **probed.factories.arguments(name, given))) * times
+            arguments = probed.factories.arguments(name, given)
+            machine, factor = measured(factory, **arguments)
+            once[name] = evaluated(machine) * factor
+            replicas |= {name} if _draws(machine) else set()
+            count = len(given.patch_size.unique()) if isinstance(given, ScaleTable) else 1
+            first[name] = indexed(factory, count, **arguments)
             continue
         sizes = probed.factories.patch_sizes(name)
         fitting = None if sizes is None else [size for size in sizes if size <= min(images.shape[2:])] or sizes[:1]
         further = probed.factories.further(name)
-        single = [
-            evaluated(factory(part, None, **probed.factories.arguments(name, setting))) * times
-            for setting in _some(fitting, further)
-        ]
+        single = []
+        for setting in _some(fitting, further):
+            machine, factor = measured(factory, **probed.factories.arguments(name, setting))
+            single.append(evaluated(machine) * factor)
         once[name] = sum(single) / len(single)
-        machine = factory(part, None, **probed.factories.arguments(name, probed.factories.first(name)))
-        tried = _tried(machine, x_t, alpha_bar, fitting, further, settings.num_samples) * times
+        arguments = probed.factories.arguments(name, probed.factories.first(name))
+        machine, factor = measured(factory, **arguments)
+        tried = _tried(machine, x_t, alpha_bar, fitting, further, settings.num_samples) * factor
+        replicas |= {name} if _draws(machine) else set()
+        first[name] = indexed(factory, len(fitting or [1]), **arguments)
         # Responses are tried with the best of the others only.
         tried += max(0, len(further.get(RESPONSE, ())) - 1) * once[name]
         calibration[f"calibrating {name}"] = settings.steps * (tried + of_network)
-        if getattr(machine, "replica", None) is not None:
-            comparison[f"{name}, replica, {compared.steps} steps"] = compared.steps * once[name]
     for name, seconds in once.items():
         comparison[f"{name}, {compared.steps} steps"] = (
             compared.steps * seconds + first.get(name, 0.0) / compared.num_pairs
         )
+        if name in replicas:
+            comparison[f"{name}, replica, {compared.steps} steps"] = compared.steps * seconds
         if name not in TRIVIAL:
             comparison[f"{name}, consistency"] = (1 + len(counts)) * seconds
     heir = the_theory(once)
@@ -132,6 +165,10 @@ def cost(measurement: Measurement, network: Denoiser | None, images: Tensor, lab
     # Forward, and a way back for every channel, each of which takes about twice as long.
     way = (1 + 2 * images.shape[1]) * of_network
     return Cost(calibration, comparison, {"receptive field": settings.gradient_samples * settings.steps * way})
+
+
+def _draws(machine: Any) -> bool:
+    return getattr(machine, "replica", None) is not None
 
 
 def _some(sizes: Sequence[int] | None, further: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:

@@ -1,6 +1,7 @@
 """What calibration and comparison will cost, by a clock that goes on only with what is evaluated."""
 
 import inspect
+from functools import partial
 
 import pytest
 import torch
@@ -56,10 +57,12 @@ def costs(monkeypatch):
     )
     comparison = ComparisonSettings(steps=1, network_steps=1, num_pairs=8)
 
-    def find(name, number=40, side=6, classes=None):
+    def find(name, number=40, side=6, classes=None, **options):
         images = torch.rand(number, 3, side, side, generator=torch.Generator().manual_seed(0))
         labels = None if classes is None else torch.arange(number) % classes
-        measurement = Measurement({name: ticking(MACHINES[name], clock, banks)}, calibration, comparison)
+        measurement = Measurement(
+            {name: partial(ticking(MACHINES[name], clock, banks), **options)}, calibration, comparison
+        )
         return cost(measurement, None, images, labels), banks
 
     return find
@@ -104,3 +107,14 @@ def test_moments_are_of_the_whole_class_and_learned_once_in_every_one(costs):
     once = each(48)
     learned = 2 * 2 * (CALL + IMAGE * 48)  # two evaluations of one image
     assert found.comparison["wiener, 1 steps"] == pytest.approx(once + learned / 8)
+
+
+def test_what_draws_is_measured_over_more_and_grows_by_less(costs, monkeypatch):
+    """The index grows with the images, and is built once for each of three sizes; what is drawn has a replica."""
+    monkeypatch.setattr(module, "DRAWN", 100)
+    found, banks = costs("bbels", 400, side=32, accuracy=0.1)
+    assert set(banks) == {module.PROBED, 100}
+    once, built = 2 * each(100), 3 * 4 * each(100, batch=1)
+    assert found.comparison["bbels, 1 steps"] == pytest.approx(once + built / 8)
+    assert found.comparison["bbels, replica, 1 steps"] == pytest.approx(once)
+    assert found.calibration["calibrating bbels"] == pytest.approx(2 * each(100, 3))
