@@ -54,7 +54,7 @@ TILES = 2**12
 """Tiles that are worked on at once."""
 EXPECTED = 2**22
 """Tiles times cells whose expectations are held at once."""
-DICE = 2**14
+DICE = 2**16
 """How many random numbers tell which candidates are drawn."""
 GOLDEN = (math.sqrt(5) - 1) / 2
 
