@@ -21,7 +21,7 @@ from elslightning.system.errors import InputError
 EXACT = "exact"
 AUTO = "auto"
 AUTO_ACCURACY = 0.05
-"""The standard error that is as good as none for the agreement of samples (`benchmarks/full_size.py --samples`)."""
+"""The standard error that leaves r of samples with exact ones at .998 (docs/performance.md)."""
 AUTO_FROM = 2**22
 """Candidates of a pixel from which on `auto` takes draws: those of 5,350 images of 28×28. Compiled loops over all take
 several times as long there (`benchmarks/full_size.py`)."""
