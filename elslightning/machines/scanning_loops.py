@@ -106,7 +106,8 @@ def _add_up(context: Any, codes: Any, first: Any, tables: Any, pairs: Any, base:
 
 @intrinsic
 def _fill(context: Any, away: Any, step: Any, rate: Any, more: Any, tables: Any, row: Any) -> Any:
-    """Row `row` of `tables` (row, ENTRIES) uint8: rate · (away - code · step)² + more, for each code, rounded down."""
+    """Row `row` of `tables` (row, ENTRIES) uint8: rate · (away - code · step)² + more, for each code, rounded down, and
+    between 0 and `WORST`."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         *scalars, tables, row = arguments
@@ -114,8 +115,9 @@ def _fill(context: Any, away: Any, step: Any, rate: Any, more: Any, tables: Any,
         code = ir.Constant(part.vector, [float(k) for k in range(ENTRIES)])
         here = builder.fsub(away, builder.fmul(code, step, flags=_SINGLE), flags=_SINGLE)
         score = builder.fadd(builder.fmul(builder.fmul(here, here), rate, flags=_SINGLE), more, flags=_SINGLE)
-        most = part.constant(WORST)
+        least, most = part.constant(0), part.constant(WORST)
         score = builder.select(builder.fcmp_ordered("<", score, most), score, most)
+        score = builder.select(builder.fcmp_ordered(">", score, least), score, least)
         data = context.make_array(signature.args[4])(context, builder, value=tables).data
         place = builder.gep(data, [builder.mul(row, row.type(ENTRIES))])
         whole = builder.fptosi(score, part.bits)

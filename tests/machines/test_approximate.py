@@ -294,6 +294,19 @@ def test_scores_are_what_codes_promise_in_steps(bank):
         assert abs(_least(*options[:5]) - least.sum()) < 1e-4 * (1 + least.sum())
 
 
+@pytest.mark.parametrize("far", np.float32([10, 1e3, 1e4]))
+def test_far_away_codes_that_are_nearer_have_no_greater_scores(far):
+    """What all codes have in common is millions there, and rounding leaves less than nothing of the nearest."""
+    random = np.random.default_rng(0)
+    codes, scores = np.zeros(8 * SCANNED, np.uint8), np.empty(SCANNED, np.uint8)
+    for _ in range(50):
+        along, centre, steps = (random.normal(size=16).astype(np.float32) for _ in range(3))
+        tables, steps = np.zeros((16, 16), np.uint8), 0.1 * np.abs(steps)
+        options = (np.float32(3), np.float32(0.9), 0, np.float32(0.25), codes, 0, 1, tables, scores)
+        _scanned(far + np.abs(along), centre, steps, *options)
+        assert (np.diff(tables.astype(int), axis=1) <= 0).all()
+
+
 def test_a_die_is_above_a_score_as_often_as_its_probability_says():
     """P(D > t) = 2^(-FALL t) for every whole t: dice are geometric."""
     dice = approximate.thrown((np.arange(2**16) + 0.5) / 2**16)
