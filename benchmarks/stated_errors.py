@@ -1,15 +1,15 @@
 """Whether the stated error of drawn candidates holds at every noise level of a table of patch sizes, and what it does
 to samples.
 
-    OMP_NUM_THREADS=2 python benchmarks/stated_errors.py DATASET ROOT SCALES [--count N] [--size S] [--samples 8]
-        [--accuracy 0.05] [--device cuda] [--keep FILE]
+    OMP_NUM_THREADS=2 python benchmarks/stated_errors.py DATASET ROOT SCALES [--channels 1] [--count N] [--label L]
+        [--size S] [--samples 8] [--accuracy 0.05] [--seed 0] [--device cuda] [--keep FILE]
 
 DATASET is a name of `data.dataset` and ROOT its folder; SCALES is a file of patch sizes, the published ones or
-`scales.json` of a calibration. bbELS over N training images, without labels: samples of 20 steps by all candidates, on
-any device; at each of their states the posterior mean by draws, on the processor. For each noise level: milliseconds a
-pixel; the root mean square of the stated errors and of the true ones; the share of pixels whose exact value lies within
-1.96 stated errors, give or take 1e-4; and the share that is called doubtful. Then samples by draws alone, from the same
-noise, and those of a replica: Pearson's r with the exact ones and with each other.
+`scales.json` of a calibration. bbELS over N training images, all or those of a class: samples of 20 steps by all
+candidates, on any device; at each of their states the posterior mean by draws, on the processor. For each noise level:
+milliseconds a pixel; the root mean square of the stated errors and of the true ones; the share of pixels whose exact
+value lies within 1.96 stated errors, give or take 1e-4; and the share that is called doubtful. Then samples by draws
+alone, from the same noise, and those of a replica: Pearson's r with the exact ones and with each other.
 
 With `--keep`, exact states are read from that file if it is there, and otherwise written to it.
 """
@@ -49,26 +49,36 @@ def main() -> None:
     parser.add_argument("dataset")
     parser.add_argument("root", type=Path)
     parser.add_argument("scales", type=Path)
+    parser.add_argument("--channels", type=int, default=1)
     parser.add_argument("--count", type=int)
+    parser.add_argument("--label", type=int, help="images of this class only")
     parser.add_argument("--size", type=int, help="side in pixels that images are resized to")
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--accuracy", type=float, default=0.05)
+    parser.add_argument("--seed", type=int, default=0, help="of the draws")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--keep", type=Path)
     options = parser.parse_args()
-    channels = 1 if "mnist" in options.dataset else 3
     data = ImageDataModule(
-        options.dataset, root=options.root, channels=channels, train_size=options.count, image_size=options.size
+        options.dataset,
+        root=options.root,
+        channels=options.channels,
+        train_size=options.count,
+        image_size=options.size,
     )
     data.setup()
     images, schedule = data.train_images, CosineSchedule()
-    load = ScaleTable.load if options.scales.suffix == ".json" else ScaleTable.from_official
-    scales = load(options.scales, schedule) if load == ScaleTable.from_official else load(options.scales)
+    if options.label is not None:
+        images = images[data.train_labels == options.label]
+    published = options.scales.suffix == ".pt"
+    scales = (
+        ScaleTable.from_official(options.scales, schedule) if published else ScaleTable.load(options.scales, "bbels")
+    )
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print(f"{len(images)} images, {options.samples} samples, accuracy {options.accuracy}", flush=True)
     truth = exact(options, images, scales)
     noise, count = truth.x_t[0], len(truth.x_t[0])
-    drawn = BoundaryBrokenScoreMachine(images, scales=scales, accuracy=options.accuracy)
+    drawn = BoundaryBrokenScoreMachine(images, scales=scales, accuracy=options.accuracy, seed=options.seed)
     start = time.perf_counter()
     for level in schedule.noise_levels(STEPS):
         drawn(noise[:1], level[None])

@@ -243,11 +243,11 @@ def average_tiles(
             if len(origins):
                 for j in range(PART):
                     places[j] = spots[start + min(j, here - 1)]
+                # Those of the next block are fetched while this one is worked on.
                 for k in range(start + PART, min(start + 2 * PART, found)):
                     for c in range(channels):
                         for line in range(0, reach, LINE):
                             prefetch(memory, spots[k] + c * plane + line)
-            if len(origins):
                 take_regions(memory, places, across, plane, (channels, height, width), beyond, factor, -signal, block)
             else:
                 take_patches(bank, members, table, drawn, levels, signal, block[:dim].T)

@@ -58,8 +58,7 @@ def _look_up(context: Any, builder: Any, table: Any, codes: Any) -> Any:
         return _call(builder, "llvm.x86.avx2.pshuf.b", _BYTES, _both(builder, table, table), codes)
     if triple.startswith(("aarch64", "arm64")):
         index = ir.VectorType(ir.IntType(32), ENTRIES)
-        starts = (0, ENTRIES)
-        parts = [ir.Constant(index, list(range(start, start + ENTRIES))) for start in starts]
+        parts = [ir.Constant(index, list(range(start, start + ENTRIES))) for start in (0, ENTRIES)]
         halves = [builder.shuffle_vector(codes, codes, part) for part in parts]
         return _both(builder, *(_call(builder, "llvm.aarch64.neon.tbl1.v16i8", _HALF, table, half) for half in halves))
     found = ir.Constant(_BYTES, ir.Undefined)
@@ -68,6 +67,14 @@ def _look_up(context: Any, builder: Any, table: Any, codes: Any) -> Any:
         entry = builder.extract_element(table, builder.zext(builder.extract_element(codes, place), ir.IntType(32)))
         found = builder.insert_element(found, entry, place)
     return found
+
+
+def _spread(builder: Any, byte: Any) -> Any:
+    """A byte in all lanes."""
+    undefined = ir.Constant(_BYTES, ir.Undefined)
+    first = builder.insert_element(undefined, byte, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), SCANNED), [0] * SCANNED)
+    return builder.shuffle_vector(first, undefined, zeros)
 
 
 def _load(context: Any, builder: Any, kind: Any, array: Any, place: Any, vector: ir.VectorType) -> Any:
@@ -83,10 +90,7 @@ def _add_up(context: Any, codes: Any, first: Any, tables: Any, pairs: Any, base:
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         codes, first, tables, pairs, base, scores, place = arguments
-        undefined = ir.Constant(_BYTES, ir.Undefined)
-        start = builder.insert_element(undefined, base, ir.Constant(ir.IntType(32), 0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), SCANNED), [0] * SCANNED)
-        total = cgutils.alloca_once_value(builder, builder.shuffle_vector(start, undefined, zeros))
+        total = cgutils.alloca_once_value(builder, _spread(builder, base))
         with cgutils.for_range(builder, pairs) as loop:
             at = builder.add(first, builder.mul(loop.index, loop.index.type(SCANNED)))
             both = _load(context, builder, signature.args[0], codes, at, _BYTES)
@@ -135,14 +139,7 @@ def _drawn(context: Any, scores: Any, place: Any, dice: Any, throw: Any, more: A
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         scores, place, dice, throw, *bounds = arguments
-        undefined, index = ir.Constant(_BYTES, ir.Undefined), ir.VectorType(ir.IntType(32), SCANNED)
-        first = ir.Constant(ir.IntType(32), 0)
-        more, less, most = (
-            builder.shuffle_vector(
-                builder.insert_element(undefined, bound, first), undefined, ir.Constant(index, [0] * SCANNED)
-            )
-            for bound in bounds
-        )
+        more, less, most = (_spread(builder, bound) for bound in bounds)
         away = _load(context, builder, signature.args[0], scores, place, _BYTES)
         away = _call(builder, "llvm.uadd.sat.v32i8", _BYTES, away, more)
         away = _call(builder, "llvm.usub.sat.v32i8", _BYTES, away, less)
@@ -167,6 +164,14 @@ def _lowest_bit(context: Any, bits: Any) -> Any:
 
 
 @inner
+def _common(along: Any, centre: Any, step: Any, rate: Any, signal: Any) -> Any:
+    """By how many powers of two every code of a direction lowers a weight at least."""
+    beyond = abs(along - signal * centre) - np.float32(7.5) * signal * step
+    beyond = beyond if beyond > np.float32(0.0) else np.float32(0.0)
+    return rate * beyond * beyond
+
+
+@inner
 def nearness(along: Any, centre: Any, steps: Any, rate: Any, signal: Any) -> Any:
     """By how many powers of two every code of a cell is below the greatest weight that there can be.
 
@@ -178,9 +183,7 @@ def nearness(along: Any, centre: Any, steps: Any, rate: Any, signal: Any) -> Any
     """
     away = np.float32(0.0)
     for d in range(len(along)):
-        beyond = abs(along[d] - signal * centre[d]) - np.float32(7.5) * signal * steps[d]
-        beyond = beyond if beyond > np.float32(0.0) else np.float32(0.0)
-        away += rate * beyond * beyond
+        away += _common(along[d], centre[d], steps[d], rate, signal)
     return away
 
 
@@ -213,13 +216,17 @@ def scan(
     directions = len(along)
     for d in range(directions):
         away, step = along[d] - signal * (centre[d] - np.float32(7.5) * steps[d]), signal * steps[d]
-        beyond = abs(along[d] - signal * centre[d]) - np.float32(7.5) * step
-        beyond = beyond if beyond > np.float32(0.0) else np.float32(0.0)
-        least = rate * beyond * beyond
+        least = _common(along[d], centre[d], steps[d], rate, signal)
         _fill(away, step, rate / unit, np.float32(0.5) - least / unit, tables, d)
     pairs = len(tables) // 2
     for start in range(0, count, SCANNED):
         _add_up(codes, first + start * pairs, tables, pairs, np.uint8(base), scores, place + start)
+
+
+@inner
+def _above(score: int, low: int, most: int) -> int:
+    """How far a score is above a threshold, as `_drawn` has it."""
+    return min(most, max(0, min(WORST, score + max(0, -low)) - max(0, low)))
 
 
 @inner
@@ -242,7 +249,7 @@ def threshold(scores: Any, count: int, unit: Any, draws: Any, exploring: Any, sa
         middle = (low + high) // 2
         wanted = 0.0
         for k in range(WORST + 1):
-            wanted += filled[k] * falling[min(most, max(0, min(WORST, k + max(0, -middle)) - max(0, middle)))]
+            wanted += filled[k] * falling[_above(k, middle, most)]
         if wanted < draws:
             low = middle + 1
         else:
@@ -251,7 +258,7 @@ def threshold(scores: Any, count: int, unit: Any, draws: Any, exploring: Any, sa
     for k in range(WORST + 1):
         weight = filled[k] * 2.0 ** (-unit * k)
         whole += weight
-        missed += weight * (1 - falling[min(most, max(0, min(WORST, k + max(0, -low)) - max(0, low)))])
+        missed += weight * (1 - falling[_above(k, low, most)])
     return low, most, missed / whole
 
 
@@ -289,6 +296,6 @@ def draw(
             k = start + _lowest_bit(bits)
             bits &= bits - 1
             chosen[found] = numbers[first + k]
-            likely[found] = 2.0 ** (-FALL * min(most, max(0, min(WORST, np.int64(scores[place + k]) + more) - less)))
+            likely[found] = 2.0 ** (-FALL * _above(np.int64(scores[place + k]), low, most))
             found += 1
     return found
