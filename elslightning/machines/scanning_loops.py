@@ -58,8 +58,8 @@ def _look_up(context: Any, builder: Any, table: Any, codes: Any) -> Any:
         return _call(builder, "llvm.x86.avx2.pshuf.b", _BYTES, _both(builder, table, table), codes)
     if triple.startswith(("aarch64", "arm64")):
         index = ir.VectorType(ir.IntType(32), ENTRIES)
-        parts = [ir.Constant(index, list(range(start, start + ENTRIES))) for start in (0, ENTRIES)]
-        halves = [builder.shuffle_vector(codes, codes, part) for part in parts]
+        parts = (ir.Constant(index, list(range(start, start + ENTRIES))) for start in (0, ENTRIES))
+        halves = (builder.shuffle_vector(codes, codes, part) for part in parts)
         return _both(builder, *(_call(builder, "llvm.aarch64.neon.tbl1.v16i8", _HALF, table, half) for half in halves))
     found = ir.Constant(_BYTES, ir.Undefined)
     for k in range(SCANNED):
@@ -119,9 +119,8 @@ def _fill(context: Any, away: Any, step: Any, rate: Any, more: Any, tables: Any,
         code = ir.Constant(part.vector, [float(k) for k in range(ENTRIES)])
         here = builder.fsub(away, builder.fmul(code, step, flags=_SINGLE), flags=_SINGLE)
         score = builder.fadd(builder.fmul(builder.fmul(here, here), rate, flags=_SINGLE), more, flags=_SINGLE)
-        least, most = part.constant(0), part.constant(WORST)
-        score = builder.select(builder.fcmp_ordered("<", score, most), score, most)
-        score = builder.select(builder.fcmp_ordered(">", score, least), score, least)
+        for order, bound in (("<", part.constant(WORST)), (">", part.constant(0))):
+            score = builder.select(builder.fcmp_ordered(order, score, bound), score, bound)
         data = context.make_array(signature.args[4])(context, builder, value=tables).data
         place = builder.gep(data, [builder.mul(row, row.type(ENTRIES))])
         whole = builder.fptosi(score, part.bits)
