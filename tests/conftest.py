@@ -28,6 +28,7 @@ UNHOOKED = {
     "elslightning.machines.distance_loops",
     "elslightning.machines.index_loops",
     "elslightning.machines.loops",
+    "elslightning.machines.painting_loops",
     "elslightning.machines.ranking_loops",
     "elslightning.machines.region_loops",
     "elslightning.machines.scanning_loops",

@@ -21,10 +21,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from elslightning.machines.approximate_loops import BARRED, FIXED, PER_CHANNEL, average_tiles
-from elslightning.machines.foreseeing import Expectation
+from elslightning.machines.approximate_loops import FIXED, PER_CHANNEL, average_tiles
 from elslightning.machines.index import Candidates, Cells
-from elslightning.machines.scanning_loops import FALL, WORST
+from elslightning.machines.looking import Draws
+from elslightning.machines.painting_loops import paint_tiles
+from elslightning.machines.region_loops import BARRED
 from elslightning.machines.tiles import Tiles
 
 FIRST = 256
@@ -35,8 +36,6 @@ MOST = 2**15
 """Draws of the last round, at most; of tiles of few pixels fewer, so that each has as many."""
 SHARING = 8
 """Pixels of the smallest tile that may make so many."""
-LOOKED = 16
-"""Candidates that are gone through for each draw."""
 ALL = 2**12
 """So many candidates are all looked at."""
 EXHAUSTED = 2**17
@@ -52,20 +51,15 @@ RANGE = 2.0
 """Pixels of training images lie in [-1, 1]: no two averages are further apart, so nothing is known less well."""
 TILES = 2**12
 """Tiles that are worked on at once."""
-EXPECTED = 2**22
-"""Tiles times cells whose expectations are held at once."""
-DICE = 2**16
-"""How many random numbers tell which candidates are drawn."""
-GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class Average(NamedTuple):
     """The averages of the pixels of some tiles.
 
     Attributes:
-        mean: (tile, pixel, channel) float64.
+        mean: (tile, painted pixel, channel) float64.
         error: of the same shape, its standard error.
-        doubtful: (tile, pixel) whether the error is above what was asked, and with it that of the image.
+        doubtful: (tile, painted pixel) whether the error is above what was asked, and with it that of the image.
         draws: how many candidates all tiles have looked at.
     """
 
@@ -97,48 +91,63 @@ class Pool:
         across: int = 0,
         padded: np.ndarray | None = None,
     ) -> None:
-        self.candidates, self.cells, self.tiles = candidates, cells, tiles
+        self.candidates, self.tiles = candidates, tiles
         self.across, self.padded = across, padded
-        self.signal, self.noise = math.sqrt(alpha_bar), 1 - alpha_bar
-        self.rate = np.float32(0.5 / (self.noise * math.log(2)))
-        random = np.random.default_rng([seed, *np.frombuffer(np.float64(alpha_bar).tobytes(), np.uint32)])
-        self.offsets = (random.random(len(cells.sizes)) * cells.sizes).astype(np.int64)
-        # Neighbouring cells are alike, so their numbers are far apart.
-        self.chances = ((random.random() + GOLDEN * np.arange(len(cells.sizes))) % 1).astype(np.float32)
-        self.logs = np.log2(np.maximum(cells.sizes, 1)).astype(np.float32)
-        self.seed = random.integers(2**32, dtype=np.uint32)
-        self.dice = thrown((random.permutation(DICE) + random.random(DICE)) / DICE)
-        self.expected = Expectation(candidates, cells, alpha_bar)
+        self.draws = Draws(candidates, cells, alpha_bar, seed)
+        self.signal, self.rate = self.draws.signal, self.draws.rate
 
     def average(
-        self, regions: np.ndarray, own: np.ndarray, accuracy: float, threads: int, together: int = 1
+        self,
+        regions: np.ndarray,
+        own: np.ndarray,
+        share: np.ndarray,
+        accuracy: float,
+        threads: int,
+        together: int = 1,
     ) -> Average:
-        """The averages of the pixels of tiles.
+        """The averages of the pixels that tiles paint.
 
         Args:
             regions: (tile, dim) float32 noisy regions.
-            own: (tile, pixel) which pixels count.
+            own: (tile, pixel) which pixels of the tiles count.
+            share: (tile, painted pixel) which part of the image's pixel each average is.
             accuracy: the root mean square of the standard errors to reach.
             threads: how many to use.
             together: over how many tiles, one after the other, that is the mean: those of an image.
         """
-        count, pixels = own.shape
-        shape = (count, pixels, self.candidates.images.shape[1])
-        found = Average(np.zeros(shape), np.zeros(shape), np.zeros((count, pixels), bool), 0)
+        count = len(own)
+        shape = (*share.shape, self.candidates.images.shape[1])
+        found = Average(np.zeros(shape), np.zeros(shape), np.zeros(share.shape, bool), 0)
         images = -(-count // together)
         portion = max(1, min(TILES // together, -(-images // (4 * threads)))) * together
         with ThreadPoolExecutor(threads) as pool:
             parts = [slice(start, start + portion) for start in range(0, count, portion)]
             draws = sum(
-                pool.map(lambda part: self._rounds(regions[part], own[part], accuracy, together, found, part), parts)
+                pool.map(
+                    lambda part: self._rounds(
+                        regions[part],
+                        own[part],
+                        share[part],
+                        accuracy,
+                        together,
+                        Average(*(x[part] for x in found[:3]), 0),
+                    ),
+                    parts,
+                )
             )
         return found._replace(draws=draws)
 
     def _rounds(
-        self, regions: np.ndarray, own: np.ndarray, accuracy: float, together: int, found: Average, part: slice
+        self,
+        regions: np.ndarray,
+        own: np.ndarray,
+        share: np.ndarray,
+        accuracy: float,
+        together: int,
+        found: Average,
     ) -> int:
         """Round after round until the averages are good enough or no better can be had; writes into `found`."""
-        mean, error, doubtful = (x[part] for x in found[:3])
+        mean, error, doubtful = found[:3]
         (count, pixels), candidates = own.shape, len(self.candidates)
         limit = float(min(MOST * min(1, pixels / SHARING), candidates // 2))
         budgets = np.full(count, math.inf if candidates <= ALL else min(FIRST, limit), float)
@@ -147,18 +156,17 @@ class Pool:
         while len(rows):
             for some in (rows[np.isfinite(budgets[rows])], rows[np.isinf(budgets[rows])]):
                 if len(some):
-                    mean[some], error[some], draws = self._round(regions[some], budgets[some])
+                    mean[some], error[some], draws = self._round(regions[some], own[some], budgets[some])
                     total += draws
-            error[rows] *= own[rows, :, None]
-            variances[rows] = (error[rows] ** 2).mean(axis=2).sum(axis=1)
-            square = np.bincount(image, variances) / np.bincount(image, own.sum(axis=1))
+            variances[rows] = ((share[rows, :, None] * error[rows]) ** 2).mean(axis=2).sum(axis=1)
+            square = np.bincount(image, variances) / np.bincount(image, share.sum(axis=1))
             above = (square > accuracy**2)[image]
-            doubtful[:] = (error.max(axis=2) > accuracy) & above[:, None]
+            doubtful[:] = (error.max(axis=2) > accuracy) & above[:, None] & (share > 0)
             wanted = budgets.copy()
             for one in np.unique(image[above & np.isfinite(budgets)]):
                 mine = (image == one) & np.isfinite(budgets)
                 fixed = variances[(image == one) & ~mine].sum()
-                asked = accuracy**2 * own[image == one].sum() - fixed
+                asked = accuracy**2 * share[image == one].sum() - fixed
                 wanted[mine] = more_draws(budgets[mine], variances[mine], asked)
             more = above & np.isfinite(budgets) & (wanted > 1.2 * budgets)
             last = budgets >= limit
@@ -168,85 +176,59 @@ class Pool:
             budgets[rows] = np.where(last[rows], math.inf, np.minimum(limit, np.maximum(wanted[rows], least)))
         return total
 
-    def _round(self, regions: np.ndarray, budgets: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-        """Means and errors of tiles with so many draws each; and how many were made."""
+    def _round(self, regions: np.ndarray, own: np.ndarray, budgets: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+        """Means and errors of what tiles paint with so many draws each; and how many were made."""
         count, channels = len(regions), self.candidates.images.shape[1]
-        bank, cells, tiles = self.candidates, self.cells, self.tiles
-        everything = math.isinf(budgets[0])
-        sums = np.zeros((count, tiles.pixels.shape[1], FIXED + PER_CHANNEL * channels))
-        near = np.clip(regions, -np.float32(self.signal), np.float32(self.signal))
+        tiles = self.tiles
+        responses = tiles.responses(own)
+        sums = np.zeros((count, responses.shape[1], FIXED + PER_CHANNEL * channels))
+        heaps = np.zeros((*own.shape, 2))
+        near = np.clip(regions, -self.signal, self.signal)
         asked = np.stack([near, 2 * regions - near], axis=1)
-        outside, promised = np.empty(count), np.empty(count)
-        features, along = self.expected.features(regions)
-        if everything:
-            budgets = np.empty(0)
-        looked = np.minimum(budgets * LOOKED, len(bank)).astype(np.int64)
-        plain = self.padded is None
+        source = self._source()
+        outside, promised = np.zeros(count), np.full(count, -np.inf)
         draws = 0
-        some = count if everything else max(1, EXPECTED // len(cells.sizes))
-        for start in range(0, count, some):
-            part = slice(start, start + some)
-            expected = np.empty((0, 0), np.float32) if everything else features[part] @ self.expected.keys
-            draws += average_tiles(
-                expected,
-                expected.view(np.int32),
-                along[part],
-                asked[part],
-                looked[part],
-                budgets[part],
-                cells.sizes,
-                self.logs,
-                self.chances,
-                cells.centres,
-                cells.steps,
-                cells.places,
-                cells.codes,
-                cells.order,
-                cells.starts,
-                self.offsets,
-                self.seed,
-                self.dice,
-                bank.images if plain else self.padded,
-                bank.members,
-                bank.table,
-                np.empty(0, np.int64) if plain else tiles.origins,
-                tiles.beyond,
-                barred(tiles.below),
-                barred(tiles.beside),
-                bank.levels,
-                tiles.geometry,
-                self.across,
-                np.float32(self.signal),
-                self.rate,
-                sums[part],
-                outside[part],
-                promised[part],
-            )
-        weight = sums[:, :, 1, None]
+        for part, looked, outside[part], promised[part] in self.draws.looked(regions, budgets):
+            among = (*looked, asked[part], source, tiles.geometry, self.across, self.signal, self.rate)
+            if tiles.hard:
+                average_tiles(*among, sums[part])
+            else:
+                paint_tiles(*among, tiles.window, tiles.response, own[part], heaps[part], sums[part])
+            draws += int(looked.counts.sum())
+        if tiles.hard:
+            heaps = sums[:, :, :2]
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            weight = sums[:, :, 1, None]
             first, second = sums[:, :, 4::4] / weight, sums[:, :, 5::4] / weight
             posterior = np.maximum(second - first**2, 0)
             square = sums[:, :, 7::4] - 2 * first * sums[:, :, 6::4] + first**2 * sums[:, :, 3, None]
             beyond = ((regions - near) ** 2 @ np.tile(tiles.root**2, channels)).astype(np.float64)
-            seen = (sums[:, :, 0] + np.log2(sums[:, :, 1])).mean(axis=1) - self.rate * beyond
-            outside[seen < promised - STRANGE] = 1
-            # The greatest weight is 1: the part of one candidate is 1 / weight.
-            unseen = np.maximum(posterior, SPREAD * self.signal**2) * outside[:, None, None] / np.maximum(weight, 1)
+            logs = np.where(own, heaps[:, :, 0] + np.log2(heaps[:, :, 1]), 0).sum(axis=1) / own.sum(axis=1)
+            outside[logs - self.rate * beyond < promised - STRANGE] = 1
+            # The greatest weight is 1: the part of one candidate is 1 / weight. What a pixel is painted with by several
+            # pixels of a tile is missed by all of them together.
+            parts = tiles.responses(own / np.sqrt(np.maximum(heaps[:, :, 1], 1))) / responses
+            unseen = np.maximum(posterior, SPREAD * self.signal**2) * outside[:, None, None] * parts[:, :, None] ** 2
             error = np.sqrt(np.maximum(square / weight**2, unseen))
             rest = sums[:, :, 2, None] / np.sqrt(sums[:, :, 3, None])
             error *= 1 + HEAVY * np.where(np.isfinite(rest), rest, 1)
-        error = np.fmin(error / self.signal, RANGE)
+            error[tiles.responses(own & ~(heaps[:, :, 1] > 0)) > 0] = np.inf
+        error = np.where(responses[:, :, None] > 0, np.fmin(error / self.signal, RANGE), 0)
         return np.nan_to_num(first / self.signal), error, draws
+
+    def _source(self) -> tuple[np.ndarray, ...]:
+        """What `take_block` takes regions from."""
+        bank, tiles = self.candidates, self.tiles
+        images, origins = bank.images, np.empty(0, np.int64)
+        if self.padded is not None:
+            images, origins = self.padded, tiles.origins
+        bars = (barred(tiles.below), barred(tiles.beside))
+        return images, bank.members, bank.table, bank.levels, origins, tiles.beyond, *bars
 
 
 def barred(allowed: np.ndarray) -> np.ndarray:
     """By what is added to log-weights, negated: 0 for what is allowed."""
     return np.where(allowed, np.float32(0), BARRED)
-
-
-def thrown(even: np.ndarray) -> np.ndarray:
-    """Dice of `elslightning.machines.scanning_loops`, from numbers in (0, 1]."""
-    return np.minimum(np.floor(-np.log2(even) / FALL) + 1, WORST).astype(np.uint8)
 
 
 def more_draws(draws: np.ndarray, variances: np.ndarray, asked: float) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from elslightning.machines.compiling import inner
+from elslightning.machines.compiling import compiled, inner
 from elslightning.machines.lanes import COEFFICIENTS
 from elslightning.machines.scanning_loops import (
     COARSEST,
@@ -210,3 +210,86 @@ def choose_candidates(
             chosen[found], likely[found] = numbers[first + (offsets[cell] + j) % size], apart[k]
             found += 1
     return found, missed
+
+
+@compiled
+def choose_tiles(
+    expected: Any,
+    bits: Any,
+    along: Any,
+    looked: Any,
+    draws: Any,
+    index: Any,
+    dice: Any,
+    signal: Any,
+    rate: Any,
+    chosen: Any,
+    likely: Any,
+    starts: Any,
+    counts: Any,
+    outside: Any,
+    promised: Any,
+) -> int:
+    """What tiles look at, one after the other, as long as there is room for it. Returns how many tiles that are.
+
+    Args:
+        expected, bits: (tile, cell) float32 as in `choose_cells`; lost.
+        along: (tile, direction) as in `choose_candidates`.
+        looked, draws: (tile,) how many candidates to go through, and how many to look at.
+        index: of the cells, as in `choose_cells` and `choose_candidates`: sizes, logs, chances, centres, steps, places,
+            codes, numbers, firsts, offsets.
+        dice: seed and dice, as in `choose_candidates`.
+        signal, rate: as there.
+        chosen, likely: (room,) become the numbers of candidates, and how likely each was: room for what a tile goes
+            through, a draw from every cell, and all its draws, at least.
+        starts, counts: (tile,) become where among them those of a tile begin, and how many they are.
+        outside, promised: (tile,) become the part of what is expected that is in candidates which were not chosen, and
+            the logarithm of all of it.
+    """
+    sizes, logs, chances, centres, steps, places, codes, numbers, firsts, offsets = index
+    near, far, each = np.empty(len(sizes), np.int64), np.empty(len(sizes), np.int64), np.empty(len(sizes), np.int64)
+    probable = np.empty(len(sizes), np.float32)
+    scores = np.empty(int(looked.max()) + SCANNED, np.uint8)
+    done = 0
+    for tile in range(len(along)):
+        if done + looked[tile] + len(sizes) + draws[tile] > len(chosen):
+            return tile
+        close, apart, left, beyond, promised[tile] = choose_cells(
+            expected[tile],
+            bits[tile],
+            sizes,
+            logs,
+            looked[tile],
+            np.float32(draws[tile]),
+            chances,
+            near,
+            far,
+            each,
+            probable,
+        )
+        found, missed = choose_candidates(
+            near[:close],
+            far[:apart],
+            each,
+            probable,
+            along[tile],
+            centres,
+            steps,
+            rate,
+            signal,
+            places,
+            codes,
+            numbers,
+            firsts,
+            offsets,
+            left,
+            dice[0],
+            dice[1],
+            scores,
+            chosen[done:],
+            likely[done:],
+        )
+        outside[tile] = beyond + (1 - beyond) * missed
+        starts[tile], counts[tile] = done, found
+        done += found
+    return len(along)

@@ -71,3 +71,36 @@ def tile_distances(
             store(lines, into + x, load_part(lines, into + x) + after)
     for x in range(columns):
         _slide(lines, x, columns, rows, size, distances, x, columns)
+
+
+@inner
+def faded_distances(
+    asked: Any,
+    block: Any,
+    channels: int,
+    height: int,
+    width: int,
+    rows: int,
+    columns: int,
+    window: Any,
+    squares: Any,
+    lines: Any,
+    distances: Any,
+) -> None:
+    """As `tile_distances`, with windows whose pixels count by `window` (P,) along either axis; `squares` (width, PART)
+    is for work, too."""
+    plane, size = height * width, len(window)
+    for y in range(height):
+        for x in range(width):
+            store(squares, x, _square(asked, block, y * width + x, plane, channels, splat_part(np.float32(0.0))))
+        for x in range(columns):
+            found = splat_part(np.float32(0.0))
+            for k in range(size):
+                found = found + load_part(squares, x + k) * splat_part(window[k])
+            store(lines, y * columns + x, found)
+    for y in range(rows):
+        for x in range(columns):
+            found = splat_part(np.float32(0.0))
+            for k in range(size):
+                found = found + load_part(lines, (y + k) * columns + x) * splat_part(window[k])
+            store(distances, y * columns + x, found)

@@ -1,9 +1,11 @@
 """Estimating: the pooled patch machines with an error bar, in a time that hardly grows with the bank."""
 
 import itertools
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from elslightning.diffusion.pixels import to_floats
 from elslightning.diffusion.shapes import AlphaBar, Images
 from elslightning.machines.approximate import Pool
 from elslightning.machines.index import MEMBERS, Candidates, Cells, build
+from elslightning.machines.memory import default_budget
 from elslightning.machines.patches import PatchMachine
 from elslightning.machines.tiles import Tiles, tilings
 from elslightning.system.errors import InputError
@@ -29,6 +32,22 @@ SMALLEST = 8
 """The side of the smallest images whose regions are read row by row."""
 COPIED = 2**12
 """Images that are copied at once."""
+Key: TypeAlias = tuple[int, bytes, int]
+"""Of an index: a label or -1, the window along an axis, and the first pixel of the tiles."""
+
+
+class Form(NamedTuple):
+    """How a machine looks and paints.
+
+    Attributes:
+        patch_size: P.
+        window: (P,) float32, how much each pixel of a window counts along an axis.
+        response: (odd,) float32, at most P, how much each pixel around a location gets of what it says along an axis.
+    """
+
+    patch_size: int
+    window: np.ndarray
+    response: np.ndarray
 
 
 class Estimate(NamedTuple):
@@ -55,7 +74,8 @@ def check_accuracy(accuracy: float | str) -> None:
 
 
 class Estimator:
-    """The indices of a bank, by label, patch size and border class, each built when it is first needed.
+    """The indices of a bank, by label, window and border class, each built when it is first needed, and kept as long as
+    there is memory for it.
 
     Args:
         machine: whose candidates they are.
@@ -64,13 +84,14 @@ class Estimator:
     def __init__(self, machine: PatchMachine) -> None:
         images = machine.images.detach().cpu()
         self.shape = images.shape[2:]
+        self.budget = machine.memory_budget
         images = images.flatten(2)
         self.padded = _padded(images)
         self.images = (images.float() if images.dtype != torch.uint8 else images).numpy()
         if self.padded is not None:
             self.images = self.padded[1:-1]
         self.labels = None if machine.labels is None else machine.labels.cpu().numpy()
-        self.cells: dict[tuple[int, int, int], Cells] = {}
+        self.cells: OrderedDict[Key, Cells] = OrderedDict()
         self.evaluated = self.doubted = 0
 
     def members(self, label: int | None) -> np.ndarray:
@@ -79,26 +100,49 @@ class Estimator:
             return np.arange(len(self.images))
         return np.flatnonzero(self.labels == label)
 
+    def candidates(self, label: int | None, tiles: Tiles) -> Candidates:
+        """What the pixels of some tiles may copy from."""
+        return Candidates(self.images, self.members(label), tiles.table, tiles.root)
+
+    def prepare(self, label: int | None, groups: Sequence[Tiles]) -> None:
+        """Builds what is missing for these tiles, as many indices at a time as there are threads; of others those go
+        that were not used for longest, until all fit into memory."""
+        missing = {key: tiles for tiles in groups if (key := _key(label, tiles)) not in self.cells}
+        threads = torch.get_num_threads()
+
+        def made(tiles: Tiles) -> Cells:
+            candidates = self.candidates(label, tiles)
+            each = max(MEMBERS, len(candidates) // tiles.most_cells)
+            with _numpy().limit(limits=1, user_api="openmp"):
+                return build(candidates, tiles.patch_size * 2**16 + int(tiles.pixels[0, 0]), threads, each)
+
+        # The greatest first: nothing else is left to do beside it otherwise.
+        order = sorted(missing, key=lambda key: -missing[key].table.size)
+        with ThreadPoolExecutor(threads) as pool:
+            self.cells.update(zip(order, pool.map(made, [missing[key] for key in order]), strict=True))
+        used = [_key(label, tiles) for tiles in groups]
+        for key in used:
+            self.cells.move_to_end(key)
+        budget = self.budget or default_budget(torch.device("cpu"))
+        while self.nbytes > budget and next(iter(self.cells)) not in used:
+            self.cells.popitem(last=False)
+
     def pool(self, label: int | None, tiles: Tiles, alpha_bar: float, seed: int) -> Pool:
-        """The candidates of some tiles at a noise level."""
-        candidates = Candidates(self.images, self.members(label), tiles.table, tiles.root)
-        key = (-1 if label is None else label, tiles.patch_size, int(tiles.pixels[0, 0]))
-        if key not in self.cells:
-            self.cells[key] = build(
-                candidates,
-                seed=key[1] * 2**16 + key[2],
-                threads=torch.get_num_threads(),
-                each=max(MEMBERS, len(candidates) // tiles.most_cells),
-            )
+        """The candidates of some tiles at a noise level, which were prepared."""
         # A region reaches at most half an image beyond the border, and 16 pixels.
         least = max(SMALLEST, tiles.patch_size)
         padded = self.padded if len(tiles.origins) and min(self.shape) >= least else None
-        return Pool(candidates, self.cells[key], tiles, alpha_bar, seed, self.shape[1], padded)
+        cells = self.cells[_key(label, tiles)]
+        return Pool(self.candidates(label, tiles), cells, tiles, alpha_bar, seed, self.shape[1], padded)
 
     @property
     def nbytes(self) -> int:
         """Memory that the indices take."""
         return sum(cells.nbytes for cells in self.cells.values())
+
+
+def _key(label: int | None, tiles: Tiles) -> Key:
+    return -1 if label is None else label, tiles.window.tobytes(), int(tiles.pixels[0, 0])
 
 
 @cache
@@ -125,38 +169,48 @@ def estimate(
     x_t: Images,
     alpha_bar: AlphaBar,
     label: int | None,
-    patch_size: int,
+    form: Form,
     accuracy: float,
     seed: int,
     tick: Callable[[float], None],
 ) -> Estimate:
-    """The posterior means of images of one label and patch size; border classes of few candidates are exact."""
+    """The posterior means of images of one label and form; border classes of few candidates are exact."""
     batch, channels, height, width = x_t.shape
     images = x_t.detach().cpu().float().flatten(2).numpy()
-    groups = list(tilings(machine, patch_size))
-    x0 = np.empty((batch, channels, height * width))
-    error, doubtful = np.zeros_like(x0), np.zeros((batch, height * width), bool)
+    groups = list(tilings(machine, *form))
+    # Threads of ours call NumPy, whose own would only wait for each other.
+    with _numpy().limit(limits=1, user_api="blas"):
+        estimator.prepare(label, groups)
+    cover = np.zeros(height * width)
+    for tiles in groups:
+        painted = tiles.painted(tiles.asked)
+        np.add.at(cover, painted[painted >= 0], tiles.responses(tiles.pixels >= 0)[painted >= 0])
+    x0 = np.zeros((batch, height * width, channels))
+    square, doubtful = np.zeros_like(x0), np.zeros((batch, height * width), bool)
     levels = alpha_bar.cpu()
     done = 0
     for level, tiles in itertools.product(levels.unique(), groups):
         rows = (levels == level).nonzero()[:, 0].numpy()
         regions = Candidates(images, rows, tiles.asked)
-        pixels = np.tile(tiles.pixels, (len(rows), 1))
-        own = pixels >= 0
-        # Threads of ours call NumPy, whose own would only wait for each other.
+        own, pixels = tiles.pixels >= 0, tiles.painted(tiles.asked)
+        share = np.where(pixels >= 0, tiles.responses(own) / cover[pixels], 0)
+        own, pixels, share = (np.tile(values, (len(rows), 1)) for values in (own, pixels, share))
         with _numpy().limit(limits=1, user_api="blas"):
             pool = estimator.pool(label, tiles, float(level), seed)
             found = pool.average(
-                regions.of(np.arange(len(regions))), own, accuracy, torch.get_num_threads(), len(tiles.asked)
+                regions.of(np.arange(len(regions))), own, share, accuracy, torch.get_num_threads(), len(tiles.asked)
             )
-        image, pixel = np.repeat(rows, len(tiles.asked))[own.nonzero()[0]], pixels[own]
-        for into, part in ((x0, found.mean), (error, found.error)):
-            into[image, :, pixel] = part[own]
-        doubtful[image, pixel] = found.doubtful[own]
-        done += len(pixel)
+        where = share > 0
+        into = (np.repeat(rows, len(tiles.asked))[where.nonzero()[0]], pixels[where])
+        np.add.at(x0, into, (share[:, :, None] * found.mean)[where])
+        np.add.at(square, into, (share[:, :, None] * found.error)[where] ** 2)
+        np.logical_or.at(doubtful, into, found.doubtful[where])
+        done += int(own.sum())
         tick(done / (batch * height * width))
+    error = np.sqrt(square)
+    doubtful &= error.max(axis=2) > accuracy
 
     def shaped(values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values).to(x_t.device, x_t.dtype).reshape(x_t.shape)
+        return torch.from_numpy(values.transpose(0, 2, 1)).to(x_t.device, x_t.dtype).reshape(x_t.shape)
 
     return Estimate(shaped(x0), shaped(error), torch.from_numpy(doubtful).reshape(batch, height, width).to(x_t.device))

@@ -1,15 +1,22 @@
-"""Regions of images of bytes, side by side: their pixels as vectors, one number for each of `PART` regions."""
+"""Regions of images of bytes, side by side: their pixels as vectors, one number for each of `PART` regions; and which
+of them count, and how much."""
 
 from typing import Any
 
+import numpy as np
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from elslightning.machines.compiling import inner
+from elslightning.machines.index_loops import take_patches
 from elslightning.machines.lanes import PART, part
 
+BARRED = np.float32(1e30)
+"""Lowers the log-weight of what is no candidate of a pixel."""
+LINE = 64
+"""Bytes of a line of the cache."""
 _SINGLE = ("contract",)
 
 
@@ -111,3 +118,85 @@ def take_regions(
     for k in beyond:
         for c in range(channels):
             out[c * height * width + k] = np.float32(0.0)
+
+
+@inner
+def make_room(channels: int, shape: Any, counts: Any) -> Any:
+    """What `take_block` fills for tiles that look at so many candidates (tile,): `block` (region + PART, PART), of which
+    the first rows become regions; `barred` (rows + columns, PART), above 0 for what is no candidate of a row of the
+    tile, or of a column; `over` (2, PART), of the probability p of each 1/p and sqrt(1 - p)/p; and room for work."""
+    height, width, rows, columns, _ = shape
+    block = np.empty((channels * height * width + PART, PART), np.float32)
+    barred = np.empty((rows + columns, PART), np.float32)
+    over = np.empty((2, PART), np.float32)
+    most = 0
+    for count in counts:
+        most = max(most, count)
+    return block, barred, over, np.empty(most, np.int64), np.empty(PART, np.int64), np.empty(PART, np.int64)
+
+
+@inner
+def locate(numbers: Any, first: int, count: int, source: Any, room: Any) -> None:
+    """Where the regions of the candidates of a tile begin, those of `numbers` from `first` on."""
+    bank, members, table, origins = source[0], source[1], source[2], source[4]
+    spots, locations, image = room[3], len(table), bank.shape[1] * bank.shape[2]
+    if len(origins):
+        for k in range(count):
+            number = numbers[first + k]
+            spots[k] = (members[number // locations] + 1) * image + origins[number % locations]
+
+
+@inner
+def take_block(
+    numbers: Any,
+    likely: Any,
+    first: int,
+    start: int,
+    count: int,
+    source: Any,
+    shape: Any,
+    across: int,
+    signal: Any,
+    room: Any,
+) -> None:
+    """`PART` of the candidates of a tile, from `start` on, into what `make_room` made; those after the last are barred.
+
+    Args:
+        numbers, likely: patch numbers, and how likely each was looked at; those of the tile are `count` from `first` on.
+        source: bank, members, table, levels as in `take_patches`; origins, (location,) where in an image the region
+            around a location begins, if it lies in the image as it is: the bank is of bytes then, with an image more at
+            either end; otherwise without entries; beyond, as in `take_regions`; and below and beside, (row of
+            locations, row of a tile) and (column of locations, column of a tile) 0 where that row or column of a region
+            is made of candidates, and otherwise `BARRED`, float32.
+        shape: height and width of a region, rows and columns of its tile, patch size.
+        across: pixels of a row of an image.
+        signal: what regions are multiplied with.
+    """
+    bank, members, table, levels, origins, beyond, below, beside = source
+    block, barred, over, spots, places, drawn = room
+    channels, plane, locations = bank.shape[1], bank.shape[2], len(table)
+    height, width, rows, columns, _ = shape
+    here = min(PART, count - start)
+    for j in range(PART):
+        at = first + start + min(j, here - 1)
+        chance, location = likely[at], numbers[at] % locations
+        drawn[j] = numbers[at]
+        over[0, j] = np.float32(1.0) / chance
+        over[1, j] = np.sqrt(np.float32(1.0) - chance) / chance
+        for y in range(rows):
+            barred[y, j] = below[location // len(beside), y] if j < here else BARRED
+        for x in range(columns):
+            barred[rows + x, j] = beside[location % len(beside), x]
+    if len(origins):
+        memory, reach = bank.reshape(-1), (height - 1) * across + width
+        for j in range(PART):
+            places[j] = spots[start + min(j, here - 1)]
+        # Those of the next block are fetched while this one is worked on.
+        for k in range(start + PART, min(start + 2 * PART, count)):
+            for c in range(channels):
+                for line in range(0, reach, LINE):
+                    prefetch(memory, spots[k] + c * plane + line)
+        factor = signal / np.float32(127.5)
+        take_regions(memory, places, across, plane, (channels, height, width), beyond, factor, -signal, block)
+    else:
+        take_patches(bank, members, table, drawn, levels, signal, block[: channels * height * width].T)

@@ -31,7 +31,9 @@ class Tiles:
         origins: (location,) int64 where in an image each of those begins, if they are parts of it as it is; otherwise
             without entries.
         beyond: (n,) int64 the places of a region that are beyond the border for every candidate.
-        root: (region,) float32: square roots of the share of windows that a pixel of the region lies in.
+        root: (region,) float32: square roots of how much a pixel of the region counts in a window, in the mean.
+        window: (P,) float32: how much each pixel of a window counts along an axis.
+        response: (odd,) float32: how much each pixel around a location gets of what it says, along an axis.
     """
 
     patch_size: int
@@ -44,6 +46,31 @@ class Tiles:
     origins: np.ndarray
     beyond: np.ndarray
     root: np.ndarray
+    window: np.ndarray
+    response: np.ndarray
+
+    @property
+    def hard(self) -> bool:
+        """Whether all pixels of a window count alike, and locations say what their own pixel is only."""
+        return len(self.response) == 1 and bool((self.window == 1).all())
+
+    def painted(self, numbers: np.ndarray) -> np.ndarray:
+        """Of numbers for each pixel of a region (tile, region), those of pixels that its tile paints."""
+        height, width, _, _, size = self.geometry
+        inset = (size - len(self.response)) // 2
+        regions = numbers.reshape(len(numbers), height, width)
+        return regions[:, inset : height - inset, inset : width - inset].reshape(len(numbers), -1)
+
+    def responses(self, own: np.ndarray) -> np.ndarray:
+        """How much all pixels of a tile that count, `own` (tile, pixel), respond to each that it paints."""
+        axes = []
+        for length in self.shape:
+            axis = np.zeros((length, length + len(self.response) - 1))
+            for place in range(length):
+                axis[place, place : place + len(self.response)] = self.response
+            axes.append(axis)
+        found = np.einsum("nyx,yv,xu->nvu", own.reshape(len(own), *self.shape).astype(float), *axes)
+        return found.reshape(len(own), -1)
 
     @property
     def most_cells(self) -> int:
@@ -68,24 +95,34 @@ class _Axis:
     high: int
 
 
-def tile_length(patch_size: int) -> int:
-    """How many pixels lie side by side in a tile, at most: so few that their windows are much the same."""
-    return 1 if patch_size < 5 else min(LONGEST, (patch_size - 1) // 2)
+def tile_length(window: np.ndarray) -> int:
+    """How many pixels lie side by side in a tile, at most: so few that their windows (P,) are much the same."""
+    away = np.arange(len(window)) - len(window) // 2
+    # Of a hard window the variance of a place is (P² - 1) / 12.
+    wide = np.sqrt(1 + 12 * (window @ away**2) / window.sum())
+    return 1 if wide < 5 - 1e-6 else min(LONGEST, int((wide - 1 + 1e-6) / 2))
 
 
-def tilings(machine: PatchMachine, patch_size: int) -> Iterator[Tiles]:
-    """The tiles of all pixels of a machine; those that copy from one location only have one candidate in an image."""
+def tilings(
+    machine: PatchMachine, patch_size: int, window: np.ndarray | None = None, response: np.ndarray | None = None
+) -> Iterator[Tiles]:
+    """The tiles of all pixels of a machine; those that copy from one location only have one candidate in an image.
+
+    Windows are hard, and responses those of the centre only, if not given: see `Tiles`.
+    """
     height, width = machine.images.shape[2:]
     circular = machine.padding_mode == "circular"
-    for rows in _axes(machine, height, patch_size):
-        for columns in _axes(machine, width, patch_size):
-            yield _tiles(rows, columns, (height, width), patch_size, circular)
+    window = np.ones(patch_size, np.float32) if window is None else window
+    response = np.ones(1, np.float32) if response is None else response
+    for rows in _axes(machine, height, window):
+        for columns in _axes(machine, width, window):
+            yield _tiles(rows, columns, (height, width), window, response, circular)
 
 
-def _axes(machine: PatchMachine, extent: int, patch_size: int) -> list[_Axis]:
+def _axes(machine: PatchMachine, extent: int, window: np.ndarray) -> list[_Axis]:
     found = []
-    most = tile_length(patch_size)
-    for part, pooled in machine._axis(extent, patch_size // 2):
+    most = tile_length(window)
+    for part, pooled in machine._axis(extent, len(window) // 2):
         indices = part.cpu().numpy()
         for run in np.split(indices, np.flatnonzero(np.diff(indices) != 1) + 1):
             low, high = int(run[0]), int(run[-1]) + 1
@@ -101,7 +138,15 @@ def _axes(machine: PatchMachine, extent: int, patch_size: int) -> list[_Axis]:
     return found
 
 
-def _tiles(rows: _Axis, columns: _Axis, extent: tuple[int, int], patch_size: int, circular: bool) -> Tiles:
+def _tiles(
+    rows: _Axis,
+    columns: _Axis,
+    extent: tuple[int, int],
+    window: np.ndarray,
+    response: np.ndarray,
+    circular: bool,
+) -> Tiles:
+    patch_size = len(window)
     radius = patch_size // 2
 
     def regions(down: np.ndarray, across: np.ndarray) -> np.ndarray:
@@ -132,7 +177,7 @@ def _tiles(rows: _Axis, columns: _Axis, extent: tuple[int, int], patch_size: int
     for axis in (rows, columns):
         covered = np.zeros(axis.length + patch_size - 1)
         for place in range(axis.length):
-            covered[place : place + patch_size] += 1 / axis.length
+            covered[place : place + patch_size] += window / axis.length
         shares.append(covered)
     root = np.sqrt(np.outer(*shares)).astype(np.float32).ravel()
     table = regions(rows.candidates, columns.candidates)
@@ -148,4 +193,6 @@ def _tiles(rows: _Axis, columns: _Axis, extent: tuple[int, int], patch_size: int
         np.empty(0, np.int64) if circular else origins.ravel(),
         np.flatnonzero((table < 0).all(axis=0)),
         root,
+        window,
+        response,
     )

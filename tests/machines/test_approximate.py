@@ -9,13 +9,14 @@ from sklearn.datasets import load_digits
 from torch.testing import assert_close
 
 from elslightning.diffusion.schedule import CosineSchedule, add_noise
-from elslightning.machines import MACHINES, approximate, foreseeing
+from elslightning.machines import MACHINES, approximate, foreseeing, looking
 from elslightning.machines.choosing_loops import choose_candidates, choose_cells
 from elslightning.machines.compiling import compiled
 from elslightning.machines.foreseeing import Expectation
 from elslightning.machines.index import BYTES, Candidates, build
 from elslightning.machines.index_loops import take_patches
 from elslightning.machines.lanes import PART
+from elslightning.machines.looking import Draws, thrown
 from elslightning.machines.region_loops import take_regions
 from elslightning.machines.scanning_loops import FALL, SCANNED, draw, nearness, scan, threshold
 from elslightning.machines.tiles import tilings
@@ -160,8 +161,9 @@ def test_portions_and_threads_change_nothing(digits, bank, few, monkeypatch):
     alpha_bar = LEVELS[2:3].expand(3)
     x_t = noisy(digits[400:403], alpha_bar)
     first = MACHINES["els"](bank, scales=3, accuracy=0.05)(x_t, alpha_bar)
-    for name in ("TILES", "EXPECTED"):
-        monkeypatch.setattr(approximate, name, 17)
+    monkeypatch.setattr(approximate, "TILES", 17)
+    for name in ("EXPECTED", "ROOM"):
+        monkeypatch.setattr(looking, name, 17)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -205,7 +207,7 @@ def test_exact_is_the_default_and_what_auto_takes_for_a_small_bank(digits, bank)
 
 
 def test_auto_draws_from_a_large_bank_on_a_cpu_only(bank, monkeypatch):
-    monkeypatch.setattr("elslightning.machines.pooled.AUTO_FROM", 1)
+    monkeypatch.setattr("elslightning.machines.drawing.AUTO_FROM", 1)
     machine = MACHINES["bbels"](bank, scales=3, accuracy="auto")
     assert machine.replica.seed == machine.seed + 1
     assert machine.to("meta").replica is None  # as a GPU, which goes through all of them in less time
@@ -227,7 +229,7 @@ def test_candidates_are_drawn_as_often_as_their_probability_says(bank):
     region = noisy(bank[:1], alpha_bar[None]).flatten(2).numpy()[:, :, tiles.asked[9]].reshape(1, -1)
     drawn, counts, wholes = np.zeros(len(clean)), [], []
     for seed in range(300):
-        pool = approximate.Pool(clean, cells, tiles, float(alpha_bar), seed)
+        pool = Draws(clean, cells, float(alpha_bar), seed)
         features, along = pool.expected.features(region)
         near, far, each, chosen = (np.empty(len(clean), np.int64) for _ in range(4))
         apart, likely = (np.empty(len(clean), np.float32) for _ in range(2))
@@ -235,7 +237,7 @@ def test_candidates_are_drawn_as_often_as_their_probability_says(bank):
         expected = (features @ pool.expected.keys)[0]
         cells_ = (expected, expected.view(np.int32), cells.sizes, pool.logs, 3000, np.float32(budget), pool.chances)
         close, away, left, outside, _ = _cells(*cells_, near, far, each, apart)
-        codes = (cells.centres, cells.steps, pool.rate, np.float32(pool.signal), cells.places, cells.codes)
+        codes = (cells.centres, cells.steps, pool.rate, pool.signal, cells.places, cells.codes)
         where = (near[:close], far[:away], each, apart, along[0], *codes, cells.order, cells.starts, pool.offsets)
         count, missed = _chosen(*where, left, pool.seed, pool.dice, scores, chosen, likely)
         assert 0 < outside < 1
@@ -309,7 +311,7 @@ def test_far_away_codes_that_are_nearer_have_no_greater_scores(far):
 
 def test_a_die_is_above_a_score_as_often_as_its_probability_says():
     """P(D > t) = 2^(-FALL t) for every whole t: dice are geometric."""
-    dice = approximate.thrown((np.arange(2**16) + 0.5) / 2**16)
+    dice = thrown((np.arange(2**16) + 0.5) / 2**16)
     for t in range(64):
         assert abs((dice > t).mean() - 2 ** (-FALL * t)) < 2**-15
     scores = np.repeat(np.arange(0, 240, 8, dtype=np.uint8), 1000)
