@@ -27,6 +27,7 @@ UNHOOKED = {
     "elslightning.machines.choosing_loops",
     "elslightning.machines.distance_loops",
     "elslightning.machines.index_loops",
+    "elslightning.machines.leading_loops",
     "elslightning.machines.loops",
     "elslightning.machines.painting_loops",
     "elslightning.machines.ranking_loops",

@@ -148,8 +148,8 @@ class Pool:
     ) -> int:
         """Round after round until the averages are good enough or no better can be had; writes into `found`."""
         mean, error, doubtful = found[:3]
-        (count, pixels), candidates = own.shape, len(self.candidates)
-        limit = float(min(MOST * min(1, pixels / SHARING), candidates // 2))
+        count, candidates = len(own), len(self.candidates)
+        limit = self.limit
         budgets = np.full(count, math.inf if candidates <= ALL else min(FIRST, limit), float)
         image, rows, total = np.arange(count) // together, np.arange(count), 0
         variances = np.zeros(count)
@@ -185,7 +185,7 @@ class Pool:
         heaps = np.zeros((*own.shape, 2))
         near = np.clip(regions, -self.signal, self.signal)
         asked = np.stack([near, 2 * regions - near], axis=1)
-        source = self._source()
+        source = self.source
         outside, promised = np.zeros(count), np.full(count, -np.inf)
         draws = 0
         for part, looked, outside[part], promised[part] in self.draws.looked(regions, budgets):
@@ -216,7 +216,18 @@ class Pool:
         error = np.where(responses[:, :, None] > 0, np.fmin(error / self.signal, RANGE), 0)
         return np.nan_to_num(first / self.signal), error, draws
 
-    def _source(self) -> tuple[np.ndarray, ...]:
+    @property
+    def limit(self) -> float:
+        """Draws of a tile, at most."""
+        return float(min(MOST * min(1, self.tiles.pixels.shape[1] / SHARING), len(self.candidates) // 2))
+
+    @property
+    def most(self) -> float:
+        """The same; infinite where all candidates are looked at in the end."""
+        return math.inf if len(self.candidates) <= EXHAUSTED else self.limit
+
+    @property
+    def source(self) -> tuple[np.ndarray, ...]:
         """What `take_block` takes regions from."""
         bank, tiles = self.candidates, self.tiles
         images, origins = bank.images, np.empty(0, np.int64)

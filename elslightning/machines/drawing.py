@@ -1,11 +1,12 @@
 """Drawing: machines whose pixels share candidates look at all of them, or at as many as an asked accuracy takes."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from elslightning.diffusion.shapes import AlphaBar, Images, Labels
@@ -20,6 +21,7 @@ from elslightning.machines.estimating import (
     check_accuracy,
     estimate,
 )
+from elslightning.machines.leading import Leading, lead
 from elslightning.machines.patches import PatchMachine
 from elslightning.system.errors import InputError
 from elslightning.system.keeping import Part
@@ -74,6 +76,32 @@ class Drawing(PatchMachine):
         """The posterior mean, and how well it is known; arguments and errors as in `forward`."""
         self.check_inputs(x_t, alpha_bar, labels)
         return self._estimate(x_t, alpha_bar, labels, self._setting_at(alpha_bar))
+
+    @property
+    def draws(self) -> bool:
+        """Whether candidates are drawn; otherwise all are looked at."""
+        return self._standard_error() is not None
+
+    @torch.no_grad()
+    def leading(
+        self,
+        x_t: Images,
+        alpha_bar: AlphaBar,
+        label: int | None,
+        patch_size: int,
+        top: int,
+        preferred: Int64[Tensor, " batch"],
+        tick: Callable[[float], None],
+    ) -> Leading:
+        """The leading candidates of every pixel, from draws: see `elslightning.machines.leading`, of which these are
+        the arguments.
+
+        Raises:
+            InputError: for a label with no training image.
+        """
+        self.bank(label)
+        form = self._form([patch_size])
+        return lead(self, self._estimator(), x_t, alpha_bar, label, form, self.seed, top, preferred, tick)
 
     def _standard_error(self) -> float | None:
         """The standard error that is enough; None where all candidates are looked at."""

@@ -4,6 +4,7 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import NamedTuple, TypeAlias
 
@@ -151,6 +152,11 @@ def _numpy() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+def one_thread() -> AbstractContextManager[object]:
+    """NumPy takes one thread: threads of ours call it, and its own would only wait for each other."""
+    return _numpy().limit(limits=1, user_api="blas")
+
+
 def _padded(images: Tensor) -> np.ndarray | None:
     """Images (N, channel, pixel) as bytes, with an image more at either end; None where they are not made of bytes."""
     padded = np.zeros((len(images) + 2, *images.shape[1:]), np.uint8)
@@ -178,8 +184,7 @@ def estimate(
     batch, channels, height, width = x_t.shape
     images = x_t.detach().cpu().float().flatten(2).numpy()
     groups = list(tilings(machine, *form))
-    # Threads of ours call NumPy, whose own would only wait for each other.
-    with _numpy().limit(limits=1, user_api="blas"):
+    with one_thread():
         estimator.prepare(label, groups)
     cover = np.zeros(height * width)
     for tiles in groups:
@@ -195,7 +200,7 @@ def estimate(
         own, pixels = tiles.pixels >= 0, tiles.painted(tiles.asked)
         share = np.where(pixels >= 0, tiles.responses(own) / cover[pixels], 0)
         own, pixels, share = (np.tile(values, (len(rows), 1)) for values in (own, pixels, share))
-        with _numpy().limit(limits=1, user_api="blas"):
+        with one_thread():
             pool = estimator.pool(label, tiles, float(level), seed)
             found = pool.average(
                 regions.of(np.arange(len(regions))), own, share, accuracy, torch.get_num_threads(), len(tiles.asked)

@@ -39,6 +39,22 @@ class Ranking(NamedTuple):
         probability = (-power[..., None] * relative).exp() / self.weight[..., None]
         return probability, (self.weight.log() + power * self.moment / self.weight).clamp(min=0)
 
+    def sources(self, members: Tensor, candidates: Candidates, height: int, width: int) -> Tensor:
+        """Image, row and column (3, batch, height, width, top) of what is named, -1 where there is nothing.
+
+        Args:
+            members: (image,) indices of the images that count.
+            candidates: those of the pixels.
+            height, width: of an image.
+        """
+        position, offsets = self.image.cpu(), torch.from_numpy(candidates.offsets())
+        # (batch, height or 1, width or 1, top) each
+        down, right = offsets[self.displacement.cpu().clamp(min=0)].unbind(dim=-1)
+        rows, columns = torch.arange(height)[:, None, None], torch.arange(width)[:, None]
+        image = members[position.clamp(min=0)]
+        sources = torch.broadcast_tensors(image, (rows + down) % height, (columns + right) % width)
+        return torch.where(position >= 0, torch.stack(sources), -1)
+
 
 def power_of(alpha_bar: AlphaBar, device: torch.device) -> Tensor:
     """`1 / (2 (1 - alpha_bar))`, (batch, 1, 1): what a squared distance costs in nats."""

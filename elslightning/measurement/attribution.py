@@ -16,6 +16,7 @@ from elslightning.diffusion.shapes import AlphaBar, Images, Labels, Progress, no
 from elslightning.machines.candidates import Candidates, candidates
 from elslightning.machines.chunks import Chunks
 from elslightning.machines.compiling import COMPILING
+from elslightning.machines.drawing import Drawing
 from elslightning.machines.machine import ScoreMachine
 from elslightning.machines.memory import default_budget, fitting
 from elslightning.machines.patches import PatchMachine
@@ -82,6 +83,12 @@ def attribute(
     The weight of candidate c is `softmax_c(-‖window(x_t) - sqrt(alpha_bar) patch_c‖² / (2 (1 - alpha_bar)))`, as in
     the machine itself: with all candidates, `Σ weight · source pixel` is its posterior mean.
 
+    A machine that draws (`accuracy`) does not go through all candidates. Those that are named are the nearest of all
+    that it looked at, and the heaviest ones are looked at with certainty, as far as its index tells; of many equal
+    patches some are looked at, which need not be those at the pixel's own place. Weights are relative to an estimate of
+    the whole, and the entropy is an estimate; where candidates are so few that all are looked at, both are exact.
+    Distances are taken in float32.
+
     Args:
         machine: a score machine, with the whole bank on this process.
         x_t: (batch, channel, height, width), any images: noisy ones, or samples taken for noisy ones.
@@ -121,9 +128,23 @@ def attribute(
     def tell(fraction: float) -> None:
         progress("attribution", done + fraction, batch)
 
+    drawing = isinstance(bank, Drawing) and bank.draws
+    if drawing:
+        keys[:, 2] = -1  # the candidates are the same whatever is preferred
     for key in keys.unique(dim=0):
         label, size, preferred = key.tolist()
         group = (keys == key).all(dim=1).nonzero()[:, 0]
+        if isinstance(bank, Drawing) and drawing:
+
+            def tick(fraction: float, count: int = len(group)) -> None:
+                tell(fraction * count)
+
+            queries, levels = x_t[group.to(x_t.device)], alpha_bar.cpu()[group]
+            drawn = bank.leading(queries, levels, None if labels is None else label, size, top, first[group], tick)
+            sources[:, group] = torch.stack([drawn.image, drawn.row, drawn.column])
+            weight[group], entropy[group] = drawn.weight.float(), drawn.entropy.float()
+            done += len(group)
+            continue
         budget = (bank.memory_budget or default_budget(x_t.device)) // 2
         chunks = bank.bank(label, budget, first=preferred)
         found = candidates(height, width, size, pooled=bank.pooled, padding_mode=bank.padding_mode)
@@ -131,7 +152,7 @@ def attribute(
             power = power_of(alpha_bar.cpu()[part], ranking.weight.device)
             probability, nats = ranking.posterior(power)
             weight[part], entropy[part] = probability.float().cpu(), nats.float().cpu()
-            sources[:, part] = _sources(ranking, chunks.members.cpu(), torch.from_numpy(found.offsets()), height, width)
+            sources[:, part] = ranking.sources(chunks.members.cpu(), found, height, width)
             done += len(part)
     image, row, column = sources
     return Attribution(alpha_bar.cpu(), sizes, image, row, column, weight, entropy)
@@ -188,16 +209,6 @@ def _rankings(
             yield part, rank_compiled(queries, levels, chunks, found, top, torch.get_num_threads())
         else:
             yield part, rank(queries, levels, chunks, found, top)
-
-
-def _sources(ranking: Ranking, members: Tensor, offsets: Tensor, height: int, width: int) -> Tensor:
-    """Image, row and column (3, batch, height, width, top) of what a ranking names."""
-    position, displacement = ranking.image.cpu(), ranking.displacement.cpu()
-    down, right = offsets[displacement.clamp(min=0)].unbind(dim=-1)  # (batch, height or 1, width or 1, top)
-    rows, columns = torch.arange(height)[:, None, None], torch.arange(width)[:, None]
-    image = members[position.clamp(min=0)]
-    sources = torch.broadcast_tensors(image, (rows + down) % height, (columns + right) % width)
-    return torch.where(position >= 0, torch.stack(sources), -1)
 
 
 @dataclass(frozen=True)
