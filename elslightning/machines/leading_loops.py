@@ -40,9 +40,7 @@ def _enter(leading: Any, pixel: int, distance: Any, rank: int, image: int, place
 
 
 @inner
-def _add_block(
-    nearest: Any, sums: Any, pixel: int, distances: Any, barred: Any, over: Any, rate: Any, low: Any
-) -> None:
+def _add_block(nearest: Any, sums: Any, pixel: int, away: Any, barred: Any, over: Any, rate: Any, low: Any) -> None:
     """Adds `PART` candidates, the nearest of which is `low` away, to the sums (2 · pixel, PART) of a pixel: of weights
     relative to the `nearest` (pixel,) one, and of those times how much farther each is."""
     if low < nearest[pixel]:
