@@ -1,12 +1,15 @@
-"""The leading candidates of every pixel, and the entropy of all of them, from as many as tiles draw in one round.
+"""The leading candidates of every pixel, and the entropy of all of them, without looking at all.
 
-The nearest of all that was looked at lead: the heaviest candidates are looked at with certainty, as far as their codes
-tell. Weights are relative to an estimate of the whole, Σ w/p over what was looked at with probability p; entropies are
-made of the same sums. Where all candidates are looked at, both are exact.
+Tiles draw once, as many candidates as they may. The nearest of what was looked at lead. They spread: a pixel looks at
+what leads for its neighbours, as far from it as that is from them, for their windows are nearly its own; and at its own
+place in the same images. Weights are relative to an estimate of the whole, Σ w/p over what was drawn with probability
+p, or to the leading ones alone where these have more: then draws have missed them. Entropies are made of the same sums.
+Where all candidates are looked at, both are exact.
 """
 
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -20,9 +23,17 @@ from elslightning.machines.approximate import TILES, Pool
 from elslightning.machines.estimating import Estimator, Form, one_thread
 from elslightning.machines.index import Candidates
 from elslightning.machines.leading_loops import lead_tiles
+from elslightning.machines.looking import Looked
 from elslightning.machines.patches import PatchMachine
 from elslightning.machines.ranking import Ranking, power_of
 from elslightning.machines.tiles import Tiles, tilings
+
+KEPT = 16
+"""Candidates of a pixel that are kept, at least: so many lead its neighbours."""
+SPREADS = 4
+"""How often they spread, a pixel beyond the border of a tile each time."""
+TOGETHER = 16
+"""Images that are worked on at once."""
 
 
 class Leading(NamedTuple):
@@ -42,6 +53,14 @@ class Leading(NamedTuple):
     entropy: Float[Tensor, "batch height width"]
 
 
+class _Extent(NamedTuple):
+    """Height and width of an image, and whether it goes on around its border."""
+
+    height: int
+    width: int
+    circular: bool
+
+
 class _Found(NamedTuple):
     """What is known of some pixels: for each of the leading candidates its squared distance, where it comes among
     equally far ones, its image and the pixel in it; and sums over all candidates, as `lead_tiles` makes them."""
@@ -53,16 +72,25 @@ class _Found(NamedTuple):
     sums: np.ndarray
 
     @classmethod
-    def empty(cls, shape: tuple[int, ...], top: int) -> "_Found":
+    def empty(cls, shape: tuple[int, ...], kept: int) -> "_Found":
         """Nothing yet."""
-        highest = np.iinfo(np.int64).max
-        far, ranks = np.full((*shape, top), np.inf, np.float32), np.full((*shape, top), highest)
-        images, places = np.full((2, *shape, top), -1)
+        far, ranks = np.full((*shape, kept), np.inf, np.float32), np.full((*shape, kept), np.iinfo(np.int64).max)
+        images, places = np.full((2, *shape, kept), -1)
         return cls(far, ranks, images, places, np.zeros((*shape, 2)))
 
-    def of(self, part: slice) -> "_Found":
-        """That of some tiles; what is written into it is written into this."""
-        return _Found(*(values[part] for values in self))
+    def ranking(self, drawn: np.ndarray, power: float) -> Ranking:
+        """With sums that are relative to the nearest one; they were to the nearest that was `drawn` (pixel,), and are
+        those of the leading ones where these have more. `power` is what a squared distance costs in nats."""
+        nearest = self.far[..., 0].astype(np.float64)
+        closer, farther = drawn - nearest, self.far - nearest[..., None]
+        scale, weights = np.exp(-power * closer), np.exp(-power * farther)
+        weight = scale * self.sums[..., 0]
+        moment = scale * (self.sums[..., 1] + closer * self.sums[..., 0])
+        leading = weights.sum(axis=-1)
+        leads = leading > weight
+        spread = np.where(weights > 0, weights * np.where(np.isfinite(farther), farther, 0), 0).sum(axis=-1)
+        sums = (np.where(leads, leading, weight), np.where(leads, spread, moment))
+        return Ranking(*(torch.from_numpy(values) for values in (self.far, self.places, self.images, *sums)))
 
 
 def lead(
@@ -91,68 +119,167 @@ def lead(
         tick: told which part is done, from 0 to 1.
     """
     batch, _, height, width = x_t.shape
-    images = x_t.detach().cpu().float().flatten(2).numpy()
-    groups = list(tilings(machine, *form))
+    extent = _Extent(height, width, machine.padding_mode == "circular")
+    images, first = x_t.detach().cpu().float().flatten(2).numpy(), preferred.cpu().numpy()
+    groups, levels = list(tilings(machine, *form)), alpha_bar.cpu()
+    shape = (batch, height * width, top)
+    image, place = torch.full((2, *shape), -1)
+    weight, entropy = torch.zeros(shape, dtype=torch.float64), torch.zeros(shape[:2], dtype=torch.float64)
     with one_thread():
         estimator.prepare(label, groups)
-    extent = (height, width, machine.padding_mode == "circular")
-    whole = _Found.empty((batch, height * width), top)
-    levels, first = alpha_bar.cpu(), preferred.cpu().numpy()
+        for done, rows in _together(levels):
+            power = power_of(levels[rows[:1]], levels.device)[0]
+            pools = [estimator.pool(label, tiles, float(levels[rows[0]]), seed) for tiles in groups]
+
+            def tell(fraction: float, done: int = done, count: int = len(rows)) -> None:
+                tick((done + fraction * count) / batch)
+
+            found = _lead(pools, images[rows], first[rows], extent, max(top, KEPT), float(power), tell)
+            some = Ranking(found.distance[..., :top], *(values[..., :top] for values in found[1:3]), *found[3:])
+            weight[rows], entropy[rows] = some.posterior(power)
+            place[rows], image[rows] = some.displacement, some.image
+    shape = (batch, height, width, top)
+    row, column = ((part.masked_fill(place < 0, -1)).reshape(shape) for part in (place // width, place % width))
+    return Leading(image.reshape(shape), row, column, weight.reshape(shape), entropy.reshape(shape[:3]))
+
+
+def _together(levels: Tensor) -> Iterator[tuple[int, np.ndarray]]:
+    """Some images at a time, which share a noise level (batch,), and how many came before them."""
     done = 0
-    for level, tiles in itertools.product(levels.unique(), groups):
-        rows = (levels == level).nonzero()[:, 0].numpy()
-        regions = Candidates(images, rows, tiles.asked)
-        own, firsts = np.tile(tiles.pixels, (len(rows), 1)), np.repeat(first[rows], len(tiles.asked))
-        with one_thread():
-            pool = estimator.pool(label, tiles, float(level), seed)
-            found = _lead(pool, regions.of(np.arange(len(regions))), own, firsts, extent, top)
-        where = own >= 0
-        into = (np.repeat(rows, len(tiles.asked))[where.nonzero()[0]], own[where])
-        for values, part in zip(whole, found, strict=True):
-            values[into] = part[where]
-        done += int(where.sum())
-        tick(done / (batch * height * width))
-    shape = (batch, height, width)
-    far, _, image, place, sums = (torch.from_numpy(values).reshape(*shape, -1) for values in whole)
-    power = power_of(levels, levels.device)
-    probability, entropy = Ranking(far, place, image, sums[..., 0], sums[..., 1]).posterior(power)
-    none = place < 0
-    row, column = (values.masked_fill(none, -1) for values in (place // width, place % width))
-    return Leading(image, row, column, probability, entropy)
+    for level in levels.unique():
+        for rows in (levels == level).nonzero()[:, 0].split(TOGETHER):
+            yield done, rows.numpy()
+            done += len(rows)
 
 
 def _lead(
-    pool: Pool, regions: np.ndarray, own: np.ndarray, preferred: np.ndarray, extent: tuple[int, int, bool], top: int
-) -> _Found:
-    """What is found of the pixels (tile, pixel) of tiles, whose noisy regions are (tile, dim) float32."""
-    tiles, threads = pool.tiles, torch.get_num_threads()
-    found, centres, source = _Found.empty(own.shape, top), _centres(tiles), pool.source
-    budgets = np.full(len(own), pool.most)
+    pools: list[Pool],
+    images: np.ndarray,
+    preferred: np.ndarray,
+    extent: _Extent,
+    kept: int,
+    power: float,
+    tell: Callable[[float], None],
+) -> Ranking:
+    """The ranking (image, pixel) of some noisy images (image, channel, pixel): positions are indices into the whole
+    bank, and displacements the pixels that are copied."""
+    whole = _Found.empty((len(images), extent.height * extent.width), kept)
+    groups = [_Group(pool, images, preferred, extent, kept) for pool in pools]
+    for k, group in enumerate(groups):
+        group.draw()
+        group.tell(whole)
+        tell((k + 1) / (len(groups) + 1))
+    drawn = whole.far[..., 0].astype(np.float64)
+    for _, group in itertools.product(range(SPREADS), groups):
+        if math.isfinite(group.pool.most):
+            group.spread(whole)
+            group.tell(whole)
+    tell(1.0)
+    return whole.ranking(drawn, power)
 
-    def work(part: slice) -> None:
-        mine, asked = found.of(part), np.stack([regions[part], regions[part]], axis=1)
-        for some, looked, _, _ in pool.draws.looked(regions[part], budgets[part]):
-            lead_tiles(
-                *looked,
-                asked[some],
-                source,
-                tiles.geometry,
-                pool.across,
-                pool.signal,
-                pool.rate,
-                extent,
-                centres,
-                own[part][some],
-                preferred[part][some],
-                mine.of(some)[:4],
-                mine.sums[some],
-            )
 
-    portion = max(1, min(TILES, -(-len(own) // (4 * threads))))
-    with ThreadPoolExecutor(threads) as workers:
-        for _ in workers.map(work, [slice(start, start + portion) for start in range(0, len(own), portion)]):
-            pass
-    return found
+class _Group:
+    """Tiles of some noisy images that share their candidates.
+
+    Args:
+        pool: those candidates.
+        images, preferred, extent, kept: as in `_lead`.
+    """
+
+    def __init__(self, pool: Pool, images: np.ndarray, preferred: np.ndarray, extent: _Extent, kept: int) -> None:
+        tiles, self.pool, self.extent = pool.tiles, pool, extent
+        regions = Candidates(images, np.arange(len(images)), tiles.asked)
+        self.regions = regions.of(np.arange(len(regions)))
+        self.own = np.tile(tiles.pixels, (len(images), 1))
+        self.image = np.repeat(np.arange(len(images)), len(tiles.asked))
+        self.preferred = preferred[self.image]
+        self.centres, self.around = _centres(tiles), _around(self.own, tiles.shape, extent)
+        self.found = _Found.empty(self.own.shape, kept)
+
+    def tell(self, whole: _Found) -> None:
+        """Writes what is found into the whole (image, pixel)."""
+        tile, pixel = (self.own >= 0).nonzero()
+        for values, part in zip(whole, self.found, strict=True):
+            values[self.image[tile], self.own[tile, pixel]] = part[tile, pixel]
+
+    def draw(self) -> None:
+        """Looks at as many candidates as tiles may draw."""
+        budgets = np.full(len(self.own), self.pool.most)
+
+        def work(start: int, stop: int) -> None:
+            for some, looked, _, _ in self.pool.draws.looked(self.regions[start:stop], budgets[start:stop]):
+                first, last, _ = some.indices(stop - start)
+                self._look(looked, slice(start + first, start + last), self.found.sums)
+
+        self._share(work)
+
+    def spread(self, whole: _Found) -> None:
+        """Looks at what leads for the pixels in and around a tile, as far from it as that is from them, and at the same
+        images at its own place."""
+        begin, near = self.own[:, :1, None], self.around[:, :, None]
+        images, places = (values[self.image[:, None], self.around] for values in (whole.images, whole.places))
+        width = self.extent.width
+        rows, columns = (
+            (begin // width + places // width - near // width),
+            begin % width + places % width - near % width,
+        )
+        if self.extent.circular:
+            rows, columns = rows % self.extent.height, columns % width
+        moved = np.stack([rows * width + columns, np.broadcast_to(begin, places.shape)], axis=1)
+        numbers = self._numbers(
+            np.stack([images, images], axis=1).reshape(len(images), -1), moved.reshape(len(images), -1)
+        )
+        numbers.sort(axis=1)
+        new = (numbers >= 0) & (np.diff(numbers, axis=1, prepend=-1) != 0)
+        counts = new.sum(axis=1)
+        starts, flat = np.cumsum(counts) - counts, numbers[new]
+        likely, unused = np.ones(len(flat), np.float32), np.empty_like(self.found.sums)
+
+        def work(start: int, stop: int) -> None:
+            part = slice(start, stop)
+            self._look(Looked(flat, likely, starts[part], counts[part]), part, unused)
+
+        self._share(work)
+
+    def _numbers(self, images: np.ndarray, begins: np.ndarray) -> np.ndarray:
+        """Those of candidates in these images (tile, n), or -1, whose tile would begin at these pixels; -1 where there
+        is none. Beyond the border a pixel may stand for another one, which is a candidate as well."""
+        bank, tiles = self.pool.candidates, self.pool.tiles
+        reach = tiles.patch_size // 2 * (self.extent.width + 1)
+        known = tiles.origins + reach if len(tiles.origins) else self.centres[:, 0]
+        order = np.argsort(known)
+        at = order[np.searchsorted(known, begins, sorter=order).clip(max=len(known) - 1)]
+        position = np.zeros(len(bank.images), np.int64)
+        position[bank.members] = np.arange(len(bank.members))
+        numbers = position[images] * len(known) + at
+        return np.where((images >= 0) & (known[at] == begins), numbers, -1).astype(np.int32)
+
+    def _look(self, looked: Looked, part: slice, sums: np.ndarray) -> None:
+        """What some tiles look at goes into what they have found, and into sums (tile, pixel, 2)."""
+        pool, regions = self.pool, self.regions[part]
+        lead_tiles(
+            *looked,
+            np.stack([regions, regions], axis=1),
+            pool.source,
+            pool.tiles.geometry,
+            pool.across,
+            pool.signal,
+            pool.rate,
+            self.extent[:3],
+            self.centres,
+            self.own[part],
+            self.preferred[part],
+            tuple(values[part] for values in self.found[:4]),
+            sums[part],
+        )
+
+    def _share(self, work: Callable[[int, int], None]) -> None:
+        """Threads do the work for tiles from one on to before another."""
+        count, threads = len(self.own), torch.get_num_threads()
+        portion = max(1, min(TILES, -(-count // (4 * threads))))
+        starts = range(0, count, portion)
+        with ThreadPoolExecutor(threads) as workers:
+            list(workers.map(work, starts, [min(start + portion, count) for start in starts]))
 
 
 def _centres(tiles: Tiles) -> np.ndarray:
@@ -161,3 +288,12 @@ def _centres(tiles: Tiles) -> np.ndarray:
     inset = size // 2
     regions = tiles.table.reshape(-1, height, width)[:, inset : height - inset, inset : width - inset]
     return np.ascontiguousarray(regions.reshape(len(tiles.table), -1))
+
+
+def _around(own: np.ndarray, shape: tuple[int, int], extent: _Extent) -> np.ndarray:
+    """(tile, n) the pixels in and around tiles whose own begin with `own` (tile, pixel); beyond the border the last."""
+    sides = []
+    for begins, length, whole in zip(np.divmod(own[:, 0], extent.width), shape, extent[:2], strict=True):
+        places = begins[:, None] + np.arange(-1, length + 1)
+        sides.append(places % whole if extent.circular else places.clip(0, whole - 1))
+    return (sides[0][:, :, None] * extent.width + sides[1][:, None, :]).reshape(len(own), -1)

@@ -25,9 +25,12 @@ def _rank(pixel: int, own: int, turn: int, turns: int, extent: Any) -> int:
 
 @inner
 def _enter(leading: Any, pixel: int, distance: Any, rank: int, image: int, place: int) -> None:
-    """Puts a candidate where it belongs among the leading ones of a pixel; the last of them goes."""
+    """Puts a candidate where it belongs among the leading ones of a pixel, unless it is there; the last of them goes."""
     far, ranks, images, places = leading
     at = far.shape[1] - 1
+    for k in range(at + 1):
+        if rank == ranks[pixel, k]:
+            return
     if distance > far[pixel, at] or (distance == far[pixel, at] and rank > ranks[pixel, at]):
         return
     while at > 0 and (
