@@ -7,6 +7,7 @@ p, or to the leading ones alone where these have more: then draws have missed th
 Where all candidates are looked at, both are exact.
 """
 
+import copy
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -32,6 +33,10 @@ KEPT = 16
 """Candidates of a pixel that are kept, at least: so many lead its neighbours."""
 SPREADS = 4
 """How often they spread, a pixel beyond the border of a tile each time."""
+COLDER = 8.0
+"""What leads is drawn as if there were so many times less noise, for draws that make good averages are spread wide."""
+COLDEST = 256.0
+"""But the logarithm of a weight is never lowered by more than so much for a squared distance of 1."""
 TOGETHER = 16
 """Images that are worked on at once."""
 
@@ -170,6 +175,11 @@ def _lead(
         group.tell(whole)
         tell((k + 1) / (len(groups) + 1))
     drawn = whole.far[..., 0].astype(np.float64)
+    for group in groups:
+        colder = min(COLDER, COLDEST / float(group.pool.rate))
+        if math.isfinite(group.pool.most) and colder > 1:
+            group.draw(colder)
+            group.tell(whole)
     for _, group in itertools.product(range(SPREADS), groups):
         if math.isfinite(group.pool.most):
             group.spread(whole)
@@ -202,14 +212,18 @@ class _Group:
         for values, part in zip(whole, self.found, strict=True):
             values[self.image[tile], self.own[tile, pixel]] = part[tile, pixel]
 
-    def draw(self) -> None:
-        """Looks at as many candidates as tiles may draw."""
+    def draw(self, colder: float = 1.0) -> None:
+        """Looks at as many candidates as tiles may draw; by weights at so many times less noise only for what leads."""
         budgets = np.full(len(self.own), self.pool.most)
+        draws, sums = self.pool.draws, self.found.sums
+        if colder > 1:
+            draws, sums = copy.copy(draws), np.empty_like(sums)
+            draws.rate = np.float32(draws.rate * colder)
 
         def work(start: int, stop: int) -> None:
-            for some, looked, _, _ in self.pool.draws.looked(self.regions[start:stop], budgets[start:stop]):
+            for some, looked, _, _ in draws.looked(self.regions[start:stop], budgets[start:stop]):
                 first, last, _ = some.indices(stop - start)
-                self._look(looked, slice(start + first, start + last), self.found.sums)
+                self._look(looked, slice(start + first, start + last), sums)
 
         self._share(work)
 

@@ -25,7 +25,7 @@ def _rank(pixel: int, own: int, turn: int, turns: int, extent: Any) -> int:
 
 @inner
 def _enter(leading: Any, pixel: int, distance: Any, rank: int, image: int, place: int) -> None:
-    """Puts a candidate where it belongs among the leading ones of a pixel, unless it is there; the last of them goes."""
+    """Puts a candidate among the leading ones of a pixel, in their order, if it is not there; the last of them goes."""
     far, ranks, images, places = leading
     at = far.shape[1] - 1
     for k in range(at + 1):
