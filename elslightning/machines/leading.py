@@ -87,7 +87,8 @@ class _Found(NamedTuple):
         """With sums that are relative to the nearest one; they were to the nearest that was `drawn` (pixel,), and are
         those of the leading ones where these have more. `power` is what a squared distance costs in nats."""
         nearest = self.far[..., 0].astype(np.float64)
-        closer, farther = drawn - nearest, self.far - nearest[..., None]
+        closer = np.where(self.sums[..., 0] > 0, drawn - nearest, 0)
+        farther = self.far - np.where(np.isfinite(nearest), nearest, 0)[..., None]
         scale, weights = np.exp(-power * closer), np.exp(-power * farther)
         weight = scale * self.sums[..., 0]
         moment = scale * (self.sums[..., 1] + closer * self.sums[..., 0])
@@ -140,12 +141,14 @@ def lead(
                 tick((done + fraction * count) / batch)
 
             found = _lead(pools, images[rows], first[rows], extent, max(top, KEPT), float(power), tell)
-            some = Ranking(found.distance[..., :top], *(values[..., :top] for values in found[1:3]), *found[3:])
-            weight[rows], entropy[rows] = some.posterior(power)
+            distance, places, numbers = (values[..., :top] for values in found[:3])
+            some = Ranking(distance, places, numbers, found.weight, found.moment)
+            # Not a number where draws have missed all candidates of a pixel.
+            weight[rows], entropy[rows] = (part.nan_to_num() for part in some.posterior(power))
             place[rows], image[rows] = some.displacement, some.image
-    shape = (batch, height, width, top)
-    row, column = ((part.masked_fill(place < 0, -1)).reshape(shape) for part in (place // width, place % width))
-    return Leading(image.reshape(shape), row, column, weight.reshape(shape), entropy.reshape(shape[:3]))
+    row, column = (part.masked_fill(place < 0, -1) for part in (place // width, place % width))
+    image, row, column, weight = (part.reshape(batch, height, width, top) for part in (image, row, column, weight))
+    return Leading(image, row, column, weight, entropy.reshape(batch, height, width))
 
 
 def _together(levels: Tensor) -> Iterator[tuple[int, np.ndarray]]:
