@@ -7,11 +7,9 @@ p, or to the leading ones alone where these have more: then draws have missed th
 Where all candidates are looked at, both are exact.
 """
 
-import copy
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -20,13 +18,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from elslightning.diffusion.shapes import AlphaBar, Images
-from elslightning.machines.approximate import TILES, Pool
+from elslightning.machines.approximate import Pool
 from elslightning.machines.estimating import Estimator, Form, one_thread
-from elslightning.machines.index import Candidates
-from elslightning.machines.leading_loops import lead_tiles
-from elslightning.machines.looking import Looked
 from elslightning.machines.patches import PatchMachine
 from elslightning.machines.ranking import Ranking, power_of
+from elslightning.machines.spreading import Extent, Found, Group
 from elslightning.machines.tiles import Tiles, tilings
 
 KEPT = 16
@@ -36,7 +32,9 @@ SPREADS = 4
 COLDER = 8.0
 """What leads is drawn as if there were so many times less noise, for draws that make good averages are spread wide."""
 COLDEST = 256.0
-"""But the logarithm of a weight is never lowered by more than so much for a squared distance of 1."""
+"""But a squared distance of 1 never lowers the logarithm of a weight by more than that: codes leave too much out."""
+CLEAREST = 0.997
+"""At less noise than that of this signal power candidates are drawn as if it were as much, for the same reason."""
 TOGETHER = 16
 """Images that are worked on at once."""
 
@@ -56,47 +54,6 @@ class Leading(NamedTuple):
     column: Int64[Tensor, "batch height width top"]
     weight: Float[Tensor, "batch height width top"]
     entropy: Float[Tensor, "batch height width"]
-
-
-class _Extent(NamedTuple):
-    """Height and width of an image, and whether it goes on around its border."""
-
-    height: int
-    width: int
-    circular: bool
-
-
-class _Found(NamedTuple):
-    """What is known of some pixels: for each of the leading candidates its squared distance, where it comes among
-    equally far ones, its image and the pixel in it; and sums over all candidates, as `lead_tiles` makes them."""
-
-    far: np.ndarray
-    ranks: np.ndarray
-    images: np.ndarray
-    places: np.ndarray
-    sums: np.ndarray
-
-    @classmethod
-    def empty(cls, shape: tuple[int, ...], kept: int) -> "_Found":
-        """Nothing yet."""
-        far, ranks = np.full((*shape, kept), np.inf, np.float32), np.full((*shape, kept), np.iinfo(np.int64).max)
-        images, places = np.full((2, *shape, kept), -1)
-        return cls(far, ranks, images, places, np.zeros((*shape, 2)))
-
-    def ranking(self, drawn: np.ndarray, power: float) -> Ranking:
-        """With sums that are relative to the nearest one; they were to the nearest that was `drawn` (pixel,), and are
-        those of the leading ones where these have more. `power` is what a squared distance costs in nats."""
-        nearest = self.far[..., 0].astype(np.float64)
-        closer = np.where(self.sums[..., 0] > 0, drawn - nearest, 0)
-        farther = self.far - np.where(np.isfinite(nearest), nearest, 0)[..., None]
-        scale, weights = np.exp(-power * closer), np.exp(-power * farther)
-        weight = scale * self.sums[..., 0]
-        moment = scale * (self.sums[..., 1] + closer * self.sums[..., 0])
-        leading = weights.sum(axis=-1)
-        leads = leading > weight
-        spread = np.where(weights > 0, weights * np.where(np.isfinite(farther), farther, 0), 0).sum(axis=-1)
-        sums = (np.where(leads, leading, weight), np.where(leads, spread, moment))
-        return Ranking(*(torch.from_numpy(values) for values in (self.far, self.places, self.images, *sums)))
 
 
 def lead(
@@ -125,7 +82,7 @@ def lead(
         tick: told which part is done, from 0 to 1.
     """
     batch, _, height, width = x_t.shape
-    extent = _Extent(height, width, machine.padding_mode == "circular")
+    extent = Extent(height, width, machine.padding_mode == "circular")
     images, first = x_t.detach().cpu().float().flatten(2).numpy(), preferred.cpu().numpy()
     groups, levels = list(tilings(machine, *form)), alpha_bar.cpu()
     shape = (batch, height * width, top)
@@ -135,7 +92,7 @@ def lead(
         estimator.prepare(label, groups)
         for done, rows in _together(levels):
             power = power_of(levels[rows[:1]], levels.device)[0]
-            pools = [estimator.pool(label, tiles, float(levels[rows[0]]), seed) for tiles in groups]
+            pools = [_pool(estimator, label, tiles, float(levels[rows[0]]), seed) for tiles in groups]
 
             def tell(fraction: float, done: int = done, count: int = len(rows)) -> None:
                 tick((done + fraction * count) / batch)
@@ -151,6 +108,14 @@ def lead(
     return Leading(image, row, column, weight, entropy.reshape(batch, height, width))
 
 
+def _pool(estimator: Estimator, label: int | None, tiles: Tiles, alpha_bar: float, seed: int) -> Pool:
+    """The candidates of some tiles, drawn as if there were some noise at least."""
+    pool = estimator.pool(label, tiles, alpha_bar, seed)
+    if alpha_bar > CLEAREST:
+        pool.draws = estimator.pool(label, tiles, CLEAREST, seed).draws
+    return pool
+
+
 def _together(levels: Tensor) -> Iterator[tuple[int, np.ndarray]]:
     """Some images at a time, which share a noise level (batch,), and how many came before them."""
     done = 0
@@ -164,22 +129,22 @@ def _lead(
     pools: list[Pool],
     images: np.ndarray,
     preferred: np.ndarray,
-    extent: _Extent,
+    extent: Extent,
     kept: int,
     power: float,
     tell: Callable[[float], None],
 ) -> Ranking:
     """The ranking (image, pixel) of some noisy images (image, channel, pixel): positions are indices into the whole
     bank, and displacements the pixels that are copied."""
-    whole = _Found.empty((len(images), extent.height * extent.width), kept)
-    groups = [_Group(pool, images, preferred, extent, kept) for pool in pools]
+    whole = Found.empty((len(images), extent.height * extent.width), kept)
+    groups = [Group(pool, images, preferred, extent, kept) for pool in pools]
     for k, group in enumerate(groups):
         group.draw()
         group.tell(whole)
         tell((k + 1) / (len(groups) + 1))
     drawn = whole.far[..., 0].astype(np.float64)
     for group in groups:
-        colder = min(COLDER, COLDEST / float(group.pool.rate))
+        colder = min(COLDER, COLDEST / float(group.pool.draws.rate))
         if math.isfinite(group.pool.most) and colder > 1:
             group.draw(colder)
             group.tell(whole)
@@ -189,128 +154,3 @@ def _lead(
             group.tell(whole)
     tell(1.0)
     return whole.ranking(drawn, power)
-
-
-class _Group:
-    """Tiles of some noisy images that share their candidates.
-
-    Args:
-        pool: those candidates.
-        images, preferred, extent, kept: as in `_lead`.
-    """
-
-    def __init__(self, pool: Pool, images: np.ndarray, preferred: np.ndarray, extent: _Extent, kept: int) -> None:
-        tiles, self.pool, self.extent = pool.tiles, pool, extent
-        regions = Candidates(images, np.arange(len(images)), tiles.asked)
-        self.regions = regions.of(np.arange(len(regions)))
-        self.own = np.tile(tiles.pixels, (len(images), 1))
-        self.image = np.repeat(np.arange(len(images)), len(tiles.asked))
-        self.preferred = preferred[self.image]
-        self.centres, self.around = _centres(tiles), _around(self.own, tiles.shape, extent)
-        self.found = _Found.empty(self.own.shape, kept)
-
-    def tell(self, whole: _Found) -> None:
-        """Writes what is found into the whole (image, pixel)."""
-        tile, pixel = (self.own >= 0).nonzero()
-        for values, part in zip(whole, self.found, strict=True):
-            values[self.image[tile], self.own[tile, pixel]] = part[tile, pixel]
-
-    def draw(self, colder: float = 1.0) -> None:
-        """Looks at as many candidates as tiles may draw; by weights at so many times less noise only for what leads."""
-        budgets = np.full(len(self.own), self.pool.most)
-        draws, sums = self.pool.draws, self.found.sums
-        if colder > 1:
-            draws, sums = copy.copy(draws), np.empty_like(sums)
-            draws.rate = np.float32(draws.rate * colder)
-
-        def work(start: int, stop: int) -> None:
-            for some, looked, _, _ in draws.looked(self.regions[start:stop], budgets[start:stop]):
-                first, last, _ = some.indices(stop - start)
-                self._look(looked, slice(start + first, start + last), sums)
-
-        self._share(work)
-
-    def spread(self, whole: _Found) -> None:
-        """Looks at what leads for the pixels in and around a tile, as far from it as that is from them, and at the same
-        images at its own place."""
-        begin, near = self.own[:, :1, None], self.around[:, :, None]
-        images, places = (values[self.image[:, None], self.around] for values in (whole.images, whole.places))
-        width = self.extent.width
-        rows, columns = (
-            (begin // width + places // width - near // width),
-            begin % width + places % width - near % width,
-        )
-        if self.extent.circular:
-            rows, columns = rows % self.extent.height, columns % width
-        moved = np.stack([rows * width + columns, np.broadcast_to(begin, places.shape)], axis=1)
-        numbers = self._numbers(
-            np.stack([images, images], axis=1).reshape(len(images), -1), moved.reshape(len(images), -1)
-        )
-        numbers.sort(axis=1)
-        new = (numbers >= 0) & (np.diff(numbers, axis=1, prepend=-1) != 0)
-        counts = new.sum(axis=1)
-        starts, flat = np.cumsum(counts) - counts, numbers[new]
-        likely, unused = np.ones(len(flat), np.float32), np.empty_like(self.found.sums)
-
-        def work(start: int, stop: int) -> None:
-            part = slice(start, stop)
-            self._look(Looked(flat, likely, starts[part], counts[part]), part, unused)
-
-        self._share(work)
-
-    def _numbers(self, images: np.ndarray, begins: np.ndarray) -> np.ndarray:
-        """Those of candidates in these images (tile, n), or -1, whose tile would begin at these pixels; -1 where there
-        is none. Beyond the border a pixel may stand for another one, which is a candidate as well."""
-        bank, tiles = self.pool.candidates, self.pool.tiles
-        reach = tiles.patch_size // 2 * (self.extent.width + 1)
-        known = tiles.origins + reach if len(tiles.origins) else self.centres[:, 0]
-        order = np.argsort(known)
-        at = order[np.searchsorted(known, begins, sorter=order).clip(max=len(known) - 1)]
-        position = np.zeros(len(bank.images), np.int64)
-        position[bank.members] = np.arange(len(bank.members))
-        numbers = position[images] * len(known) + at
-        return np.where((images >= 0) & (known[at] == begins), numbers, -1).astype(np.int32)
-
-    def _look(self, looked: Looked, part: slice, sums: np.ndarray) -> None:
-        """What some tiles look at goes into what they have found, and into sums (tile, pixel, 2)."""
-        pool, regions = self.pool, self.regions[part]
-        lead_tiles(
-            *looked,
-            np.stack([regions, regions], axis=1),
-            pool.source,
-            pool.tiles.geometry,
-            pool.across,
-            pool.signal,
-            pool.rate,
-            self.extent[:3],
-            self.centres,
-            self.own[part],
-            self.preferred[part],
-            tuple(values[part] for values in self.found[:4]),
-            sums[part],
-        )
-
-    def _share(self, work: Callable[[int, int], None]) -> None:
-        """Threads do the work for tiles from one on to before another."""
-        count, threads = len(self.own), torch.get_num_threads()
-        portion = max(1, min(TILES, -(-count // (4 * threads))))
-        starts = range(0, count, portion)
-        with ThreadPoolExecutor(threads) as workers:
-            list(workers.map(work, starts, [min(start + portion, count) for start in starts]))
-
-
-def _centres(tiles: Tiles) -> np.ndarray:
-    """(location, pixel) which pixel of an image each pixel of a tile copies from a candidate there; -1 for none."""
-    height, width, _, _, size = tiles.geometry
-    inset = size // 2
-    regions = tiles.table.reshape(-1, height, width)[:, inset : height - inset, inset : width - inset]
-    return np.ascontiguousarray(regions.reshape(len(tiles.table), -1))
-
-
-def _around(own: np.ndarray, shape: tuple[int, int], extent: _Extent) -> np.ndarray:
-    """(tile, n) the pixels in and around tiles whose own begin with `own` (tile, pixel); beyond the border the last."""
-    sides = []
-    for begins, length, whole in zip(np.divmod(own[:, 0], extent.width), shape, extent[:2], strict=True):
-        places = begins[:, None] + np.arange(-1, length + 1)
-        sides.append(places % whole if extent.circular else places.clip(0, whole - 1))
-    return (sides[0][:, :, None] * extent.width + sides[1][:, None, :]).reshape(len(own), -1)

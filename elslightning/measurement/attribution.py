@@ -83,10 +83,10 @@ def attribute(
     The weight of candidate c is `softmax_c(-‖window(x_t) - sqrt(alpha_bar) patch_c‖² / (2 (1 - alpha_bar)))`, as in
     the machine itself: with all candidates, `Σ weight · source pixel` is its posterior mean.
 
-    A machine that draws (`accuracy`) does not go through all candidates. Those that are named are the nearest of all
-    that it looked at, and the heaviest ones are looked at with certainty, as far as its index tells; of many equal
-    patches some are looked at, which need not be those at the pixel's own place. Weights are relative to an estimate of
-    the whole, and the entropy is an estimate; where candidates are so few that all are looked at, both are exact.
+    A machine that draws (`accuracy`) does not go through all candidates: see `elslightning.machines.leading`. What is
+    named are the nearest of all that it looked at; the heaviest are looked at with certainty only as far as its index
+    can tell, and of many equal patches those at the pixel's own place need not be among them. Weights are relative to
+    an estimate of the whole, and the entropy is one; where so few are candidates that all are looked at, all is exact.
     Distances are taken in float32.
 
     Args:

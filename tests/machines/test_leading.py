@@ -133,6 +133,15 @@ def test_draws_name_the_nearest_patch_of_nearly_all_pixels(name, patch_size, sha
 
 
 @pooled
+def test_without_noise_nearly_all_pixels_of_a_training_image_are_found(name, digits, few):
+    images = digits[:1500]
+    _, drawn = both(name, images)
+    alpha_bar = levels(1 - 1e-10)
+    found = attribute(drawn, images[7:8], alpha_bar)
+    assert (distances(images, images[7:8], alpha_bar, found, 3, name == "els") < 1e-6).double().mean() > 0.95
+
+
+@pooled
 def test_no_source_is_named_twice_and_all_are_candidates(name, digits, few):
     _, drawn = both(name, digits[:400])
     alpha_bar = levels(0.95)
