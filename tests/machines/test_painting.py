@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from torch.testing import assert_close
 
 from elslightning.diffusion.schedule import CosineSchedule, add_noise
-from elslightning.machines import MACHINES, approximate
+from elslightning.machines import MACHINES, approximate, estimating
 from elslightning.machines.tiles import tilings
 from elslightning.testing import levels, random_images
 
@@ -124,3 +124,17 @@ def test_indices_that_were_not_used_for_longest_go_where_memory_is_short(digits)
     machine.with_setting({"softness": 2.0})(x_t, alpha_bar)
     assert len(machine._estimator().cells) == 1
     assert_close(machine(x_t, alpha_bar), first, rtol=0, atol=0)
+
+
+def test_indices_are_built_once_for_a_bank(digits, monkeypatch):
+    """A machine finds those of another with the same images, labels, border and windows."""
+    alpha_bar = LEVELS[1:2]
+    x_t, bank = noisy(digits[400:401], alpha_bar), digits[:300]
+    first = MACHINES["els"](bank, scales=3, accuracy=0.1)(x_t, alpha_bar)
+    monkeypatch.setattr(estimating, "build", None)  # whoever calls it fails
+    assert_close(MACHINES["els"](bank.clone(), scales=3, accuracy=0.1)(x_t, alpha_bar), first, rtol=0, atol=0)
+    hard = MACHINES["soft_els"](bank, scales=3, softness=math.inf, response=0.0, accuracy=0.1)
+    assert_close(hard(x_t, alpha_bar), first, rtol=0, atol=0)
+    for other in (MACHINES["els"](bank[:299], scales=3, accuracy=0.1), MACHINES["bbels"](bank, scales=3, accuracy=0.1)):
+        with pytest.raises(TypeError):
+            other(x_t, alpha_bar)
