@@ -50,7 +50,7 @@ class Truth:
         share = np.median(weights.sum(axis=1) / self.whole)
         away = np.sqrt(np.mean((x0 - self.x0) ** 2))
         each = 1e3 * seconds / len(found)
-        print(f"  {name}: {built:.0f} s, {each:.2f} ms a query, weight {share:.2f}, error {away:.3f}", flush=True)
+        print(f"  {name}: {built:.0f} s, {each:.2f} ms, weight {share:.2f}, error {away:.3f}", flush=True)
 
 
 def searched(truth: Truth, keys: np.ndarray, queries: np.ndarray) -> None:

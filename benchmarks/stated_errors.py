@@ -5,11 +5,12 @@ to samples.
         [--size S] [--samples 8] [--accuracy 0.05] [--seed 0] [--machine bbels] [--device cuda] [--keep FILE]
 
 DATASET is a name of `data.dataset` and ROOT its folder; SCALES is a file of patch sizes, the published ones or
-`scales.json` of a calibration. A machine, bbELS if none is named, over N training images, all or those of a class: samples of 20 steps by all
-candidates, on any device; at each of their states the posterior mean by draws, on the processor. For each noise level:
-milliseconds a pixel; the root mean square of the stated errors and of the true ones; the share of pixels whose exact
-value lies within 1.96 stated errors, give or take 1e-4; and the share that is called doubtful. Then samples by draws
-alone, from the same noise, and those of a replica: Pearson's r with the exact ones and with each other.
+`scales.json` of a calibration. A machine, bbELS if none is named, over N training images, all or those of a class:
+samples of 20 steps by all candidates, on any device; at each of their states the posterior mean by draws, on the
+processor. For each noise level: milliseconds a pixel; the root mean square of the stated errors and of the true ones;
+the share of pixels whose exact value lies within 1.96 stated errors, give or take 1e-4; and the share that is called
+doubtful. Then samples by draws alone, from the same noise, and those of a replica: Pearson's r with the exact ones and
+with each other.
 
 With `--keep`, exact states are read from that file if it is there, and otherwise written to it.
 """
