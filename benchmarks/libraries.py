@@ -54,7 +54,7 @@ class Truth:
 
 
 def searched(truth: Truth, keys: np.ndarray, queries: np.ndarray) -> None:
-    """Indices of faiss: all numbers of a patch, half a byte for each of some of its parts, and 16 principal directions."""
+    """Indices of faiss: of all numbers, of half a byte for each of some parts, and of 16 principal directions."""
     import faiss
 
     faiss.omp_set_num_threads(torch.get_num_threads())
