@@ -2,14 +2,15 @@
 to samples.
 
     OMP_NUM_THREADS=2 python benchmarks/stated_errors.py DATASET ROOT SCALES [--channels 1] [--count N] [--label L]
-        [--size S] [--samples 8] [--accuracy 0.05] [--seed 0] [--device cuda] [--keep FILE]
+        [--size S] [--samples 8] [--accuracy 0.05] [--seed 0] [--machine bbels] [--device cuda] [--keep FILE]
 
 DATASET is a name of `data.dataset` and ROOT its folder; SCALES is a file of patch sizes, the published ones or
-`scales.json` of a calibration. bbELS over N training images, all or those of a class: samples of 20 steps by all
-candidates, on any device; at each of their states the posterior mean by draws, on the processor. For each noise level:
-milliseconds a pixel; the root mean square of the stated errors and of the true ones; the share of pixels whose exact
-value lies within 1.96 stated errors, give or take 1e-4; and the share that is called doubtful. Then samples by draws
-alone, from the same noise, and those of a replica: Pearson's r with the exact ones and with each other.
+`scales.json` of a calibration. A machine, bbELS if none is named, over N training images, all or those of a class:
+samples of 20 steps by all candidates, on any device; at each of their states the posterior mean by draws, on the
+processor. For each noise level: milliseconds a pixel; the root mean square of the stated errors and of the true ones;
+the share of pixels whose exact value lies within 1.96 stated errors, give or take 1e-4; and the share that is called
+doubtful. Then samples by draws alone, from the same noise, and those of a replica: Pearson's r with the exact ones and
+with each other.
 
 With `--keep`, exact states are read from that file if it is there, and otherwise written to it.
 """
@@ -24,7 +25,7 @@ import torch
 from elslightning.data.module import ImageDataModule
 from elslightning.diffusion.sampling import Trajectory, ddim
 from elslightning.diffusion.schedule import CosineSchedule
-from elslightning.machines import BoundaryBrokenScoreMachine, ScaleTable
+from elslightning.machines import MACHINES, ScaleTable
 from elslightning.measurement.agreement import agreement
 
 STEPS = 20
@@ -35,7 +36,7 @@ def exact(options: argparse.Namespace, images: torch.Tensor, scales: ScaleTable)
     if options.keep is not None and options.keep.exists():
         return Trajectory(*torch.load(options.keep, weights_only=True))
     noise = torch.randn(options.samples, *images.shape[1:], generator=torch.Generator().manual_seed(0))
-    machine = BoundaryBrokenScoreMachine(images.to(options.device), scales=scales)
+    machine = MACHINES[options.machine](images.to(options.device), scales=scales)
     start = time.perf_counter()
     found = Trajectory(*(part.cpu() for part in ddim(machine, noise.to(options.device), CosineSchedule(), STEPS)))
     print(f"exact samples on {options.device}: {time.perf_counter() - start:.0f} s", flush=True)
@@ -56,6 +57,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--accuracy", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
+    parser.add_argument("--machine", default="bbels", help="one that draws, as machines are named in a configuration")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--keep", type=Path)
     options = parser.parse_args()
@@ -72,13 +74,15 @@ def main() -> None:
         images = images[data.train_labels == options.label]
     published = options.scales.suffix == ".pt"
     scales = (
-        ScaleTable.from_official(options.scales, schedule) if published else ScaleTable.load(options.scales, "bbels")
+        ScaleTable.from_official(options.scales, schedule)
+        if published
+        else ScaleTable.load(options.scales, options.machine)
     )
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print(f"{len(images)} images, {options.samples} samples, accuracy {options.accuracy}", flush=True)
     truth = exact(options, images, scales)
     noise, count = truth.x_t[0], len(truth.x_t[0])
-    drawn = BoundaryBrokenScoreMachine(images, scales=scales, accuracy=options.accuracy, seed=options.seed)
+    drawn = MACHINES[options.machine](images, scales=scales, accuracy=options.accuracy, seed=options.seed)
     start = time.perf_counter()
     for level in schedule.noise_levels(STEPS):
         drawn(noise[:1], level[None])

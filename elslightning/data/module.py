@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -28,10 +29,20 @@ class Batch(NamedTuple):
     indices: Tensor
 
 
-class TensorBank(Dataset[Batch]):
-    """Images held as one tensor; a whole batch is taken by one indexing."""
+RESIDENT = 2**30
+"""Bytes of images that a GPU may hold besides a training."""
 
-    def __init__(self, split: Split) -> None:
+
+class TensorBank(Dataset[Batch]):
+    """Images held as one tensor; a whole batch is taken by one indexing.
+
+    On a GPU those of at most `RESIDENT` bytes lie on it: a batch is made where it is used.
+    """
+
+    def __init__(self, split: Split, device: torch.device | None = None) -> None:
+        if device is not None and device.type != "cpu" and split.images.nbytes <= RESIDENT:
+            labels = None if split.labels is None else split.labels.to(device)
+            split = replace(split, images=split.images.to(device), labels=labels)
         self.split = split
 
     def __len__(self) -> int:
@@ -42,8 +53,9 @@ class TensorBank(Dataset[Batch]):
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         index = torch.as_tensor(indices)
-        labels = None if self.split.labels is None else self.split.labels[index]
-        return Batch(to_floats(self.split.images[index]), labels, index)
+        there = index.to(self.split.images.device)
+        labels = None if self.split.labels is None else self.split.labels[there]
+        return Batch(to_floats(self.split.images[there]), labels, index)
 
 
 def _whole_batch(batch: Any) -> Any:
@@ -208,8 +220,9 @@ class ImageDataModule(pl.LightningDataModule):
 
     def _loader(self, split: Split, shuffle: bool) -> DataLoader[Batch]:
         # The tensors are in memory: worker processes would only copy them.
+        device = None if self.trainer is None else self.trainer.strategy.root_device
         return DataLoader(
-            TensorBank(split),
+            TensorBank(split, device),
             batch_size=self.batch_size,
             shuffle=shuffle,
             collate_fn=_whole_batch,

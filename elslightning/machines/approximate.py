@@ -120,21 +120,13 @@ class Pool:
         found = Average(np.zeros(shape), np.zeros(shape), np.zeros(share.shape, bool), 0)
         images = -(-count // together)
         portion = max(1, min(TILES // together, -(-images // (4 * threads)))) * together
+
+        def work(part: slice) -> int:
+            mine = Average(found.mean[part], found.error[part], found.doubtful[part], 0)
+            return self._rounds(regions[part], own[part], share[part], accuracy, together, mine)
+
         with ThreadPoolExecutor(threads) as pool:
-            parts = [slice(start, start + portion) for start in range(0, count, portion)]
-            draws = sum(
-                pool.map(
-                    lambda part: self._rounds(
-                        regions[part],
-                        own[part],
-                        share[part],
-                        accuracy,
-                        together,
-                        Average(*(x[part] for x in found[:3]), 0),
-                    ),
-                    parts,
-                )
-            )
+            draws = sum(pool.map(work, [slice(start, start + portion) for start in range(0, count, portion)]))
         return found._replace(draws=draws)
 
     def _rounds(
@@ -153,10 +145,12 @@ class Pool:
         budgets = np.full(count, math.inf if candidates <= ALL else min(FIRST, limit), float)
         image, rows, total = np.arange(count) // together, np.arange(count), 0
         variances = np.zeros(count)
+        # What is painted by several tiles would have the same errors otherwise, which do not even out.
+        numbers = np.zeros(count, np.int64) if self.tiles.hard else np.arange(count) % together
         while len(rows):
             for some in (rows[np.isfinite(budgets[rows])], rows[np.isinf(budgets[rows])]):
                 if len(some):
-                    mean[some], error[some], draws = self._round(regions[some], own[some], budgets[some])
+                    mean[some], error[some], draws = self._round(regions[some], own[some], budgets[some], numbers[some])
                     total += draws
             variances[rows] = ((share[rows, :, None] * error[rows]) ** 2).mean(axis=2).sum(axis=1)
             square = np.bincount(image, variances) / np.bincount(image, share.sum(axis=1))
@@ -176,7 +170,9 @@ class Pool:
             budgets[rows] = np.where(last[rows], math.inf, np.minimum(limit, np.maximum(wanted[rows], least)))
         return total
 
-    def _round(self, regions: np.ndarray, own: np.ndarray, budgets: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    def _round(
+        self, regions: np.ndarray, own: np.ndarray, budgets: np.ndarray, numbers: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, int]:
         """Means and errors of what tiles paint with so many draws each; and how many were made."""
         count, channels = len(regions), self.candidates.images.shape[1]
         tiles = self.tiles
@@ -188,7 +184,7 @@ class Pool:
         source = self.source
         outside, promised = np.zeros(count), np.full(count, -np.inf)
         draws = 0
-        for part, looked, outside[part], promised[part] in self.draws.looked(regions, budgets):
+        for part, looked, outside[part], promised[part] in self.draws.looked(regions, budgets, numbers):
             among = (*looked, asked[part], source, tiles.geometry, self.across, self.signal, self.rate)
             if tiles.hard:
                 average_tiles(*among, sums[part])

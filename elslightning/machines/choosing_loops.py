@@ -65,6 +65,7 @@ def choose_cells(
     looked: int,
     draws: Any,
     chances: Any,
+    turn: Any,
     near: Any,
     far: Any,
     counts: Any,
@@ -79,6 +80,7 @@ def choose_cells(
         sizes, logs: (cell,) candidates, and their logarithms, float32.
         draws: of both together.
         chances: (cell,) numbers in [0, 1): a fraction of a draw that is more than that counts as one.
+        turn: a 32-bit number, of which the 2^32nd part is added to chances, modulo 1.
         near: (cell,) becomes the cells to go through.
         far, counts, likely: (cell,) become the cells to look into, the draws from each, and how likely each of its
             candidates is.
@@ -121,7 +123,7 @@ def choose_cells(
         outside += expected[c]
     for k in range(close):
         expected[near[k]] = np.float32(-1.0)
-    found = 0
+    found, ahead = 0, np.float32(turn) / np.float32(2**32)
     beyond = outside / (inside + outside)
     most = draws * min(max(beyond, LEAST), np.float32(1) - LEAST) if outside > np.float32(0.0) else np.float32(0.0)
     part = (np.float32(1) - EXPLORING) * most / max(outside, np.float32(1e-30))
@@ -129,7 +131,8 @@ def choose_cells(
     for c in range(count):
         if expected[c] >= np.float32(0.0):
             wanted = min(expected[c] * part + alike * sizes[c], np.float32(sizes[c]))
-            number = int(wanted + np.float32(1) - chances[c])
+            chance = chances[c] + ahead
+            number = int(wanted + np.float32(1) - (chance - np.float32(int(chance))))
             if number > 0 and sizes[c] > 0:
                 far[found], counts[found], likely[found] = c, min(number, sizes[c]), wanted / np.float32(sizes[c])
                 found += 1
@@ -153,7 +156,7 @@ def choose_candidates(
     firsts: Any,
     offsets: Any,
     draws: Any,
-    seed: Any,
+    turn: Any,
     dice: Any,
     scores: Any,
     chosen: Any,
@@ -168,7 +171,8 @@ def choose_candidates(
         along, centres, steps, rate, signal, codes: as in `scan`; those of a cell begin at `places` (cell,).
         numbers: all candidates, cell by cell, from `firsts` (cell + 1,).
         offsets: (cell,) which candidate of a far cell is drawn first.
-        seed, dice: (byte,) as `draw` throws them, for the candidates of a cell from one on that the seed tells.
+        turn: a 32-bit number: at which die, and at which candidate of a far cell, to begin.
+        dice: (byte,) as `draw` throws them.
         scores: (byte,) for work, as many as there are near, and `SCANNED` more.
     """
     pairs = (len(along) + 1) // 2
@@ -200,14 +204,14 @@ def choose_candidates(
         at = 0
         for cell in near:
             first, size = firsts[cell], firsts[cell + 1] - firsts[cell]
-            turn = np.int64(np.uint32(np.uint32(cell) * GOLDEN + seed)) % (len(dice) - SCANNED)
-            found = draw(scores, at, size, dice, turn, (low, most), numbers, first, chosen, likely, found)
+            begin = np.int64(np.uint32(np.uint32(cell) * GOLDEN + turn)) % (len(dice) - SCANNED)
+            found = draw(scores, at, size, dice, begin, (low, most), numbers, first, chosen, likely, found)
             at += size
     for k in range(len(far)):
         cell = far[k]
         first, size = firsts[cell], firsts[cell + 1] - firsts[cell]
         for j in range(counts[k]):
-            chosen[found], likely[found] = numbers[first + (offsets[cell] + j) % size], apart[k]
+            chosen[found], likely[found] = numbers[first + (offsets[cell] + turn + j) % size], apart[k]
             found += 1
     return found, missed
 
@@ -219,6 +223,7 @@ def choose_tiles(
     along: Any,
     looked: Any,
     draws: Any,
+    turns: Any,
     index: Any,
     dice: Any,
     signal: Any,
@@ -236,9 +241,10 @@ def choose_tiles(
         expected, bits: (tile, cell) float32 as in `choose_cells`; lost.
         along: (tile, direction) as in `choose_candidates`.
         looked, draws: (tile,) how many candidates to go through, and how many to look at.
+        turns: (tile,) uint32: tiles of the same number draw alike.
         index: of the cells, as in `choose_cells` and `choose_candidates`: sizes, logs, chances, centres, steps, places,
             codes, numbers, firsts, offsets.
-        dice: seed and dice, as in `choose_candidates`.
+        dice: as in `choose_candidates`.
         signal, rate: as there.
         chosen, likely: (room,) become the numbers of candidates, and how likely each was: room for what a tile goes
             through, a draw from every cell, and all its draws, at least.
@@ -262,6 +268,7 @@ def choose_tiles(
             looked[tile],
             np.float32(draws[tile]),
             chances,
+            turns[tile],
             near,
             far,
             each,
@@ -283,8 +290,8 @@ def choose_tiles(
             firsts,
             offsets,
             left,
-            dice[0],
-            dice[1],
+            turns[tile],
+            dice,
             scores,
             chosen[done:],
             likely[done:],

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -27,6 +28,14 @@ from elslightning.system.errors import InputError
 from elslightning.system.keeping import Part
 
 
+@dataclass
+class Pixels:
+    """How many pixels a machine and its copies have evaluated, and how many of them are doubtful."""
+
+    evaluated: int = 0
+    doubted: int = 0
+
+
 class Drawing(PatchMachine):
     """A patch machine that pools locations, exact or with an error bar.
 
@@ -49,6 +58,7 @@ class Drawing(PatchMachine):
         self.accuracy = accuracy
         self.seed = seed
         self._estimators: list[Estimator] = []
+        self._pixels = Pixels()
 
     def _form(self, setting: Sequence[float]) -> Form:
         """How it looks and paints with a setting of all that is free in it."""
@@ -67,9 +77,7 @@ class Drawing(PatchMachine):
 
     @property
     def doubtful(self) -> float | None:
-        if not self._estimators or not self._estimators[0].evaluated:
-            return None
-        return self._estimators[0].doubted / self._estimators[0].evaluated
+        return self._pixels.doubted / self._pixels.evaluated if self._pixels.evaluated else None
 
     @torch.no_grad()
     def estimate(self, x_t: Images, alpha_bar: AlphaBar, labels: Labels | None = None) -> Estimate:
@@ -115,9 +123,9 @@ class Drawing(PatchMachine):
         return None if isinstance(self.accuracy, str) else self.accuracy
 
     def _estimator(self) -> Estimator:
-        """The indices of the bank, which copies of the machine share."""
+        """The indices of the bank, which copies of the machine share, and machines after it."""
         if not self._estimators:
-            self._estimators.append(Estimator(self))
+            self._estimators.append(Estimator.of(self))
         return self._estimators[0]
 
     def _options(self) -> Sequence[Part]:
@@ -157,6 +165,6 @@ class Drawing(PatchMachine):
             for into, part in zip(result, found, strict=True):
                 into[where] = part
             done += len(rows)
-        estimator.evaluated += result.doubtful.numel()
-        estimator.doubted += int(result.doubtful.sum())
+        self._pixels.evaluated += result.doubtful.numel()
+        self._pixels.doubted += int(result.doubtful.sum())
         return result

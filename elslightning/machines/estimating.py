@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import cache
+from threading import Lock
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -21,6 +22,7 @@ from elslightning.machines.memory import default_budget
 from elslightning.machines.patches import PatchMachine
 from elslightning.machines.tiles import Tiles, tilings
 from elslightning.system.errors import InputError
+from elslightning.system.keeping import digest
 
 EXACT = "exact"
 AUTO = "auto"
@@ -33,6 +35,8 @@ SMALLEST = 8
 """The side of the smallest images whose regions are read row by row."""
 COPIED = 2**12
 """Images that are copied at once."""
+MOST_KEPT = 2
+"""Banks, or ways to see their border, whose indices are kept for the next machine."""
 Key: TypeAlias = tuple[int, bytes, int]
 """Of an index: a label or -1, the window along an axis, and the first pixel of the tiles."""
 
@@ -85,7 +89,6 @@ class Estimator:
     def __init__(self, machine: PatchMachine) -> None:
         images = machine.images.detach().cpu()
         self.shape = images.shape[2:]
-        self.budget = machine.memory_budget
         images = images.flatten(2)
         self.padded = _padded(images)
         self.images = (images.float() if images.dtype != torch.uint8 else images).numpy()
@@ -93,7 +96,17 @@ class Estimator:
             self.images = self.padded[1:-1]
         self.labels = None if machine.labels is None else machine.labels.cpu().numpy()
         self.cells: OrderedDict[Key, Cells] = OrderedDict()
-        self.evaluated = self.doubted = 0
+
+    @classmethod
+    def of(cls, machine: PatchMachine) -> "Estimator":
+        """That of a machine, or of another before it with the very same bank and border, if it is one of the last."""
+        key = digest((machine.images, machine.labels, machine.padding_mode))
+        with _LOCK:
+            found = _LAST.pop(key, None) or cls(machine)
+            _LAST[key] = found
+            while len(_LAST) > MOST_KEPT:
+                _LAST.popitem(last=False)
+        return found
 
     def members(self, label: int | None) -> np.ndarray:
         """Indices of the images that count for a label."""
@@ -105,9 +118,10 @@ class Estimator:
         """What the pixels of some tiles may copy from."""
         return Candidates(self.images, self.members(label), tiles.table, tiles.root)
 
-    def prepare(self, label: int | None, groups: Sequence[Tiles]) -> None:
+    def prepare(self, label: int | None, groups: Sequence[Tiles], budget: int | None) -> None:
         """Builds what is missing for these tiles, as many indices at a time as there are threads; of others those go
-        that were not used for longest, until all fit into memory."""
+        that were not used for longest, until all take no more than the budget, in bytes; None is a quarter of the
+        memory that is free."""
         missing = {key: tiles for tiles in groups if (key := _key(label, tiles)) not in self.cells}
         threads = torch.get_num_threads()
 
@@ -124,7 +138,7 @@ class Estimator:
         used = [_key(label, tiles) for tiles in groups]
         for key in used:
             self.cells.move_to_end(key)
-        budget = self.budget or default_budget(torch.device("cpu"))
+        budget = budget or default_budget(torch.device("cpu"))
         while self.nbytes > budget and next(iter(self.cells)) not in used:
             self.cells.popitem(last=False)
 
@@ -140,6 +154,11 @@ class Estimator:
     def nbytes(self) -> int:
         """Memory that the indices take."""
         return sum(cells.nbytes for cells in self.cells.values())
+
+
+_LOCK = Lock()
+_LAST: OrderedDict[str, Estimator] = OrderedDict()
+"""By bank and border, the one that was asked for last at the end."""
 
 
 def _key(label: int | None, tiles: Tiles) -> Key:
@@ -185,7 +204,7 @@ def estimate(
     images = x_t.detach().cpu().float().flatten(2).numpy()
     groups = list(tilings(machine, *form))
     with one_thread():
-        estimator.prepare(label, groups)
+        estimator.prepare(label, groups, machine.memory_budget)
     cover = np.zeros(height * width)
     for tiles in groups:
         painted = tiles.painted(tiles.asked)

@@ -31,6 +31,8 @@ STEP = 0.35
 """The step of codes, as a part of how far patches lie from the centres of their cells."""
 PORTIONS = 16
 """Into how many parts all patches are divided among threads."""
+BEYOND = np.float32(1e15)
+"""Where no point is."""
 BYTES = (np.arange(256, dtype=np.float32) / np.float32(127.5) - 1).astype(np.float32)
 
 
@@ -160,13 +162,13 @@ def build(candidates: Candidates, seed: int, threads: int, each: int = MEMBERS) 
 
     some = _some(count, max(TRAINED_ON, PICKED * first * second * third), random)
     points = (candidates.weighed(candidates.of(some)) - centre) @ basis
-    points = random.permutation(np.unique(points, axis=0))
+    points = random.permutation(_distinct(points, random))
     top = _means(points[:TRAINED_ON], first, seed)
     near = _nearest(points, top)
     middle = np.stack([_means(points[near == k][: TRAINED_ON // 8], second, seed) for k in range(first)])
     near = near * second + _within(points, near, middle)
     bottom = np.stack([_repeated(points[near == k], third) for k in range(first * second)])
-    centres = (np.ascontiguousarray(top.T), *(np.ascontiguousarray(x.transpose(0, 2, 1)) for x in (middle, bottom)))
+    centres = (*(_grouped(level) for level in (top[None], middle, bottom)), np.array([second, third]))
     lowest = bottom.reshape(-1, bottom.shape[2])
     near = near * third + _within(points, near, bottom)
     steps = np.maximum((points - lowest[near]).std(axis=0), 1e-6).astype(np.float32) * np.float32(STEP)
@@ -194,7 +196,10 @@ def build(candidates: Candidates, seed: int, threads: int, each: int = MEMBERS) 
     sort_cells(cells, bounds, seed, order)
     groups = np.concatenate([[0], np.cumsum(-(-counts // SCANNED))]) * SCANNED * codes.shape[1]
     arranged = np.zeros(groups[-1], np.uint8)
-    arrange(codes, order, bounds, groups[:-1], arranged)
+    edges = np.linspace(0, total, min(PORTIONS, total) + 1).astype(int)
+    with ThreadPoolExecutor(threads) as pool:
+        arranging = (codes, order, bounds, groups[:-1])
+        list(pool.map(lambda first, last: arrange(*arranging, first, last, arranged), edges[:-1], edges[1:]))
     full = np.maximum(counts, 1)
     means = sums / full[:, None]
     variances = np.maximum(squares / full[:, None] - means**2, 0)
@@ -205,9 +210,9 @@ def build(candidates: Candidates, seed: int, threads: int, each: int = MEMBERS) 
 
 def _directions(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mean of some patches (n, dim), and their principal directions (dim, direction)."""
-    sample = sample.astype(np.float64)
-    centre = sample.mean(axis=0)
-    _, vectors = np.linalg.eigh((sample - centre).T @ (sample - centre))
+    centre = sample.mean(axis=0, dtype=np.float64)
+    away = sample - centre.astype(np.float32)
+    _, vectors = np.linalg.eigh((away.T @ away).astype(np.float64))
     return centre.astype(np.float32), np.ascontiguousarray(vectors[:, ::-1][:, :DIRECTIONS], np.float32)
 
 
@@ -231,6 +236,20 @@ def _within(points: np.ndarray, near: np.ndarray, centres: np.ndarray) -> np.nda
 def _some(count: int, wanted: int, random: np.random.Generator) -> np.ndarray:
     """About so many of `count` numbers, each once, in increasing order."""
     return np.unique(random.integers(0, count, min(count, wanted)))
+
+
+def _distinct(points: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Points (n, d), none twice: equal ones lie at the same place along any direction."""
+    along = np.einsum("nd,d->n", points.astype(np.float64), random.normal(size=points.shape[1]))
+    return points[np.unique(along, return_index=True)[1]]
+
+
+def _grouped(centres: np.ndarray) -> np.ndarray:
+    """Centres (cell, k, d) as `assign` takes them."""
+    cells, count, dim = centres.shape
+    padded = np.full((cells, -(-count // PART) * PART, dim), BEYOND, np.float32)
+    padded[:, :count] = centres
+    return np.ascontiguousarray(padded.reshape(cells, -1, PART, dim).swapaxes(2, 3))
 
 
 def _repeated(points: np.ndarray, count: int) -> np.ndarray:

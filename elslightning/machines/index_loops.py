@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from elslightning.machines.compiling import compiled
-from elslightning.machines.lanes import load_part, splat_part, store
+from elslightning.machines.compiling import compiled, inner
+from elslightning.machines.lanes import PART, least, load_part, splat_part, spread_part, store
 from elslightning.machines.scanning_loops import SCANNED
 
 
@@ -67,34 +67,38 @@ def project(
         lengths[n] = length
 
 
-@compiled
-def _nearest(point: Any, centres: Any, distance: Any) -> int:
-    """The nearest of the centres (d, k) to a point (d,)."""
-    count = centres.shape[1]
-    for k in range(count):
-        distance[k] = 0.0
-    for i in range(len(centres)):
-        for k in range(count):
-            away = point[i] - centres[i, k]
-            distance[k] += away * away
-    best = 0
-    for k in range(1, count):
-        if distance[k] < distance[best]:
-            best = k
+@inner
+def _nearest(points: Any, n: int, centres: Any, cell: int, room: Any) -> int:
+    """Which centre of a cell is nearest to a point."""
+    groups, dim = centres.shape[1], centres.shape[2]
+    lowest, best = np.float32(np.inf), 0
+    for group in range(groups):
+        found = splat_part(np.float32(0.0))
+        row = (cell * groups + group) * dim
+        for i in range(dim):
+            away = spread_part(points, n * dim + i) - load_part(centres, row + i)
+            found = found + away * away
+        low = least(found)
+        if low < lowest:
+            lowest = low
+            store(room, 0, found)
+            k = 0
+            while k < PART - 1 and room[k] > low:
+                k += 1
+            best = group * PART + k
     return best
 
 
 @compiled
-def assign(points: Any, top: Any, middle: Any, bottom: Any, cells: Any) -> None:
-    """The cell of every point (n, d): of the nearest centre at the top (d, k1), of those below it (k1, d, k2) the
-    nearest, and of those below that (k1 · k2, d, k3). Cells are numbered through."""
-    second, third = middle.shape[2], bottom.shape[2]
-    distance = np.empty(max(top.shape[1], second, third), np.float32)
+def assign(points: Any, top: Any, middle: Any, bottom: Any, branches: Any, cells: Any) -> None:
+    """The cell of every point (n, d): of the nearest centre at the top, of those below it the nearest, and of those
+    below that. Centres of a level (cell above, group, d, PART) are in groups, those that are not there far away;
+    `branches` says how many there are on the second level and the third. Cells are numbered through."""
+    room = np.empty(PART, np.float32)
     for n in range(len(points)):
-        point = points[n]
-        near = _nearest(point, top, distance)
-        near = near * second + _nearest(point, middle[near], distance)
-        cells[n] = near * third + _nearest(point, bottom[near], distance)
+        near = _nearest(points, n, top, 0, room)
+        near = near * branches[0] + _nearest(points, n, middle, near, room)
+        cells[n] = near * branches[1] + _nearest(points, n, bottom, near, room)
 
 
 @compiled
@@ -102,27 +106,28 @@ def encode(points: Any, cells: Any, centres: Any, steps: Any, codes: Any) -> Non
     """Half a byte for each number of the points (n, d), as steps (d,) away from the centre (cell, d) of the cell of
     each: 0 is 7.5 steps below it, 15 as many above. `codes` (n, bytes) uint8 has two numbers in a byte, the first
     below."""
+    often = np.float32(1) / steps
     for n in range(len(points)):
         centre = centres[cells[n]]
         for b in range(codes.shape[1]):
             value = 0
             for i in range(min(2, points.shape[1] - 2 * b)):
-                away = (points[n, 2 * b + i] - centre[2 * b + i]) / steps[2 * b + i] + np.float32(8)
+                away = (points[n, 2 * b + i] - centre[2 * b + i]) * often[2 * b + i] + np.float32(8)
                 value += int(min(np.float32(15), max(np.float32(0), away))) << (4 * i)
             codes[n, b] = value
 
 
 @compiled
-def arrange(codes: Any, order: Any, starts: Any, places: Any, out: Any) -> None:
-    """`out` (byte,): codes (n, bytes) of the patches of one cell after the other, from `places` (cell,) on: of each
-    `SCANNED` of a cell all first bytes, then all second ones."""
+def arrange(codes: Any, order: Any, starts: Any, places: Any, first: int, last: int, out: Any) -> None:
+    """Of cells from `first` to `last`, into `out` (byte,): codes (n, bytes) of the patches of one cell after the other,
+    from `places` (cell,) on: of each `SCANNED` of a cell all first bytes, then all second ones."""
     width = codes.shape[1]
-    for cell in range(len(starts) - 1):
-        first, size = starts[cell], starts[cell + 1] - starts[cell]
+    for cell in range(first, last):
+        begin, size = starts[cell], starts[cell + 1] - starts[cell]
         for k in range(size):
             into = places[cell] + (k // SCANNED) * SCANNED * width + k % SCANNED
             for b in range(width):
-                out[into + b * SCANNED] = codes[order[first + k], b]
+                out[into + b * SCANNED] = codes[order[begin + k], b]
 
 
 @compiled

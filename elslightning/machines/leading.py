@@ -89,7 +89,7 @@ def lead(
     image, place = torch.full((2, *shape), -1)
     weight, entropy = torch.zeros(shape, dtype=torch.float64), torch.zeros(shape[:2], dtype=torch.float64)
     with one_thread():
-        estimator.prepare(label, groups)
+        estimator.prepare(label, groups, machine.memory_budget)
         for done, rows in _together(levels):
             power = power_of(levels[rows[:1]], levels.device)[0]
             pools = [_pool(estimator, label, tiles, float(levels[rows[0]]), seed) for tiles in groups]

@@ -55,7 +55,7 @@ class Draws:
         # Neighbouring cells are alike, so their numbers are far apart.
         self.chances = ((random.random() + GOLDEN * np.arange(len(cells.sizes))) % 1).astype(np.float32)
         self.logs = np.log2(np.maximum(cells.sizes, 1)).astype(np.float32)
-        self.seed = random.integers(2**32, dtype=np.uint32)
+        self.seed = int(random.integers(2**32))
         self.dice = thrown((random.permutation(DICE) + random.random(DICE)) / DICE)
         self.expected = Expectation(candidates, cells, alpha_bar)
 
@@ -67,18 +67,20 @@ class Draws:
         return (*described, cells.places, cells.codes, cells.order, cells.starts, self.offsets)
 
     def looked(
-        self, regions: np.ndarray, budgets: np.ndarray
+        self, regions: np.ndarray, budgets: np.ndarray, numbers: np.ndarray | None = None
     ) -> Iterator[tuple[slice, Looked, np.ndarray | float, np.ndarray | float]]:
         """What tiles of regions (tile, dim) look at with so many draws each (tile,), all infinite or none, some tiles
         at a time: which they are, at what, which part of what is expected is not among it, and the logarithm of all
-        that is."""
+        that is. Tiles of different `numbers` (tile,) have draws of their own; if not given, all have them in common."""
         every = len(self.candidates)
         if math.isinf(budgets[0]):
             counts = np.full(len(regions), every)
-            numbers, likely = np.arange(every, dtype=np.int32), np.ones(every, np.float32)
-            yield slice(None), Looked(numbers, likely, np.zeros_like(counts), counts), 0.0, -math.inf
+            all_, likely = np.arange(every, dtype=np.int32), np.ones(every, np.float32)
+            yield slice(None), Looked(all_, likely, np.zeros_like(counts), counts), 0.0, -math.inf
             return
         features, along = self.expected.features(regions)
+        turns = np.zeros(len(regions), np.int64) if numbers is None else numbers
+        turns = (self.seed + turns * int(GOLDEN * 2**32)).astype(np.uint32)
         looked = np.minimum(budgets * LOOKED, every).astype(np.int64)
         cells = len(self.cells.sizes)
         room = int(looked.max() + budgets.max()) + cells + 1 + ROOM
@@ -95,8 +97,9 @@ class Draws:
                 along[part],
                 looked[part],
                 budgets[part],
+                turns[part],
                 self.index,
-                (self.seed, self.dice),
+                self.dice,
                 self.signal,
                 self.rate,
                 chosen,

@@ -20,7 +20,7 @@ from elslightning.machines.region_loops import BARRED, locate, make_room, take_b
 
 @inner
 def _weigh(kept: Any, start: int, pixels: int, distances: Any, barred: Any, rate: Any, columns: int) -> None:
-    """By how much `PART` candidates lower the log-weight of every pixel, into `kept` (candidate / PART · pixel, PART)."""
+    """How much `PART` candidates lower the log-weight of every pixel, into `kept` (candidate / PART · pixel, PART)."""
     speed = splat_part(rate)
     first = start // PART * pixels
     rows = pixels // columns

@@ -4,7 +4,6 @@ of them count, and how much."""
 from typing import Any
 
 import numpy as np
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -122,9 +121,9 @@ def take_regions(
 
 @inner
 def make_room(channels: int, shape: Any, counts: Any) -> Any:
-    """What `take_block` fills for tiles that look at so many candidates (tile,): `block` (region + PART, PART), of which
-    the first rows become regions; `barred` (rows + columns, PART), above 0 for what is no candidate of a row of the
-    tile, or of a column; `over` (2, PART), of the probability p of each 1/p and sqrt(1 - p)/p; and room for work."""
+    """What `take_block` fills for tiles that look at so many candidates (tile,): `block` (region + PART, PART), whose
+    first rows become regions; `barred` (rows + columns, PART), above 0 for what is no candidate of a row of the tile,
+    or of a column; `over` (2, PART), of the probability p of each 1/p and sqrt(1 - p)/p; and room for work."""
     height, width, rows, columns, _ = shape
     block = np.empty((channels * height * width + PART, PART), np.float32)
     barred = np.empty((rows + columns, PART), np.float32)
@@ -162,7 +161,7 @@ def take_block(
     """`PART` of the candidates of a tile, from `start` on, into what `make_room` made; those after the last are barred.
 
     Args:
-        numbers, likely: patch numbers, and how likely each was looked at; those of the tile are `count` from `first` on.
+        numbers, likely: patch numbers, and how likely each was looked at; those of the tile, `count`, from `first` on.
         source: bank, members, table, levels as in `take_patches`; origins, (location,) where in an image the region
             around a location begins, if it lies in the image as it is: the bank is of bytes then, with an image more at
             either end; otherwise without entries; beyond, as in `take_regions`; and below and beside, (row of

@@ -1,4 +1,4 @@
-"""SoftPooledPatchMachine: soft machines whose pixels share candidates, all of them looked at, or as many as it takes."""
+"""SoftPooledPatchMachine: soft machines whose pixels share candidates, all looked at or as many as it takes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +20,8 @@ TINY = 2.0**-24
 class SoftPooledPatchMachine(Drawing, SoftPatchMachine):
     """A soft patch machine that pools locations, exact or with an error bar.
 
-    With draws, all that is drawn for some pixels side by side paints what these respond to: the error of a pixel is that
-    of what it is painted with together.
+    With draws, all that is drawn for some pixels side by side paints what these respond to, and the errors of what a
+    pixel is painted with add up as those of independent draws.
 
     Args:
         images, labels, scales, softness, response, windows, memory_budget, process_group, own_images: as in

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from elslightning.diffusion.denoiser import Denoiser
+from elslightning.diffusion.pixels import to_floats
+from elslightning.diffusion.schedule import add_noise
 from elslightning.machines.moments import MomentMachine
 from elslightning.machines.registry import TRIVIAL, the_theory
 from elslightning.machines.scales import ScaleTable
@@ -71,10 +73,11 @@ def cost(measurement: Measurement, network: Denoiser | None, images: Tensor, lab
     counts = compared.network_steps
     counts = list(counts) if isinstance(counts, Sequence) else [counts]
     pairs = min(compared.num_pairs, compared.batch_size)
-    x_t = torch.randn(
-        max(pairs, settings.num_samples, FEW), *images.shape[1:], generator=torch.Generator().manual_seed(0)
-    ).to(images)
-    alpha_bar = torch.full((len(x_t),), _ALPHA_BAR, dtype=torch.float64)
+    # Of the images themselves: where nothing in the bank is near, draws take longer than they will.
+    some = torch.arange(max(pairs, settings.num_samples, FEW), device=images.device) % len(images)
+    clean = to_floats(images[some])
+    alpha_bar = torch.full((len(clean),), _ALPHA_BAR, dtype=torch.float64)
+    x_t = add_noise(clean, torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)).to(clean), alpha_bar)
     kinds = torch.zeros(len(x_t), dtype=torch.int64, device=images.device)
 
     def evaluated(denoiser: Denoiser, most: int = pairs) -> float:

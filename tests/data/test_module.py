@@ -12,7 +12,7 @@ from files import write_fashion_mnist, write_idx
 from torch.testing import assert_close
 from torchvision.transforms import functional as TF
 
-from elslightning.data.module import ImageDataModule, check_images, resize
+from elslightning.data.module import ImageDataModule, TensorBank, check_images, resize
 from elslightning.data.request import Split
 from elslightning.data.sources import SOURCES
 from elslightning.system.errors import InputError
@@ -143,6 +143,16 @@ def test_batches_cover_all_data_once_with_its_positions(part, batch_size):
     images, labels = getattr(digits, f"{part}_images"), getattr(digits, f"{part}_labels")
     assert torch.equal(torch.cat([batch.images for batch in batches]), images[indices])
     assert torch.equal(torch.cat([batch.labels for batch in batches]), labels[indices])
+
+
+def test_small_data_lie_where_they_are_used(monkeypatch):
+    split = Split(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.arange(4))
+    batch = TensorBank(split, torch.device("meta"))[2]
+    assert batch.images.device.type == "meta"
+    assert batch.labels.device.type == "meta"
+    assert batch.indices.tolist() == [2]
+    monkeypatch.setattr("elslightning.data.module.RESIDENT", 15)
+    assert TensorBank(split, torch.device("meta"))[2].images.device.type == "cpu"
 
 
 def test_training_is_shuffled_anew_and_validation_is_not():

@@ -235,11 +235,20 @@ def test_candidates_are_drawn_as_often_as_their_probability_says(bank):
         apart, likely = (np.empty(len(clean), np.float32) for _ in range(2))
         scores = np.empty(len(clean) + SCANNED, np.uint8)
         expected = (features @ pool.expected.keys)[0]
-        cells_ = (expected, expected.view(np.int32), cells.sizes, pool.logs, 3000, np.float32(budget), pool.chances)
+        cells_ = (
+            expected,
+            expected.view(np.int32),
+            cells.sizes,
+            pool.logs,
+            3000,
+            np.float32(budget),
+            pool.chances,
+            np.uint32(pool.seed),
+        )
         close, away, left, outside, _ = _cells(*cells_, near, far, each, apart)
         codes = (cells.centres, cells.steps, pool.rate, pool.signal, cells.places, cells.codes)
         where = (near[:close], far[:away], each, apart, along[0], *codes, cells.order, cells.starts, pool.offsets)
-        count, missed = _chosen(*where, left, pool.seed, pool.dice, scores, chosen, likely)
+        count, missed = _chosen(*where, left, np.uint32(pool.seed), pool.dice, scores, chosen, likely)
         assert 0 < outside < 1
         assert 0 <= missed < 1
         assert len(np.unique(chosen[:count])) == count
