@@ -23,7 +23,7 @@ from elslightning.machines.estimating import Estimator, Form, one_thread
 from elslightning.machines.patches import PatchMachine
 from elslightning.machines.ranking import Ranking, power_of
 from elslightning.machines.spreading import Extent, Found, Group
-from elslightning.machines.tiles import Tiles, tilings
+from elslightning.machines.tiles import tilings
 
 KEPT = 16
 """Candidates of a pixel that are kept, at least: so many lead its neighbours."""
@@ -34,7 +34,7 @@ COLDER = 8.0
 COLDEST = 256.0
 """But a squared distance of 1 never lowers the logarithm of a weight by more than that: codes leave too much out."""
 CLEAREST = 0.997
-"""At less noise than that of this signal power candidates are drawn as if it were as much, for the same reason."""
+"""At less noise than that of this signal power draws do not find what leads, for the same reason."""
 TOGETHER = 16
 """Images that are worked on at once."""
 
@@ -74,7 +74,7 @@ def lead(
         machine: whose windows are hard.
         estimator: of its bank.
         x_t: (batch, channel, height, width), taken as float32.
-        alpha_bar: (batch,) float64 in (0, 1).
+        alpha_bar: (batch,) float64 in (0, `CLEAREST`].
         label, form, seed: as in `estimate`.
         top: how many to name, at least 1.
         preferred: (batch,) for each image a training image that comes first among equally far ones at the same place,
@@ -92,7 +92,7 @@ def lead(
         estimator.prepare(label, groups, machine.memory_budget)
         for done, rows in _together(levels):
             power = power_of(levels[rows[:1]], levels.device)[0]
-            pools = [_pool(estimator, label, tiles, float(levels[rows[0]]), seed) for tiles in groups]
+            pools = [estimator.pool(label, tiles, float(levels[rows[0]]), seed) for tiles in groups]
 
             def tell(fraction: float, done: int = done, count: int = len(rows)) -> None:
                 tick((done + fraction * count) / batch)
@@ -106,14 +106,6 @@ def lead(
     row, column = (part.masked_fill(place < 0, -1) for part in (place // width, place % width))
     image, row, column, weight = (part.reshape(batch, height, width, top) for part in (image, row, column, weight))
     return Leading(image, row, column, weight, entropy.reshape(batch, height, width))
-
-
-def _pool(estimator: Estimator, label: int | None, tiles: Tiles, alpha_bar: float, seed: int) -> Pool:
-    """The candidates of some tiles, drawn as if there were some noise at least."""
-    pool = estimator.pool(label, tiles, alpha_bar, seed)
-    if alpha_bar > CLEAREST:
-        pool.draws = estimator.pool(label, tiles, CLEAREST, seed).draws
-    return pool
 
 
 def _together(levels: Tensor) -> Iterator[tuple[int, np.ndarray]]:

@@ -17,6 +17,7 @@ from elslightning.machines.candidates import Candidates, candidates
 from elslightning.machines.chunks import Chunks
 from elslightning.machines.compiling import COMPILING
 from elslightning.machines.drawing import Drawing
+from elslightning.machines.leading import CLEAREST
 from elslightning.machines.machine import ScoreMachine
 from elslightning.machines.memory import default_budget, fitting
 from elslightning.machines.patches import PatchMachine
@@ -83,11 +84,10 @@ def attribute(
     The weight of candidate c is `softmax_c(-‖window(x_t) - sqrt(alpha_bar) patch_c‖² / (2 (1 - alpha_bar)))`, as in
     the machine itself: with all candidates, `Σ weight · source pixel` is its posterior mean.
 
-    A machine that draws (`accuracy`) does not go through all candidates: see `elslightning.machines.leading`. What is
-    named are the nearest of all that it looked at; the heaviest are looked at with certainty only as far as its index
-    can tell, and of many equal patches those at the pixel's own place need not be among them. Weights are relative to
-    an estimate of the whole, and the entropy is one; where so few are candidates that all are looked at, all is exact.
-    Distances are taken in float32.
+    A machine that draws (`accuracy`) does not go through all candidates but at nearly no noise (alpha_bar above .997):
+    see `elslightning.machines.leading`. What is named are the nearest of all that it looked at, often not the nearest
+    of all (docs/performance.md says how often); of equal patches those at the pixel's own place need not be among them.
+    Weights are relative to an estimate of the whole, and the entropy is one. Where few are candidates, all is exact.
 
     Args:
         machine: a score machine, with the whole bank on this process.
@@ -128,21 +128,21 @@ def attribute(
     def tell(fraction: float) -> None:
         progress("attribution", done + fraction, batch)
 
-    drawing = isinstance(bank, Drawing) and bank.draws
-    if drawing:
-        keys[:, 2] = -1  # the candidates are the same whatever is preferred
+    drawn = (alpha_bar.cpu() <= CLEAREST) & (isinstance(bank, Drawing) and bank.draws)
+    keys[drawn, 2] = -1  # the candidates are the same whatever is preferred
+    keys = torch.cat([keys, drawn[:, None]], dim=1)
     for key in keys.unique(dim=0):
-        label, size, preferred = key.tolist()
+        label, size, preferred, draws = key.tolist()
         group = (keys == key).all(dim=1).nonzero()[:, 0]
-        if isinstance(bank, Drawing) and drawing:
+        if isinstance(bank, Drawing) and draws:
 
             def tick(fraction: float, count: int = len(group)) -> None:
                 tell(fraction * count)
 
             queries, levels = x_t[group.to(x_t.device)], alpha_bar.cpu()[group]
-            drawn = bank.leading(queries, levels, None if labels is None else label, size, top, first[group], tick)
-            sources[:, group] = torch.stack([drawn.image, drawn.row, drawn.column])
-            weight[group], entropy[group] = drawn.weight.float(), drawn.entropy.float()
+            led = bank.leading(queries, levels, None if labels is None else label, size, top, first[group], tick)
+            sources[:, group] = torch.stack([led.image, led.row, led.column])
+            weight[group], entropy[group] = led.weight.float(), led.entropy.float()
             done += len(group)
             continue
         budget = (bank.memory_budget or default_budget(x_t.device)) // 2
