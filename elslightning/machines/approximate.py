@@ -16,7 +16,8 @@ doubtful.
 """
 
 import math
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -60,13 +61,11 @@ class Average(NamedTuple):
         mean: (tile, painted pixel, channel) float64.
         error: of the same shape, its standard error.
         doubtful: (tile, painted pixel) whether the error is above what was asked, and with it that of the image.
-        draws: how many candidates all tiles have looked at.
     """
 
     mean: np.ndarray
     error: np.ndarray
     doubtful: np.ndarray
-    draws: int
 
 
 class Pool:
@@ -96,38 +95,37 @@ class Pool:
         self.draws = Draws(candidates, cells, alpha_bar, seed)
         self.signal, self.rate = self.draws.signal, self.draws.rate
 
-    def average(
+    def begin(
         self,
         regions: np.ndarray,
         own: np.ndarray,
         share: np.ndarray,
         accuracy: float,
         threads: int,
-        together: int = 1,
-    ) -> Average:
-        """The averages of the pixels that tiles paint.
+        together: int,
+    ) -> tuple[Average, list[Callable[[], None]]]:
+        """The averages of the pixels that tiles paint, and what has to be called until they are there, in any order and
+        by any threads.
 
         Args:
             regions: (tile, dim) float32 noisy regions.
             own: (tile, pixel) which pixels of the tiles count.
             share: (tile, painted pixel) which part of the image's pixel each average is.
             accuracy: the root mean square of the standard errors to reach.
-            threads: how many to use.
+            threads: how many there are.
             together: over how many tiles, one after the other, that is the mean: those of an image.
         """
         count = len(own)
         shape = (*share.shape, self.candidates.images.shape[1])
-        found = Average(np.zeros(shape), np.zeros(shape), np.zeros(share.shape, bool), 0)
+        found = Average(np.zeros(shape), np.zeros(shape), np.zeros(share.shape, bool))
         images = -(-count // together)
         portion = max(1, min(TILES // together, -(-images // (4 * threads)))) * together
 
-        def work(part: slice) -> int:
-            mine = Average(found.mean[part], found.error[part], found.doubtful[part], 0)
-            return self._rounds(regions[part], own[part], share[part], accuracy, together, mine)
+        def work(part: slice) -> None:
+            mine = Average(*(values[part] for values in found))
+            self._rounds(regions[part], own[part], share[part], accuracy, together, mine)
 
-        with ThreadPoolExecutor(threads) as pool:
-            draws = sum(pool.map(work, [slice(start, start + portion) for start in range(0, count, portion)]))
-        return found._replace(draws=draws)
+        return found, [partial(work, slice(start, start + portion)) for start in range(0, count, portion)]
 
     def _rounds(
         self,
@@ -137,21 +135,20 @@ class Pool:
         accuracy: float,
         together: int,
         found: Average,
-    ) -> int:
+    ) -> None:
         """Round after round until the averages are good enough or no better can be had; writes into `found`."""
-        mean, error, doubtful = found[:3]
+        mean, error, doubtful = found
         count, candidates = len(own), len(self.candidates)
         limit = self.limit
         budgets = np.full(count, math.inf if candidates <= ALL else min(FIRST, limit), float)
-        image, rows, total = np.arange(count) // together, np.arange(count), 0
+        image, rows = np.arange(count) // together, np.arange(count)
         variances = np.zeros(count)
-        # What is painted by several tiles would have the same errors otherwise, which do not even out.
-        numbers = np.zeros(count, np.int64) if self.tiles.hard else np.arange(count) % together
+        # Tiles would have the same errors otherwise: over an image, or where they paint together, these do not even out.
+        numbers = np.arange(count) % together
         while len(rows):
             for some in (rows[np.isfinite(budgets[rows])], rows[np.isinf(budgets[rows])]):
                 if len(some):
-                    mean[some], error[some], draws = self._round(regions[some], own[some], budgets[some], numbers[some])
-                    total += draws
+                    mean[some], error[some] = self._round(regions[some], own[some], budgets[some], numbers[some])
             variances[rows] = ((share[rows, :, None] * error[rows]) ** 2).mean(axis=2).sum(axis=1)
             square = np.bincount(image, variances) / np.bincount(image, share.sum(axis=1))
             above = (square > accuracy**2)[image]
@@ -168,12 +165,11 @@ class Pool:
             rows = np.flatnonzero(more)
             least = GROWTH / 8 * budgets[rows]
             budgets[rows] = np.where(last[rows], math.inf, np.minimum(limit, np.maximum(wanted[rows], least)))
-        return total
 
     def _round(
         self, regions: np.ndarray, own: np.ndarray, budgets: np.ndarray, numbers: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, int]:
-        """Means and errors of what tiles paint with so many draws each; and how many were made."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Means and errors of what tiles paint with so many draws each."""
         count, channels = len(regions), self.candidates.images.shape[1]
         tiles = self.tiles
         responses = tiles.responses(own)
@@ -183,14 +179,12 @@ class Pool:
         asked = np.stack([near, 2 * regions - near], axis=1)
         source = self.source
         outside, promised = np.zeros(count), np.full(count, -np.inf)
-        draws = 0
         for part, looked, outside[part], promised[part] in self.draws.looked(regions, budgets, numbers):
             among = (*looked, asked[part], source, tiles.geometry, self.across, self.signal, self.rate)
             if tiles.hard:
                 average_tiles(*among, sums[part])
             else:
                 paint_tiles(*among, tiles.window, tiles.response, own[part], heaps[part], sums[part])
-            draws += int(looked.counts.sum())
         if tiles.hard:
             heaps = sums[:, :, :2]
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
@@ -210,7 +204,7 @@ class Pool:
             error *= 1 + HEAVY * np.where(np.isfinite(rest), rest, 1)
             error[tiles.responses(own & ~(heaps[:, :, 1] > 0)) > 0] = np.inf
         error = np.where(responses[:, :, None] > 0, np.fmin(error / self.signal, RANGE), 0)
-        return np.nan_to_num(first / self.signal), error, draws
+        return np.nan_to_num(first / self.signal), error
 
     @property
     def limit(self) -> float:

@@ -15,6 +15,7 @@ from elslightning.machines.estimating import (
     AUTO,
     AUTO_ACCURACY,
     AUTO_FROM,
+    AUTO_FROM_GPU,
     EXACT,
     Estimate,
     Estimator,
@@ -113,13 +114,12 @@ class Drawing(PatchMachine):
 
     def _standard_error(self) -> float | None:
         """The standard error that is enough; None where all candidates are looked at."""
-        if self.accuracy == AUTO and self.images.device.type != "cpu":
-            return None
         if self.accuracy == AUTO:
             candidates = self.images.shape[0] * self.images.shape[2] * self.images.shape[3]
             if self.labels is not None and len(self.labels):
                 candidates = candidates * int(self.labels.bincount().max()) // len(self.labels)
-            return AUTO_ACCURACY if candidates >= AUTO_FROM else None
+            least = AUTO_FROM if self.images.device.type == "cpu" else AUTO_FROM_GPU
+            return AUTO_ACCURACY if candidates >= least else None
         return None if isinstance(self.accuracy, str) else self.accuracy
 
     def _estimator(self) -> Estimator:

@@ -31,6 +31,9 @@ AUTO_ACCURACY = 0.05
 AUTO_FROM = 2**22
 """Candidates of a pixel from which on `auto` takes draws: those of 5,350 images of 28×28. Compiled loops over all take
 several times as long there (`benchmarks/full_size.py`)."""
+AUTO_FROM_GPU = 2**25
+"""The same where a GPU would look at all: of 43,000 such images. On all 60,000 an H200 took 3.1 s a sample, and its 16
+processor cores 0.6 s by draws (docs/performance.md)."""
 SMALLEST = 8
 """The side of the smallest images whose regions are read row by row."""
 COPIED = 2**12
@@ -211,26 +214,32 @@ def estimate(
         np.add.at(cover, painted[painted >= 0], tiles.responses(tiles.pixels >= 0)[painted >= 0])
     x0 = np.zeros((batch, height * width, channels))
     square, doubtful = np.zeros_like(x0), np.zeros((batch, height * width), bool)
-    levels = alpha_bar.cpu()
-    done = 0
-    for level, tiles in itertools.product(levels.unique(), groups):
+    levels, threads, done = alpha_bar.cpu(), torch.get_num_threads(), 0
+    for level in levels.unique():
         rows = (levels == level).nonzero()[:, 0].numpy()
-        regions = Candidates(images, rows, tiles.asked)
-        own, pixels = tiles.pixels >= 0, tiles.painted(tiles.asked)
-        share = np.where(pixels >= 0, tiles.responses(own) / cover[pixels], 0)
-        own, pixels, share = (np.tile(values, (len(rows), 1)) for values in (own, pixels, share))
-        with one_thread():
-            pool = estimator.pool(label, tiles, float(level), seed)
-            found = pool.average(
-                regions.of(np.arange(len(regions))), own, share, accuracy, torch.get_num_threads(), len(tiles.asked)
-            )
-        where = share > 0
-        into = (np.repeat(rows, len(tiles.asked))[where.nonzero()[0]], pixels[where])
-        np.add.at(x0, into, (share[:, :, None] * found.mean)[where])
-        np.add.at(square, into, (share[:, :, None] * found.error)[where] ** 2)
-        np.logical_or.at(doubtful, into, found.doubtful[where])
-        done += int(own.sum())
-        tick(done / (batch * height * width))
+        with one_thread(), ThreadPoolExecutor(threads) as workers:
+            known = itertools.repeat(label), groups, itertools.repeat(float(level)), itertools.repeat(seed)
+            pools = list(workers.map(estimator.pool, *known))
+            begun, works = [], []
+            for tiles, pool in zip(groups, pools, strict=True):
+                regions = Candidates(images, rows, tiles.asked)
+                own, pixels = tiles.pixels >= 0, tiles.painted(tiles.asked)
+                share = np.where(pixels >= 0, tiles.responses(own) / cover[pixels], 0)
+                own, pixels, share = (np.tile(values, (len(rows), 1)) for values in (own, pixels, share))
+                asked = (regions.of(np.arange(len(regions))), own, share)
+                found, some = pool.begin(*asked, accuracy, threads, len(tiles.asked))
+                begun.append((pixels, share, np.repeat(rows, len(tiles.asked)), found))
+                works += some
+            # Those of all groups: whoever waited for the last of one would have nothing to do.
+            for count, _ in enumerate(workers.map(lambda work: work(), works), 1):
+                tick((done + len(rows) * count / len(works)) / batch)
+        for pixels, share, image, found in begun:
+            where = share > 0
+            into = (image[where.nonzero()[0]], pixels[where])
+            np.add.at(x0, into, (share[:, :, None] * found.mean)[where])
+            np.add.at(square, into, (share[:, :, None] * found.error)[where] ** 2)
+            np.logical_or.at(doubtful, into, found.doubtful[where])
+        done += len(rows)
     error = np.sqrt(square)
     doubtful &= error.max(axis=2) > accuracy
 

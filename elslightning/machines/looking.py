@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -50,13 +51,13 @@ class Draws:
         self.candidates, self.cells = candidates, cells
         self.signal = np.float32(math.sqrt(alpha_bar))
         self.rate = np.float32(0.5 / ((1 - alpha_bar) * math.log(2)))
-        random = np.random.default_rng([seed, *np.frombuffer(np.float64(alpha_bar).tobytes(), np.uint32)])
+        random = _random(seed, alpha_bar)
         self.offsets = (random.random(len(cells.sizes)) * cells.sizes).astype(np.int64)
         # Neighbouring cells are alike, so their numbers are far apart.
         self.chances = ((random.random() + GOLDEN * np.arange(len(cells.sizes))) % 1).astype(np.float32)
         self.logs = np.log2(np.maximum(cells.sizes, 1)).astype(np.float32)
         self.seed = int(random.integers(2**32))
-        self.dice = thrown((random.permutation(DICE) + random.random(DICE)) / DICE)
+        self.dice = _dice(seed, alpha_bar)
         self.expected = Expectation(candidates, cells, alpha_bar)
 
     @property
@@ -112,6 +113,18 @@ class Draws:
             where = slice(start, start + done)
             yield where, Looked(chosen, likely, starts[:done], counts[:done]), outside[:done], promised[:done]
             start += done
+
+
+def _random(seed: int, alpha_bar: float) -> np.random.Generator:
+    """The same for the same noise level, to the last digit."""
+    return np.random.default_rng([seed, *np.frombuffer(np.float64(alpha_bar).tobytes(), np.uint32)])
+
+
+@lru_cache(64)
+def _dice(seed: int, alpha_bar: float) -> np.ndarray:
+    """For all candidates of a noise level."""
+    random = _random(seed, alpha_bar).spawn(1)[0]
+    return thrown((random.permutation(DICE) + random.random(DICE)) / DICE)
 
 
 def thrown(even: np.ndarray) -> np.ndarray:

@@ -16,7 +16,8 @@ class PooledPatchMachine(Drawing):
         accuracy: "exact"; or the standard error of x0 that is enough, in (0, 1], as the root mean square over the
             pixels of an image that share candidates: then candidates are drawn, see
             `elslightning.machines.approximate`, and `estimate` says how well each pixel is known; or "auto", which is
-            0.05 for banks so large that this is quicker on a CPU, and exact otherwise. Draws are made on the CPU.
+            0.05 for banks so large that this is quicker, and exact otherwise. Draws are made on the CPU, also where the
+            bank is on a GPU.
         seed: of the draws; the same seed, images and noise level make the same draws.
 
     Raises:
