@@ -143,7 +143,7 @@ class Pool:
         budgets = np.full(count, math.inf if candidates <= ALL else min(FIRST, limit), float)
         image, rows = np.arange(count) // together, np.arange(count)
         variances = np.zeros(count)
-        # Tiles would have the same errors otherwise: over an image, or where they paint together, these do not even out.
+        # Tiles would have the same errors otherwise, which do not even out over an image.
         numbers = np.arange(count) % together
         while len(rows):
             for some in (rows[np.isfinite(budgets[rows])], rows[np.isinf(budgets[rows])]):
