@@ -129,8 +129,8 @@ def paint_tiles(
     lines, squares = np.empty((height * columns, PART), np.float32), np.empty((width, PART), np.float32)
     distances = np.empty((pixels, PART), np.float32)
     lying, shares = np.empty((rows * wide, PART), np.float32), np.empty((painted, PART), np.float32)
-    columns_ = sums.shape[2]
-    added = np.empty((painted * columns_, PART), np.float32)
+    each = FIXED + PER_CHANNEL * channels
+    added = np.empty((painted * each, PART), np.float32)
     nothing = np.zeros(painted, np.float32)
     for tile in range(len(asked)):
         tops[:] = -BARRED
@@ -150,8 +150,8 @@ def paint_tiles(
             for k in range(PART):
                 weight += weights[pixel, k]
             heaps[tile, pixel, 0], heaps[tile, pixel, 1] = tops[pixel], weight
-            counts_ = own[tile, pixel] and weight > 0
-            parts[pixel] = np.float32(1.0) / weight if counts_ else np.float32(0.0)
+            responds = own[tile, pixel] and weight > 0
+            parts[pixel] = np.float32(1.0) / weight if responds else np.float32(0.0)
         for start in range(0, found, PART):
             if not _spread(kept, start, tops, parts, columns, response, lying, shares):
                 continue
@@ -163,7 +163,7 @@ def paint_tiles(
                     at = (y + inset) * width + x + inset
                     add_weighed(
                         added,
-                        place * (FIXED + PER_CHANNEL * channels),
+                        place * each,
                         load_part(shares, place) * once,
                         load_part(shares, place) * spread,
                         block,

@@ -6,35 +6,18 @@ import math
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
+from noised import noisy
 from torch.nn.functional import pad
 from torch.testing import assert_close
 
 from elslightning.diffusion.sampling import ddim
-from elslightning.diffusion.schedule import CosineSchedule, add_noise
-from elslightning.machines import MACHINES, approximate
+from elslightning.diffusion.schedule import CosineSchedule
+from elslightning.machines import MACHINES
 from elslightning.measurement.attribution import attribute, attribute_process
 from elslightning.system.errors import InputError
 from elslightning.testing import levels, random_images
 
 pooled = pytest.mark.parametrize("name", ["bbels", "els"])
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return torch.tensor(load_digits().images, dtype=torch.float32)[:, None] / 8 - 1
-
-
-@pytest.fixture
-def few(monkeypatch):
-    """Nowhere are all candidates looked at, however few there are."""
-    monkeypatch.setattr(approximate, "ALL", 0)
-    monkeypatch.setattr(approximate, "EXHAUSTED", 0)
-
-
-def noisy(clean, alpha_bar, seed=0):
-    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
-    return add_noise(clean, noise, alpha_bar)
 
 
 def both(name, images, labels=None, patch_size=3):

@@ -5,36 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
+from noised import LEVELS, noisy
 from torch.testing import assert_close
 
-from elslightning.diffusion.schedule import CosineSchedule, add_noise
-from elslightning.machines import MACHINES, approximate, estimating
+from elslightning.machines import MACHINES, estimating
 from elslightning.machines.tiles import tilings
-from elslightning.testing import levels, random_images
+from elslightning.testing import random_images
 
-LEVELS = levels(
-    *(float(CosineSchedule().alpha_bar(torch.tensor(t, dtype=torch.float64))) for t in (0.05, 0.3, 0.75, 1.0))
-)
 soft = pytest.mark.parametrize("name", ["soft_bbels", "soft_els"])
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return torch.tensor(load_digits().images, dtype=torch.float32)[:, None] / 8 - 1
-
-
-@pytest.fixture
-def few(monkeypatch):
-    """Nowhere are all candidates looked at, however few there are."""
-    monkeypatch.setattr(approximate, "ALL", 0)
-    monkeypatch.setattr(approximate, "EXHAUSTED", 0)
-    monkeypatch.setattr(approximate, "FIRST", 512)
-
-
-def noisy(clean, alpha_bar, seed=0):
-    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
-    return add_noise(clean, noise, alpha_bar)
 
 
 @pytest.mark.parametrize(
