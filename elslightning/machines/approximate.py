@@ -29,7 +29,7 @@ from elslightning.machines.painting_loops import paint_tiles
 from elslightning.machines.region_loops import BARRED
 from elslightning.machines.tiles import Tiles
 
-FIRST = 256
+FIRST = 512
 """Draws of the first round."""
 GROWTH = 16
 """A round makes at most so many times the draws of the last, and at least an eighth of that."""
