@@ -1,7 +1,7 @@
 """Drawn candidates against all of them, on Fashion-MNIST: how well what is stated holds, and what it costs.
 
     OMP_NUM_THREADS=1 python benchmarks/full_size.py ROOT [--count 6000] [--images 8] [--accuracy 0.05]
-    python benchmarks/full_size.py ROOT --samples --count 60000 --images 100 [--accuracy 0.05]
+    python benchmarks/full_size.py ROOT --samples --count 60000 --images 100 [--accuracy 0.05] [--index FOLDER]
 
 ROOT is the folder of the four files. bbELS over so many training images, without labels, at noised validation images,
 with patch sizes like those that were published for a ResNet: exact, and with the accuracy that is asked. For each
@@ -10,8 +10,8 @@ stated errors and of the true ones; the share of pixels whose exact value lies w
 1e-4; and the share that is called doubtful.
 
 With `--samples`, so many whole samples of 20 steps instead, with the published patch sizes and all threads: seconds of
-the index and of the sampling, the memory beyond that of the bank, and the share of doubtful pixels. What draws do to
-samples says `stated_errors.py`.
+the index and of the sampling, the memory beyond that of the bank, and the share of doubtful pixels. With `--index` the
+index is kept in a folder, and taken from there the next time. What draws do to samples says `stated_errors.py`.
 """
 
 import argparse
@@ -43,11 +43,11 @@ def seconds(function: Callable[[], T]) -> tuple[T, float]:
     return found, time.process_time() - start
 
 
-def samples(images: torch.Tensor, count: int, accuracy: float) -> None:
+def samples(images: torch.Tensor, count: int, accuracy: float, index: Path | None) -> None:
     """Whole samples, and what they take."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     schedule, scales = CosineSchedule(), fashion_scales()
-    machine = BoundaryBrokenScoreMachine(images, scales=scales, accuracy=accuracy)
+    machine = BoundaryBrokenScoreMachine(images, scales=scales, accuracy=accuracy, index=index)
     noise = torch.randn(count, *images.shape[1:], generator=torch.Generator().manual_seed(0))
     start = time.perf_counter()
     for level in schedule.noise_levels(20):
@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--accuracy", type=float, default=0.05)
     parser.add_argument("--samples", action="store_true")
+    parser.add_argument("--index", type=Path)
     options = parser.parse_args()
     data = ImageDataModule("fashion_mnist", root=options.root, num_classes=10, train_size=options.count)
     data.setup()
@@ -77,7 +78,7 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print(f"{len(images)} images, {len(clean)} queries, accuracy {options.accuracy}")
     if options.samples:
-        samples(images, options.images, options.accuracy)
+        samples(images, options.images, options.accuracy, options.index)
         return
     names = ("t", "P", "index s", "exact ms", "drawn ms", "stated", "true", "covered", "doubtful")
     print("".join(f"{name:>10}" for name in names))

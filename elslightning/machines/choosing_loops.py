@@ -1,5 +1,4 @@
-"""The compiled loops that choose: which cells a tile of pixels goes through, which of the others it looks into, and
-which candidates it looks at. Logarithms are to base 2."""
+"""The compiled loops that choose the cells and the candidates that a tile looks at. Logarithms are to base 2."""
 
 from typing import Any
 
@@ -95,8 +94,7 @@ def choose_cells(
         log, density = expected[c], expected[c] - logs[c]
         highest = log if log > highest else highest
         densest = density if density > densest else densest
-    filled = np.zeros(BINS, np.int64)
-    whole = 0
+    filled, whole = np.zeros(BINS, np.int64), 0
     for c in range(count):
         filled[_bin(expected[c] - logs[c], densest)] += sizes[c]
         whole += sizes[c]

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -25,6 +26,7 @@ from elslightning.machines.estimating import (
 )
 from elslightning.machines.leading import Leading, lead
 from elslightning.machines.patches import PatchMachine
+from elslightning.machines.shelf import check_folder
 from elslightning.system.errors import InputError
 from elslightning.system.keeping import Part
 
@@ -45,19 +47,21 @@ class Drawing(PatchMachine):
 
     pooled: ClassVar[bool] = True
 
-    def _draw(self, accuracy: float | str, seed: int) -> None:
-        """Takes an accuracy and a seed, as in `PooledPatchMachine`.
+    def _draw(self, accuracy: float | str, seed: int, index: str | Path | None) -> None:
+        """Takes an accuracy, a seed and a folder of indices, as in `PooledPatchMachine`.
 
         Raises:
-            InputError: for an accuracy that is none, or one with a shard of a bank.
+            InputError: for an accuracy that is none, or one with a shard of a bank; and for what can be no folder.
         """
         check_accuracy(accuracy)
+        check_folder(index)
         if accuracy != EXACT and self.process_group is not None:
             raise InputError(
                 f"{type(self).__name__} draws from a whole bank: accuracy={accuracy} does not go with a shard of one"
             )
         self.accuracy = accuracy
         self.seed = seed
+        self.index = index
         self._estimators: list[Estimator] = []
         self._pixels = Pixels()
 
@@ -125,7 +129,7 @@ class Drawing(PatchMachine):
     def _estimator(self) -> Estimator:
         """The indices of the bank, which copies of the machine share, and machines after it."""
         if not self._estimators:
-            self._estimators.append(Estimator.of(self))
+            self._estimators.append(Estimator.of(self, self.index))
         return self._estimators[0]
 
     def _options(self) -> Sequence[Part]:

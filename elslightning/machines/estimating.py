@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import cache
+from pathlib import Path
 from threading import Lock
 from typing import NamedTuple, TypeAlias
 
@@ -20,6 +21,7 @@ from elslightning.machines.approximate import Pool
 from elslightning.machines.index import MEMBERS, Candidates, Cells, build
 from elslightning.machines.memory import default_budget
 from elslightning.machines.patches import PatchMachine
+from elslightning.machines.shelf import Shelf
 from elslightning.machines.tiles import Tiles, tilings
 from elslightning.system.errors import InputError
 from elslightning.system.keeping import digest
@@ -87,9 +89,11 @@ class Estimator:
 
     Args:
         machine: whose candidates they are.
+        shelf: where they are kept for later processes, if anywhere.
     """
 
-    def __init__(self, machine: PatchMachine) -> None:
+    def __init__(self, machine: PatchMachine, shelf: Shelf | None = None) -> None:
+        self.shelf = shelf
         images = machine.images.detach().cpu()
         self.shape = images.shape[2:]
         images = images.flatten(2)
@@ -101,11 +105,13 @@ class Estimator:
         self.cells: OrderedDict[Key, Cells] = OrderedDict()
 
     @classmethod
-    def of(cls, machine: PatchMachine) -> "Estimator":
-        """That of a machine, or of another before it with the very same bank and border, if it is one of the last."""
-        key = digest((machine.images, machine.labels, machine.padding_mode))
+    def of(cls, machine: PatchMachine, folder: str | Path | None) -> "Estimator":
+        """That of a machine, or of another before it with the very same bank and border, if it is one of the last;
+        indices that are kept in a folder are taken from there."""
+        bank = digest((machine.images, machine.labels, machine.padding_mode))
+        key = bank, None if folder is None else Path(folder).absolute()
         with _LOCK:
-            found = _LAST.pop(key, None) or cls(machine)
+            found = _LAST.pop(key, None) or cls(machine, None if folder is None else Shelf(folder, bank))
             _LAST[key] = found
             while len(_LAST) > MOST_KEPT:
                 _LAST.popitem(last=False)
@@ -131,8 +137,14 @@ class Estimator:
         def made(tiles: Tiles) -> Cells:
             candidates = self.candidates(label, tiles)
             each = max(MEMBERS, len(candidates) // tiles.most_cells)
-            with _numpy().limit(limits=1, user_api="openmp"):
-                return build(candidates, tiles.patch_size * 2**16 + int(tiles.pixels[0, 0]), threads, each)
+            path = self.shelf.path(_key(label, tiles), each) if self.shelf else None
+            found = self.shelf.take(path, candidates) if self.shelf and path else None
+            if found is None:
+                with _numpy().limit(limits=1, user_api="openmp"):
+                    found = build(candidates, tiles.patch_size * 2**16 + int(tiles.pixels[0, 0]), threads, each)
+                if self.shelf and path:
+                    self.shelf.put(path, found)
+            return found
 
         # The greatest first: nothing else is left to do beside it otherwise.
         order = sorted(missing, key=lambda key: -missing[key].table.size)
@@ -160,8 +172,8 @@ class Estimator:
 
 
 _LOCK = Lock()
-_LAST: OrderedDict[str, Estimator] = OrderedDict()
-"""By bank and border, the one that was asked for last at the end."""
+_LAST: OrderedDict[tuple[str, Path | None], Estimator] = OrderedDict()
+"""By bank and border, and where indices are kept, the one that was asked for last at the end."""
 
 
 def _key(label: int | None, tiles: Tiles) -> Key:

@@ -194,7 +194,7 @@ def build(candidates: Candidates, seed: int, threads: int, each: int = MEMBERS) 
     bounds = np.concatenate([[0], np.cumsum(counts)])
     order = np.empty(count, np.int32)
     sort_cells(cells, bounds, seed, order)
-    groups = np.concatenate([[0], np.cumsum(-(-counts // SCANNED))]) * SCANNED * codes.shape[1]
+    groups = beginnings(counts, len(steps))
     arranged = np.zeros(groups[-1], np.uint8)
     edges = np.linspace(0, total, min(PORTIONS, total) + 1).astype(int)
     with ThreadPoolExecutor(threads) as pool:
@@ -206,6 +206,11 @@ def build(candidates: Candidates, seed: int, threads: int, each: int = MEMBERS) 
     rest = rests / full / max(1, dim - basis.shape[1])
     means, variances, rest = (part.astype(np.float32) for part in (means, variances, rest))
     return Cells(order, bounds, centre, basis, means, variances, rest, lowest, steps, groups[:-1], arranged)
+
+
+def beginnings(sizes: np.ndarray, directions: int) -> np.ndarray:
+    """Where the codes of each of some cells of these sizes begin, and where the last ends."""
+    return np.concatenate([[0], np.cumsum(-(-sizes // SCANNED))]) * SCANNED * -(-directions // 2)
 
 
 def _directions(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,7 @@
 """PooledPatchMachine: patch machines whose pixels share candidates, all of them looked at, or as many as it takes."""
 
+from pathlib import Path
+
 import torch.distributed as dist
 
 from elslightning.diffusion.shapes import Bank, Labels
@@ -19,9 +21,12 @@ class PooledPatchMachine(Drawing):
             0.05 for banks so large that this is quicker, and exact otherwise. Draws are made on the CPU, also where the
             bank is on a GPU.
         seed: of the draws; the same seed, images and noise level make the same draws.
+        index: a folder that indices are kept in, for later processes with the very same bank: 16 bytes a candidate and
+            patch size. It may be shared, and removed at any time. None keeps them in memory, as long as the process.
 
     Raises:
-        InputError: as in `PatchMachine`, and for an accuracy that is none, or one with a shard of a bank.
+        InputError: as in `PatchMachine`; for an accuracy that is none, or one with a shard of a bank; and for an index
+            that can be no folder.
     """
 
     def __init__(
@@ -32,6 +37,7 @@ class PooledPatchMachine(Drawing):
         scales: int | ParameterTable,
         accuracy: float | str = EXACT,
         seed: int = 0,
+        index: str | Path | None = None,
         memory_budget: int | None = None,
         process_group: dist.ProcessGroup | None = None,
         own_images: bool = False,
@@ -44,4 +50,4 @@ class PooledPatchMachine(Drawing):
             process_group=process_group,
             own_images=own_images,
         )
-        self._draw(accuracy, seed)
+        self._draw(accuracy, seed, index)

@@ -26,7 +26,7 @@ class SoftPooledPatchMachine(Drawing, SoftPatchMachine):
     Args:
         images, labels, scales, softness, response, windows, memory_budget, process_group, own_images: as in
             `SoftPatchMachine`.
-        accuracy, seed: as in `PooledPatchMachine`.
+        accuracy, seed, index: as in `PooledPatchMachine`.
 
     Raises:
         InputError: as in `SoftPatchMachine` and `PooledPatchMachine`.
@@ -43,6 +43,7 @@ class SoftPooledPatchMachine(Drawing, SoftPatchMachine):
         windows: GradientWindows | str | Path | None = None,
         accuracy: float | str = EXACT,
         seed: int = 0,
+        index: str | Path | None = None,
         memory_budget: int | None = None,
         process_group: dist.ProcessGroup | None = None,
         own_images: bool = False,
@@ -58,7 +59,7 @@ class SoftPooledPatchMachine(Drawing, SoftPatchMachine):
             process_group=process_group,
             own_images=own_images,
         )
-        self._draw(accuracy, seed)
+        self._draw(accuracy, seed, index)
 
     def _form(self, setting: Sequence[float]) -> Form:
         radius, window, response = self._of(setting)

@@ -25,6 +25,8 @@ READ = (
     *("machines.*.path", "machines.*.crops", "machines.*.windows"),
 )
 """The keys that name what is read; kept by their full paths, for what begins here may go on elsewhere."""
+SHARED = ("machines.*.index",)
+"""The keys that name what is made where it is missing, and read where it is not; kept by their full paths too."""
 WRITTEN = ("hydra.run.dir", "hydra.sweep.dir")
 """The keys that name where runs go."""
 
@@ -34,7 +36,7 @@ _NUMBERS = re.compile(r"\d+(,\d+)*")
 _NOTHING = ("", "null")
 
 
-def is_path(key: str, keys: Iterable[str] = (*READ, *WRITTEN)) -> bool:
+def is_path(key: str, keys: Iterable[str] = (*READ, *SHARED, *WRITTEN)) -> bool:
     """Whether a key of a configuration is one of these.
 
     >>> is_path("machines.checkpoint.path"), is_path("data.train_size")
@@ -124,7 +126,7 @@ def path_in(word: str) -> str:
 def make_full(config: DictConfig | dict[str, Any], base: str | Path | None = None) -> None:
     """Gives every path of what is read in a configuration, or in plain values, in full; see `full`."""
     places = {pattern for pattern in READ if "*" not in pattern}
-    machines = [pattern for pattern in READ if "*" in pattern]
+    machines = [pattern for pattern in (*READ, *SHARED) if "*" in pattern]
     places |= {pattern.replace("*", str(name)) for pattern in machines for name in config.get("machines") or {}}
     for key in places:
         if isinstance(config, dict):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from tiny import cli
 
-from elslightning.runs.paths import READ, WRITTEN, for_grammar, is_path, make_full, path_in
+from elslightning.runs.paths import READ, SHARED, WRITTEN, for_grammar, is_path, make_full, path_in
 from elslightning.runs.run import started_in
 from elslightning.system.errors import InputError
 
@@ -29,7 +29,7 @@ NAMES = [
     "-1",
     "'90s",
 ]
-KEYS = [key.replace("*", "checkpoint") for key in (*READ, *WRITTEN)]
+KEYS = [key.replace("*", "checkpoint") for key in (*READ, *SHARED, *WRITTEN)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -98,7 +98,11 @@ def test_paths_of_a_configuration_are_made_full():
         {
             "data": {"root": "pics"},
             "scales": 5,
-            "machines": {"checkpoint": {"path": "run"}, "is": {}, "soft_els": {"windows": "run/field.npz"}},
+            "machines": {
+                "checkpoint": {"path": "run"},
+                "is": {},
+                "soft_els": {"windows": "run/field.npz", "index": "kept"},
+            },
             "resume": None,
         }
     )
@@ -106,6 +110,7 @@ def test_paths_of_a_configuration_are_made_full():
     assert config.data.root == "/base/pics"
     assert config.machines.checkpoint.path == "/base/run"
     assert config.machines.soft_els.windows == "/base/run/field.npz"
+    assert config.machines.soft_els.index == "/base/kept"
     assert (config.scales, config.resume) == (5, None)
 
 
