@@ -21,7 +21,7 @@ class PooledPatchMachine(Drawing):
             0.05 for banks so large that this is quicker, and exact otherwise. Draws are made on the CPU, also where the
             bank is on a GPU.
         seed: of the draws; the same seed, images and noise level make the same draws.
-        index: a folder that indices are kept in, for later processes with the very same bank: 16 bytes a candidate and
+        index: a folder that indices are kept in, for later processes with the very same bank: 12 bytes a candidate and
             patch size. It may be shared, and removed at any time. None keeps them in memory, as long as the process.
 
     Raises:
