@@ -143,7 +143,7 @@ def test_where_nothing_can_be_written_the_index_stays_in_memory(candidates, cell
 
 
 @pytest.mark.parametrize("index", ["", 3, True])
-def test_what_is_no_folder_is_refused(index, bank):
+def test_what_is_no_folder_is_refused(index, bank, unchecked):
     with pytest.raises(InputError, match="index must be a folder"):
         MACHINES["bbels"](bank, scales=3, index=index)
 
