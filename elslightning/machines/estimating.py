@@ -134,22 +134,23 @@ class Estimator:
         missing = {key: tiles for tiles in groups if (key := _key(label, tiles)) not in self.cells}
         threads = torch.get_num_threads()
 
-        def made(tiles: Tiles) -> Cells:
+        def made(tiles: Tiles, wait: bool) -> Cells | None:
             candidates = self.candidates(label, tiles)
             each = max(MEMBERS, len(candidates) // tiles.most_cells)
-            path = self.shelf.path(_key(label, tiles), each) if self.shelf else None
-            found = self.shelf.take(path, candidates) if self.shelf and path else None
-            if found is None:
-                with _numpy().limit(limits=1, user_api="openmp"):
-                    found = build(candidates, tiles.patch_size * 2**16 + int(tiles.pixels[0, 0]), threads, each)
-                if self.shelf and path:
-                    self.shelf.put(path, found)
-            return found
 
-        # The greatest first: nothing else is left to do beside it otherwise.
+            def make() -> Cells:
+                with _numpy().limit(limits=1, user_api="openmp"):
+                    return build(candidates, tiles.patch_size * 2**16 + int(tiles.pixels[0, 0]), threads, each)
+
+            return self.shelf.get((_key(label, tiles), each), candidates, make, wait) if self.shelf else make()
+
+        # The greatest first: nothing else is left to do beside it otherwise. Then those that other processes were at.
         order = sorted(missing, key=lambda key: -missing[key].table.size)
         with ThreadPoolExecutor(threads) as pool:
-            self.cells.update(zip(order, pool.map(made, [missing[key] for key in order]), strict=True))
+            for wait in (False, True):
+                left = [key for key in order if key not in self.cells]
+                found = pool.map(made, [missing[key] for key in left], itertools.repeat(wait))
+                self.cells.update((key, cells) for key, cells in zip(left, found, strict=True) if cells is not None)
         used = [_key(label, tiles) for tiles in groups]
         for key in used:
             self.cells.move_to_end(key)

@@ -1,7 +1,9 @@
 """A shelf: indices in a folder, for machines of later processes; none is trusted before it is looked through."""
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,13 @@ from elslightning.machines.index import Candidates, Cells, beginnings
 from elslightning.machines.lanes import PART
 from elslightning.system.errors import InputError, warn
 from elslightning.system.files import replacing
+from elslightning.system.locking import alone
 from elslightning.system.tensorfiles import SUFFIX, read_tensors, write_tensors
 
 FORMAT = 1
 """Goes up when the same candidates are put into other cells, or described in another way."""
+PATIENCE = 3600.0
+"""Seconds to wait for an index that another process is making."""
 
 
 def check_folder(index: str | Path | None) -> None:
@@ -45,9 +50,30 @@ class Shelf:
     def __init__(self, folder: str | Path, bank: str) -> None:
         self.folder, self.bank = Path(folder), bank
 
-    def path(self, key: object, cells: int) -> Path:
-        """The file of an index: `key` tells its candidates from others of the bank, `cells` how they were divided."""
-        name = hashlib.sha256(f"{FORMAT} {self.bank} {key!r} {cells}".encode()).hexdigest()
+    def get(self, key: object, candidates: Candidates, make: Callable[[], Cells], wait: bool) -> Cells | None:
+        """The index of some candidates, which is made and kept if it is not there.
+
+        Args:
+            key: what tells them, and how they are divided into cells, from others of the bank.
+            make: makes it.
+            wait: for another process that is making it, an hour at most; otherwise that gives None.
+        """
+        path = self.path(key)
+        found = self.take(path, candidates)
+        if found is not None:
+            return found
+        with alone(path, PATIENCE if wait else 0) as free:
+            if not (free or wait):
+                return None
+            found = self.take(path, candidates)  # another may have made it meanwhile
+            if found is None:
+                found = make()
+                self.put(path, found)
+            return found
+
+    def path(self, key: object) -> Path:
+        """The file of an index."""
+        name = hashlib.sha256(f"{FORMAT} {self.bank} {key!r}".encode()).hexdigest()
         return self.folder / f"{name}{SUFFIX}"
 
     def take(self, path: Path, candidates: Candidates) -> Cells | None:
@@ -60,6 +86,8 @@ class Shelf:
             _check(found, candidates)
         except (InputError, TypeError) as error:
             warn(f"{path} is not an index of these images, and is made anew: {error}")
+            with contextlib.suppress(OSError):
+                path.unlink()
             return None
         return found
 

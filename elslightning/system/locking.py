@@ -5,6 +5,7 @@ import errno
 import itertools
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -32,6 +33,28 @@ def new_directory(path: Path) -> Path:
             directory.mkdir()
             return directory
     raise AssertionError("numbers do not end")
+
+
+@contextlib.contextmanager
+def alone(path: Path, seconds: float) -> Iterator[bool]:
+    """Whether nobody else is at work on a file, who does it like this, now or in so many seconds; then nobody is until
+    the block ends. Whoever cannot lock at all is alone."""
+    lock = FileLock(path.with_name(f"{path.name}{NAME}"), timeout=seconds)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    except OSError:  # a file system without locks, or without room
+        yield True
+        return
+    try:
+        yield True
+    finally:
+        with contextlib.suppress(OSError):  # as in `Locks.release`; whoever waits for it looks for the file then
+            Path(lock.lock_file).unlink()
+        lock.release()
 
 
 class Locks:

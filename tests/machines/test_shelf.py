@@ -1,19 +1,23 @@
 """Indices in a folder: found by the very same bank, made anew where they are damaged, refused where they lie."""
 
+import errno
 import os
+import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from noised import LEVELS, noisy
 from torch.testing import assert_close
 
-from elslightning.machines import MACHINES, estimating
+from elslightning.machines import MACHINES, estimating, shelf
 from elslightning.machines.index import Candidates, build
 from elslightning.machines.shelf import Shelf
 from elslightning.machines.tiles import tilings
 from elslightning.system.errors import InputError
+from elslightning.system.locking import alone
 from elslightning.system.tensorfiles import read_tensors, write_tensors
 
 LEVEL = LEVELS[1:2]
@@ -99,36 +103,30 @@ WRONG = {
 @pytest.mark.parametrize("wrong", WRONG)
 def test_what_would_lead_loops_astray_is_not_taken(wrong, candidates, cells, tmp_path, capfd):
     """Whole, with its checksum, and yet no index of these candidates."""
-    shelf = Shelf(tmp_path, "bank")
-    path = shelf.path("key", 256)
-    shelf.put(path, cells)
-    taken = shelf.take(path, candidates)
+    kept = Shelf(tmp_path, "bank")
+    path = kept.path("key")
+    kept.put(path, cells)
+    taken = kept.take(path, candidates)
     assert all(np.array_equal(value, vars(cells)[name]) for name, value in vars(taken).items())
-    shelf.put(path, replace(cells, **WRONG[wrong](cells)))
-    assert shelf.take(path, candidates) is None
+    kept.put(path, replace(cells, **WRONG[wrong](cells)))
+    assert kept.take(path, candidates) is None
     assert "made anew" in capfd.readouterr().err
 
 
 @pytest.mark.reliability
 def test_names_that_no_index_has_are_not_taken(candidates, cells, tmp_path):
-    shelf = Shelf(tmp_path, "bank")
-    path = shelf.path("key", 256)
-    shelf.put(path, cells)
+    kept = Shelf(tmp_path, "bank")
+    path = kept.path("key")
+    kept.put(path, cells)
     tensors, _ = read_tensors(path)
     for changed in ({**tensors, "more": torch.zeros(1)}, {name: tensors[name] for name in list(tensors)[1:]}):
         write_tensors(path, changed, {})
-        assert shelf.take(path, candidates) is None
+        assert kept.take(path, candidates) is None
 
 
 def test_each_of_what_an_index_depends_on_has_its_own_file(tmp_path):
-    shelf = Shelf(tmp_path, "bank")
-    paths = {
-        shelf.path("key", 256),
-        shelf.path("other", 256),
-        shelf.path("key", 512),
-        Shelf(tmp_path, "b").path("key", 256),
-    }
-    assert len(paths) == 4
+    kept = Shelf(tmp_path, "bank")
+    assert len({kept.path("key"), kept.path("other"), Shelf(tmp_path, "another bank").path("key")}) == 3
 
 
 def test_where_nothing_can_be_written_the_index_stays_in_memory(candidates, cells, tmp_path, capfd, monkeypatch):
@@ -136,8 +134,8 @@ def test_where_nothing_can_be_written_the_index_stays_in_memory(candidates, cell
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("elslightning.machines.shelf.write_tensors", full)
-    shelf = Shelf(tmp_path, "bank")
-    shelf.put(shelf.path("key", 256), cells)
+    kept = Shelf(tmp_path, "bank")
+    kept.put(kept.path("key"), cells)
     assert "No space left on device" in capfd.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -160,3 +158,58 @@ def test_a_place_that_is_read_only_is_refused(bank, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="read-only"):
         MACHINES["bbels"](bank, scales=3, index=tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_another_process_is_making_is_waited_for_and_made_last(digits, bank, few, tmp_path, monkeypatch):
+    x_t, build_, built = noisy(digits[400:401], LEVEL), estimating.build, []
+    first = MACHINES["bbels"](bank, scales=3, accuracy=0.05, index=tmp_path)(x_t, LEVEL)
+    sizes = {path: path.stat().st_size for path in tmp_path.iterdir()}
+    assert len(sizes) == 9  # the inside, four edges and four corners: no lock is left
+    largest, *others = sorted(sizes, key=lambda path: -sizes[path])
+    content = largest.read_bytes()
+    for path in sizes:
+        path.unlink()
+
+    def build(*arguments):
+        built.append(arguments)
+        if len(built) == len(others):  # all else has been made
+            largest.write_bytes(content)
+            release.set()
+        return build_(*arguments)
+
+    def another():
+        with alone(largest, 0) as free:
+            taken.append(free)
+            begun.set()
+            release.wait(30)
+
+    monkeypatch.setattr(estimating, "build", build)
+    taken, begun, release = [], threading.Event(), threading.Event()
+    thread = threading.Thread(target=another)
+    thread.start()
+    begun.wait(30)
+    found = MACHINES["bbels"](bank, scales=3, accuracy=0.05, index=tmp_path)(x_t, LEVEL)
+    thread.join()
+    assert taken == [True]
+    assert len(built) == len(others)
+    assert_close(found, first, rtol=0, atol=0)
+    assert set(tmp_path.iterdir()) == set(sizes)
+
+
+def test_whoever_has_waited_too_long_makes_it(candidates, cells, tmp_path, monkeypatch):
+    monkeypatch.setattr(shelf, "PATIENCE", 0.1)
+    kept = Shelf(tmp_path, "bank")
+    with alone(kept.path("key"), 0) as free:
+        assert free
+        assert kept.get("key", candidates, lambda: cells, False) is None
+        assert kept.get("key", candidates, lambda: cells, True) is cells
+    assert kept.take(kept.path("key"), candidates) is not None
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSYS, "no locks"), PermissionError(errno.EACCES, "not here")])
+def test_where_nothing_can_be_locked_it_is_made(error, candidates, cells, tmp_path, monkeypatch):
+    def acquire(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    assert Shelf(tmp_path, "bank").get("key", candidates, lambda: cells, False) is cells

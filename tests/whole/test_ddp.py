@@ -507,12 +507,14 @@ def test_other_processes_leave_the_configuration_to_the_first(tmp_path: Path, mo
         ["compare", "machines=[bbels,is]", *MEASUREMENT],
         ["calibrate", "machines=[bbels]", "shard_bank=true", *(word for word in MEASUREMENT if "report" not in word)],
         ["sample", "source=bbels", "num_samples=3", "steps=2"],
+        ["sample", "source=bbels", "num_samples=3", "steps=2", "data.train_size=200", "machines.bbels.accuracy=0.3"],
     ],
-    ids=lambda words: words[0],
+    ids=["compare", "calibrate", "sample", "draws"],
 )
 def test_two_processes_that_torchrun_started_find_what_one_does(words, trained_once: Path, tmp_path: Path) -> None:
-    words = [*words, f"checkpoint={trained_once}"]
-    alone = cli(*words, f"hydra.run.dir={tmp_path / 'alone'}")
+    words, drawn = [*words, f"checkpoint={trained_once}"], any("accuracy" in word for word in words)
+    indices = tmp_path / "indices"
+    alone = cli(*words, f"machines.bbels.index={indices / 'alone'}", f"hydra.run.dir={tmp_path / 'alone'}")
     assert alone.code == 0, alone.err
     shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "7", "GROUP_RANK": "0"}
     shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "GLOO_SOCKET_IFNAME": "lo"}
@@ -521,6 +523,7 @@ def test_two_processes_that_torchrun_started_find_what_one_does(words, trained_o
             *words,
             "devices=2",
             "device=cpu",
+            f"machines.bbels.index={indices / 'together'}",
             f"hydra.run.dir={tmp_path / 'together'}",
             output=tmp_path / f"{rank}.out",
             errors=tmp_path / f"{rank}.err",
@@ -536,6 +539,9 @@ def test_two_processes_that_torchrun_started_find_what_one_does(words, trained_o
     assert {path.name for path in (tmp_path / "together").iterdir()} == {
         path.name for path in (tmp_path / "alone").iterdir()
     }
+    kept = [sorted(path.name for path in (indices / run).glob("*")) for run in ("alone", "together")]
+    assert kept[0] == kept[1]
+    assert bool(kept[0]) == drawn
     for name in ("comparison.csv", "consistency.csv", "calibration.csv", "samples.npz"):
         one, two = (tmp_path / run / name for run in ("alone", "together"))
         assert one.is_file() == two.is_file()
