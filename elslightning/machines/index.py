@@ -209,7 +209,7 @@ def build(candidates: Candidates, seed: int, threads: int, each: int = MEMBERS) 
 
 
 def beginnings(sizes: np.ndarray, directions: int) -> np.ndarray:
-    """Where the codes of each of some cells of these sizes begin, and where the last ends."""
+    """Where the codes of cells of these sizes (cell,) begin, in bytes, and where the last ends: (cell + 1,)."""
     return np.concatenate([[0], np.cumsum(-(-sizes // SCANNED))]) * SCANNED * -(-directions // 2)
 
 

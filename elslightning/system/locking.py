@@ -38,7 +38,7 @@ def new_directory(path: Path) -> Path:
 @contextlib.contextmanager
 def alone(path: Path, seconds: float) -> Iterator[bool]:
     """Whether nobody else is at work on a file, who does it like this, now or in so many seconds; then nobody is until
-    the block ends. Whoever cannot lock at all is alone."""
+    the block ends, by a lock beside it. Whoever cannot lock at all is alone. Its folder is made if it is missing."""
     lock = FileLock(path.with_name(f"{path.name}{NAME}"), timeout=seconds)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
